@@ -1,0 +1,237 @@
+"""Decode untrusted image files to RGB, or say why not.
+
+A file that cannot be used raises `ImageRejected` with a fixed reason, so that a caller can write a row for
+it. Limits hold before pixels are decoded. Colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""The only parsers that a file can reach, whatever its name says."""
+
+
+class Reason(StrEnum):
+    """Why a file was rejected."""
+
+    NOT_A_FILE = "not_a_file"  # missing, a folder, a device, or not readable
+    NOT_AN_IMAGE = "not_an_image"  # empty, or no format of `FORMATS`
+    TRUNCATED = "truncated"  # cut short or damaged
+    TOO_MANY_PIXELS = "too_many_pixels"
+    METADATA_BOMB = "metadata_bomb"  # compressed text or profile that unpacks without end
+    TOO_SMALL = "too_small"
+    UNSUPPORTED_MODE = "unsupported_mode"  # pixels that have no agreed 8-bit RGB form
+
+
+class ImageRejected(ValueError):
+    """A file that cannot be used. `reason` is fixed, `detail` explains; neither holds a path."""
+
+    def __init__(self, reason: Reason, detail: str, name: str = "") -> None:
+        super().__init__(reason, detail, name)
+        self.reason = reason
+        self.detail = detail
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.name or 'image'}: {self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a file's header says.
+
+    `width` and `height` in pixels, before EXIF orientation (TIFF: after); `format` one of `FORMATS`;
+    `file_bytes` the size of the file; `jpeg_quality` 1..100, -1 for another format; `is_lossy` whether coding
+    loses detail.
+    """
+
+    width: int
+    height: int
+    format: str
+    file_bytes: int
+    jpeg_quality: int
+    is_lossy: bool
+
+
+def decode_rgb(path: str | Path, *, max_pixels: int, min_side: int = 1) -> np.ndarray:
+    """The picture as uint8 [H, W, 3], upright. See `decode_with_info`."""
+    return decode_with_info(path, max_pixels=max_pixels, min_side=min_side)[0]
+
+
+def probe(path: str | Path, *, max_pixels: int) -> ImageInfo:
+    """Read the header only. Raises ImageRejected; a file that passes may still fail to decode."""
+    with _opened(Path(path), max_pixels=max_pixels) as (_, info):
+        return info
+
+
+def decode_with_info(path: str | Path, *, max_pixels: int, min_side: int = 1) -> tuple[np.ndarray, ImageInfo]:
+    """The picture as uint8 [H, W, 3] and its header, from one opening of the file.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an
+    animation the first frame is taken. Raises ImageRejected: a header that declares more than `max_pixels`
+    (or than PIL's own limit) or a side shorter than `min_side` is refused before decoding. A file cut short
+    is refused, not padded; only a JPEG whose end marker comes too early passes, because libjpeg fills it.
+    """
+    with _opened(Path(path), max_pixels=max_pixels) as (image, info):
+        if min(info.width, info.height) < min_side:
+            detail = f"{info.width}x{info.height} pixels, at least {min_side} a side are needed"
+            raise ImageRejected(Reason.TOO_SMALL, detail)
+        image.load()
+        # Metadata last: some formats keep it behind the pixels.
+        rgb = _to_rgb(image)
+        turn = _TURNS.get(_orientation(image))
+        return np.array(rgb if turn is None else rgb.transpose(turn)), info
+
+
+# What PIL's parsers and decoders raise on hostile bytes; anything else is a bug and must surface.
+_BAD_VALUES = (SyntaxError, ValueError, LookupError, TypeError, ArithmeticError)
+_BAD_BYTES = (OSError, EOFError, struct.error, zlib.error, *_BAD_VALUES)
+
+
+@contextmanager
+def _opened(path: Path, *, max_pixels: int) -> Iterator[tuple[ImageFile.ImageFile, ImageInfo]]:
+    """Open `path`, check its header; what its bytes do wrong, here or in the block, becomes ImageRejected."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and would pad images; switch it off")
+    limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+    try:
+        with _open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > limit:
+                detail = f"{image.width}x{image.height} pixels declared, at most {limit} are taken"
+                raise ImageRejected(Reason.TOO_MANY_PIXELS, detail)
+            yield image, _info(image, file, path)
+    except ImageRejected as error:
+        raise ImageRejected(error.reason, error.detail, path.name) from error.__cause__
+    except UnidentifiedImageError as error:  # its text holds the path
+        raise ImageRejected(Reason.NOT_AN_IMAGE, f"none of {', '.join(FORMATS)}", path.name) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, str(error), path.name) from error
+    except _BAD_BYTES as error:
+        # PIL names its limits on compressed metadata in the message only.
+        reason = Reason.METADATA_BOMB if "MAX_TEXT" in str(error) else Reason.TRUNCATED
+        raise ImageRejected(reason, f"{type(error).__name__}: {error}", path.name) from error
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a regular file; ImageRejected for all else (opening a pipe would wait for ever)."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ImageRejected(Reason.NOT_A_FILE, "not a regular file")
+        return path.open("rb")
+    except OSError as error:
+        raise ImageRejected(Reason.NOT_A_FILE, error.strerror or type(error).__name__) from error
+
+
+def _info(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> ImageInfo:
+    # Phones store several JPEGs in one file; the first is a plain JPEG.
+    name = "JPEG" if isinstance(image, JpegImageFile) else str(image.format)
+    compression = str(image.info.get("compression", ""))
+    lossy = name == "JPEG" or (name == "TIFF" and compression in ("jpeg", "tiff_jpeg", "webp"))
+    if name == "WEBP":
+        lossy = _webp_is_lossy(file)
+    return ImageInfo(
+        width=image.width,
+        height=image.height,
+        format=name,
+        file_bytes=path.stat().st_size,
+        jpeg_quality=_jpeg_quality(image) if isinstance(image, JpegImageFile) else -1,
+        is_lossy=lossy,
+    )
+
+
+def _webp_is_lossy(file: BinaryIO) -> bool:
+    """Whether the first picture of a WebP file is coded as VP8 (lossy) rather than VP8L (RFC 9649)."""
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        tag, size = head[:4], int.from_bytes(head[4:], "little")
+        if tag in (b"VP8 ", b"VP8L"):
+            return tag == b"VP8 "
+        file.seek(16 if tag == b"ANMF" else size + size % 2, 1)  # the chunks of a frame lie inside ANMF
+    return False
+
+
+def _jpeg_quality(image: JpegImageFile) -> int:
+    """The libjpeg quality, 1..100, whose luminance table is nearest to the file's; -1 if it has no table."""
+    table = image.quantization.get(image.layer[0][3]) if image.layer else None
+    if table is None:
+        return -1
+    distance = np.abs(_luminance_tables() - np.asarray(table, dtype=np.int64)).sum(axis=1)
+    return 1 + int(distance.argmin())
+
+
+@lru_cache(maxsize=1)
+def _luminance_tables() -> np.ndarray:
+    """int64 [100, 64]: luminance tables of quality 1..100 (ITU-T T.81, table K.1, scaled as libjpeg does)."""
+    rows = (
+        "16 11 10 16  24  40  51  61",
+        "12 12 14 19  26  58  60  55",
+        "14 13 16 24  40  57  69  56",
+        "14 17 22 29  51  87  80  62",
+        "18 22 37 56  68 109 103  77",
+        "24 35 55 64  81 104 113  92",
+        "49 64 78 87 103 121 120 101",
+        "72 92 95 98 112 100 103  99",
+    )
+    base = np.array(" ".join(rows).split(), dtype=np.int64)
+    quality = np.arange(1, 101, dtype=np.int64)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    return np.clip((base * scale + 50) // 100, 1, 255)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """A loaded picture in mode RGB; ImageRejected where no agreed conversion exists (32-bit, float, Lab)."""
+    if image.mode.startswith("I;16"):
+        return _gray16_to_8(image).convert("RGB")
+    if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
+        raise ImageRejected(Reason.UNSUPPORTED_MODE, f"pixel mode {image.mode}")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    clear = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), clear).convert("RGB")
+
+
+def _gray16_to_8(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, white to white; PIL's own conversion clips at 255."""
+    # TIFF alone has tags: there 12-bit pixels come in this mode too, and so do inverted ones.
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(ExifTags.Base.PhotometricInterpretation, 1) != 1:
+        raise ImageRejected(Reason.UNSUPPORTED_MODE, "16-bit grey with white as zero")
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+    peak = 2**bits - 1
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values * 255 + peak // 2) // peak).astype(np.uint8))
+
+
+# How to turn a picture stored with EXIF orientation 2..8 upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none; broken EXIF counts as none, as in browsers."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _BAD_BYTES:
+        return 1
+    return value if isinstance(value, int) else 1

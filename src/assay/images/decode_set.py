@@ -1,0 +1,65 @@
+"""Decode a list of pictures in several processes, in order and in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from assay.images.decode import ImageInfo, ImageRejected, decode_with_info
+from assay.images.duplicates import Fingerprint, fingerprint
+from assay.images.store import fit_square
+from assay.parallel import ordered_map
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How a picture becomes a row of the pixel store."""
+
+    side: int
+    resize: str
+    max_pixels: int
+    min_side: int
+    hash_side: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One picture: pixels uint8 [S, S, 3], its header and fingerprint (None for a flat picture)."""
+
+    pixels: np.ndarray
+    info: ImageInfo
+    fingerprint: Fingerprint | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a file gave no picture."""
+
+    reason: str
+    detail: str
+
+
+def decode_one(path: str, settings: DecodeSettings) -> Decoded | Refused:
+    """Read, check, hash and resize one file."""
+    try:
+        pixels, info = decode_with_info(path, max_pixels=settings.max_pixels, min_side=settings.min_side)
+    except ImageRejected as error:
+        return Refused(str(error.reason), error.detail)
+    found = fingerprint(pixels, hash_side=settings.hash_side)
+    return Decoded(fit_square(pixels, settings.side, resize=settings.resize), info, found)
+
+
+def _decode_chunk(paths: list[str], *, settings: DecodeSettings) -> list[Decoded | Refused]:
+    return [decode_one(path, settings) for path in paths]
+
+
+def decode_all(paths: Sequence[str], settings: DecodeSettings, *, workers: int) -> Iterator[Decoded | Refused]:
+    """One result per path, in the order of ``paths``; only a few chunks are held at a time."""
+    chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
+    for results in ordered_map(partial(_decode_chunk, settings=settings), chunks, workers=workers):
+        yield from results

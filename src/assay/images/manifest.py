@@ -1,0 +1,173 @@
+"""Labelled pictures from anywhere, in one table.
+
+A source is a folder per class, a CSV/parquet manifest, or the output of ``forge``. Each becomes rows of the columns in
+``COLUMNS``; what can't be used becomes a row of (file, dataset, reason, detail) instead of disappearing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from assay.images.roles import ROLES
+from assay.io import inside
+
+# path: where the file lies; image_path: what manifests say; role: given by the source, or missing.
+COLUMNS = ["path", "image_path", "label", "dataset", "group", "generator", "role"]
+REJECTED = ["file", "dataset", "reason", "detail"]
+CLASSES = {"real": 0, "forged": 1}
+LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "forged": 1}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows that may be decoded, and files that were refused before that."""
+
+    rows: pd.DataFrame
+    rejected: pd.DataFrame
+
+
+def sample_id(image_path: str) -> str:
+    """A short stable name for a sample: 16 hex digits of the SHA-256 of its manifest path."""
+    return hashlib.sha256(image_path.encode()).hexdigest()[:16]
+
+
+def _listing(rows: list[dict[str, object]], rejected: list[dict[str, str]]) -> Listing:
+    return Listing(
+        pd.DataFrame(rows, columns=COLUMNS).astype({"role": object}), pd.DataFrame(rejected, columns=REJECTED, dtype=str)
+    )
+
+
+def list_folders(root: Path, *, dataset: str) -> Listing:
+    """Pictures under ``root/real`` and ``root/forged``, at any depth; the path without its suffix is the group.
+
+    Raises:
+        ValueError: a class folder is missing or holds no picture.
+    """
+    rows: list[dict[str, object]] = []
+    rejected: list[dict[str, str]] = []
+    for name, label in CLASSES.items():
+        folder = root / name
+        if not folder.is_dir():
+            raise ValueError(f"source {dataset}: no folder {folder}; a folder source has one folder per class, real and forged")
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        if not files:
+            raise ValueError(f"source {dataset}: {folder} is empty; both classes need pictures")
+        for path in files:
+            image_path = path.as_posix()
+            try:
+                inside(root, path.relative_to(root).as_posix())
+            except ValueError as error:
+                rejected.append({"file": image_path, "dataset": dataset, "reason": "outside", "detail": str(error)})
+                continue
+            # A forged picture named like its original is forged from it: they must not be parted.
+            group = f"{dataset}/{path.relative_to(folder).with_suffix('').as_posix()}"
+            rows.append(
+                {"path": image_path, "image_path": image_path, "label": label, "dataset": dataset}
+                | {"group": group, "generator": "real" if label == 0 else dataset, "role": None}
+            )
+    return _listing(rows, rejected)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV or parquet file as text columns; missing values stay missing.
+
+    Raises:
+        ValueError: no such file, another suffix, or not readable.
+    """
+    if not path.is_file():
+        raise ValueError(f"no manifest at {path}")
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=object, keep_default_na=False, na_values=["", "nan", "NaN", "NA", "null"])
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+            return frame.astype(object).where(frame.notna(), None)
+    except (ValueError, OSError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"manifest {path} can't be read: {error}") from error
+    raise ValueError(f"manifest {path}: suffix {path.suffix!r} is not known; use .csv or .parquet")
+
+
+def _check_row(record: dict[str, object], root: Path) -> tuple[str, str] | Path:
+    """Where the row's file lies, or why the row is refused: (reason, detail)."""
+    for column in ("path", "label"):
+        if pd.isna(record.get(column)):
+            return "missing_value", f"column {column} is empty"
+    if str(record["label"]) not in LABELS:
+        return "bad_label", f"label {record['label']!r}; allowed are 0 or real, 1 or forged"
+    role = record.get("role")
+    if not pd.isna(role) and role not in ROLES:
+        return "bad_role", f"role {role!r}; allowed are {', '.join(ROLES)}"
+    try:
+        return inside(root, str(record["path"]))
+    except ValueError as error:
+        return "outside", str(error)
+
+
+def list_manifest(path: Path, *, dataset: str) -> Listing:
+    """Rows of a manifest: columns path and label, optionally group, generator and role (or split).
+
+    Paths are relative to the manifest's folder and must stay inside it. A row with an empty path or label, a label
+    that is neither 0/real nor 1/forged, or a path that leads outside is refused; so are all rows of a path that stands
+    there with two labels, and the second and later rows of a repeated one.
+
+    Raises:
+        ValueError: the file or a needed column is missing.
+    """
+    table = read_table(path).rename(columns={"image_path": "path", "split": "role", "group_id": "group"})
+    lacking = {"path", "label"} - set(table.columns)
+    if lacking:
+        raise ValueError(f"manifest {path} lacks column(s) {sorted(lacking)}; it has {list(table.columns)}")
+    rows: list[dict[str, object]] = []
+    rejected: list[dict[str, str]] = []
+    for record in table.to_dict("records"):
+        checked = _check_row(record, path.parent)
+        if isinstance(checked, tuple):
+            reason, detail = checked
+            rejected.append({"file": str(record.get("path")), "dataset": dataset, "reason": reason, "detail": detail})
+            continue
+        label, group, generator, role = LABELS[str(record["label"])], *map(record.get, ("group", "generator", "role"))
+        image_path = checked.as_posix()
+        rows.append(
+            {
+                "path": image_path,
+                "image_path": image_path,
+                "label": label,
+                "dataset": dataset,
+                "group": f"{dataset}/{group}" if not pd.isna(group) else image_path,
+                "generator": str(generator) if not pd.isna(generator) else ("real" if label == 0 else dataset),
+                "role": None if pd.isna(role) else str(role),
+            }
+        )
+    return drop_conflicts(_listing(rows, rejected))
+
+
+def drop_conflicts(listing: Listing) -> Listing:
+    """Refuse every row of a path with two labels, and repeated rows of a path after its first."""
+    rows = listing.rows
+    conflicting = rows.groupby("path")["label"].transform("nunique") > 1
+    repeated = rows.duplicated("path") & ~conflicting
+    parts = [listing.rejected]
+    for mask, reason, detail in (
+        (conflicting, "two_labels", "the path stands in the data with both labels"),
+        (repeated, "repeated", "the path stands in the data already"),
+    ):
+        part = rows.loc[mask, ["image_path", "dataset"]].rename(columns={"image_path": "file"})
+        parts.append(part.assign(reason=reason, detail=detail))
+    return Listing(rows[~conflicting & ~repeated].reset_index(drop=True), pd.concat(parts, ignore_index=True))
+
+
+def list_path(path: Path, *, dataset: str) -> Listing:
+    """A folder with a folder per class, or a manifest file."""
+    return list_folders(path, dataset=dataset) if path.is_dir() else list_manifest(path, dataset=dataset)
+
+
+def combine(listings: list[Listing]) -> Listing:
+    """Several sources as one data set; the same file in two sources counts once, or is refused if labels differ."""
+    rows = pd.concat([item.rows for item in listings], ignore_index=True)
+    rejected = pd.concat([item.rejected for item in listings], ignore_index=True)
+    return drop_conflicts(Listing(rows, rejected))

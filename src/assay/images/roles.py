@@ -1,0 +1,100 @@
+"""Who may see what: five roles and the folds, disjoint by group.
+
+A group is whatever must not be split: a source photograph, a video, an identity, a cluster of near-duplicates. Every
+role has one purpose (design: train / val = early stopping / calib = temperature / tune = thresholds / test = read once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+ROLES = ("train", "val", "calib", "tune", "test")
+
+
+def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
+    """Refuse data too small to fill every role and every fold with both labels.
+
+    Args:
+        frame: columns ``group_id`` and ``label``.
+        folds: number of folds the train role is cut into later.
+
+    Raises:
+        ValueError: a label is missing, or has fewer than ``folds + 4`` groups.
+    """
+    needed = folds + len(ROLES) - 1
+    groups = frame.groupby("label")["group_id"].nunique()
+    for label, name in ((0, "real"), (1, "forged")):
+        if label not in groups:
+            raise ValueError(f"no {name} picture (label {label}) is left: a classifier needs both classes")
+        if groups[label] < needed:
+            raise ValueError(
+                f"{groups[label]} group(s) hold {name} pictures, but five roles with {folds} folds in train need at "
+                f"least {needed}: add pictures from other sources, or set prepare.folds lower"
+            )
+
+
+def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int) -> pd.Series:
+    """Give every group one role, so that each role gets its share of every (dataset, label) stratum.
+
+    Iterative stratification (Sechidis et al. 2011) lifted from rows to groups: groups in a random order, the largest
+    first; each goes to the role that lacks most, relative to its share, of what the group holds. Roles that have no
+    group of some label yet come first, so that small data still fill every role.
+
+    Args:
+        frame: columns ``group_id``, ``dataset``, ``label``; one row per picture.
+        shares: role -> share, in (0, 1), summing to 1.
+        seed: seeds the order of groups of equal size.
+
+    Returns:
+        Series of role names, indexed by group_id.
+    """
+    strata = frame["dataset"].astype(str) + "|" + frame["label"].astype(str)
+    counts = pd.crosstab(frame["group_id"], strata).sort_index()
+    order = np.random.default_rng(seed).permutation(len(counts))
+    order = order[np.argsort(-counts.to_numpy().sum(axis=1)[order], kind="stable")]
+    names = [role for role in ROLES if shares.get(role, 0) > 0]
+    weights = np.array([shares[role] for role in names])
+    total = counts.to_numpy().sum(axis=0)
+    filled = np.zeros((len(names), counts.shape[1]))
+    chosen: dict[object, str] = {}
+    for row in order:
+        group = counts.to_numpy()[row]
+        held = group > 0
+        # How full a role is, as a share of its target, in the strata this group would add to.
+        fullness = (filled[:, held] / (weights[:, None] * total[held])).mean(axis=1)
+        empty = (filled[:, held] == 0).any(axis=1)
+        pick = int(np.lexsort((-weights, fullness, ~empty))[0])
+        filled[pick] += group
+        chosen[counts.index[row]] = names[pick]
+    return pd.Series(chosen, name="role").sort_index()
+
+
+def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, seed: int) -> np.ndarray:
+    """Fold number of each row (int64 [n], 0 .. folds-1) by scikit-learn's StratifiedGroupKFold.
+
+    Raises:
+        ValueError: a fold would be empty or hold one label only.
+    """
+    labels = np.asarray(labels)
+    fold = np.full(len(labels), -1, dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+        fold[held_out] = number
+        if len(np.unique(labels[held_out])) < 2:
+            raise ValueError(
+                f"fold {number} of {folds} holds one label only: {len(set(groups))} groups are too few or too uneven; "
+                "set prepare.folds lower"
+            )
+    return fold
+
+
+def check_disjoint(roles: pd.Series, groups: pd.Series) -> None:
+    """Raise a ValueError that names the groups standing in two roles."""
+    spread = roles.groupby(groups.to_numpy()).nunique()
+    shared = list(spread.index[spread > 1])
+    if shared:
+        raise ValueError(f"{len(shared)} group(s) stand in more than one role: {shared[:5]}")

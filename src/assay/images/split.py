@@ -1,0 +1,91 @@
+"""From decoded pictures to manifests: groups, roles, folds, and the checks between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
+from assay.images.roles import ROLES, assign_folds, assign_roles, check_disjoint, check_group_count
+from assay.params.images import Prepare
+from assay.params.shared import Roles
+
+MANIFEST = [
+    "image_path",
+    "label",
+    "dataset",
+    "split",
+    "sample_id",
+    "group_id",
+    "generator",
+    "width",
+    "height",
+    "format",
+    "file_bytes",
+    "jpeg_quality",
+]
+
+
+def group_and_split(
+    rows: pd.DataFrame, prints: list[Fingerprint | None], *, settings: Prepare, roles: Roles, seed: int
+) -> pd.DataFrame:
+    """Add ``group_id`` (near-duplicates joined) and ``split`` (a role) to decoded rows.
+
+    Roles a source declared stay as they are. Groups without a role get one by ``assign_roles``; a group that has it for
+    some of its rows keeps it for all.
+
+    Args:
+        rows: columns label, dataset, group, role, image_path; one row per picture.
+        prints: fingerprint of each row, or None.
+
+    Raises:
+        ValueError: near-duplicates or a group in two declared roles; too few groups.
+    """
+    limits = settings.near_duplicates
+    clusters = near_duplicate_clusters(
+        prints, max_distance=limits.max_distance, max_difference=limits.max_difference
+    )
+    declared = rows["role"].notna()
+    _check_collisions(rows[declared], clusters[declared.to_numpy()], what="near-duplicate pictures")
+    groups = np.asarray(rows["group"].to_numpy(), dtype=object)
+    if not declared.all():
+        groups = np.asarray(join_groups(list(groups), clusters), dtype=object)
+    frame = rows.assign(group_id=groups)
+    check_group_count(frame, folds=settings.folds)
+    _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), what="pictures of one group")
+    given = frame[declared].groupby("group_id")["role"].first()
+    free = frame[~frame["group_id"].isin(given.index)]
+    chosen = [given]
+    if len(free):
+        chosen.append(assign_roles(free, shares=roles.model_dump(), seed=seed))
+    frame = frame.assign(split=frame["group_id"].map(pd.concat(chosen)))
+    check_disjoint(frame["split"], frame["group_id"])
+    check_roles_filled(frame)
+    return frame
+
+
+def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, what: str) -> None:
+    spread = rows.groupby(clusters)["role"].transform("nunique") > 1
+    if spread.any():
+        worst = rows[spread].assign(cluster=clusters[spread.to_numpy()]).sort_values("cluster").head(4)
+        raise ValueError(
+            f"{int(spread.sum())} {what} stand in more than one role, so a figure would rest on seen pictures: "
+            f"{list(zip(worst['image_path'], worst['role'], strict=True))}. Give them one role, or leave the role out"
+        )
+
+
+def check_roles_filled(frame: pd.DataFrame) -> None:
+    """Raise a ValueError that names a role which lacks a label."""
+    present = frame.groupby("split")["label"].nunique()
+    for role in ROLES:
+        if present.get(role, 0) < 2:
+            groups = frame.loc[frame["split"] == role, "group_id"].nunique()
+            raise ValueError(
+                f"role {role} does not hold both labels ({groups} group(s)): add groups, or raise roles.{role}"
+            )
+
+
+def fold_table(train: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
+    """The one fold table for every expert and level: sample_id, group_id, label, fold of the train role."""
+    fold = assign_folds(train["label"].to_numpy(), list(train["group_id"]), folds=folds, seed=seed)
+    return train[["sample_id", "group_id", "label"]].assign(fold=fold)

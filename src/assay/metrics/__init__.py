@@ -1,0 +1,1 @@
+"""Metrics with intervals: discrimination, calibration error, bootstrap, Clopper-Pearson."""

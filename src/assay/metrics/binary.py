@@ -1,0 +1,101 @@
+"""Every binary metric at once, with its group-bootstrap interval: what the evaluate stages publish."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.metrics.calibration_error import expected_calibration_error
+from assay.metrics.discrimination import (
+    FloatArray,
+    check_labels,
+    check_weights,
+    probability_metrics,
+    ranking_metrics,
+    threshold_metrics,
+)
+from assay.metrics.intervals import check_groups, group_bootstrap_weights, percentile_interval
+
+
+class WeightedMetrics(Protocol):
+    """A function of labels [n], predictions [n] and weights [B, n] (None = ones) that gives arrays [B]."""
+
+    def __call__(
+        self, labels: npt.ArrayLike, probs: npt.ArrayLike, /, *, weights: npt.ArrayLike | None = None
+    ) -> dict[str, FloatArray]: ...
+
+
+def binary_metrics(
+    labels: npt.ArrayLike, probs: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
+) -> dict[str, FloatArray]:
+    """Ranking, threshold (at 0.5) and probability metrics, and ECE over 15 bins of equal width or mass.
+
+    Parameters
+    ----------
+    labels : int array [n], 1 = forged.
+    probs : float array [n] in [0, 1].
+    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
+
+    Returns
+    -------
+    dict of float64 arrays [B]: auc, ap, eer, tpr_at_fpr_1, tpr_at_fpr_5, accuracy, balanced_accuracy, f1,
+    nll, brier, ece_width, ece_mass; defined in `discrimination` and `calibration_error`.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed.
+    """
+    rows = check_weights(weights, size=check_labels(labels).size)
+    return {
+        **ranking_metrics(labels, probs, weights=rows),
+        **threshold_metrics(labels, probs, weights=rows),
+        **probability_metrics(labels, probs, weights=rows),
+        "ece_width": expected_calibration_error(probs, labels, binning="width", weights=rows),
+        "ece_mass": expected_calibration_error(probs, labels, binning="mass", weights=rows),
+    }
+
+
+def summarise(
+    labels: npt.ArrayLike,
+    probs: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    num_resamples: int,
+    seed: int,
+    metrics: WeightedMetrics = binary_metrics,
+) -> dict[str, float]:
+    """Metrics on the whole sample, each with its group-bootstrap 95 % percentile interval.
+
+    Parameters
+    ----------
+    labels : array [n].
+    probs : array [n], whatever `metrics` takes as its second argument.
+    groups : array [n]; rows of one group are drawn together.
+    num_resamples, seed : of the bootstrap.
+    metrics : function with the signature of `binary_metrics`.
+
+    Returns
+    -------
+    Flat dict: n, n_groups, then for each metric `name`, `name_low` and `name_high`. A limit is NaN where
+    fewer than half of the resamples define the metric. The ECE of a resample is biased upwards, so its
+    interval may lie above the ECE itself: judge ECE by its noise floor.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed.
+    """
+    codes = check_groups(groups, size=np.asarray(labels).shape[0])
+    point = metrics(labels, probs)
+    chunks = [
+        metrics(labels, probs, weights=weights)
+        for weights in group_bootstrap_weights(codes, num_resamples=num_resamples, seed=seed)
+    ]
+    summary: dict[str, float] = {"n": codes.size, "n_groups": int(codes.max()) + 1}
+    for name, value in point.items():
+        low, high = percentile_interval(np.concatenate([chunk[name] for chunk in chunks]))
+        summary |= {name: float(value[0]), f"{name}_low": low, f"{name}_high": high}
+    return summary

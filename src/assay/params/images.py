@@ -1,0 +1,233 @@
+"""Parameters of the images line: is this picture real or forged?"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from assay.params.base import Line, Range, Section, Share, ShareRange
+from assay.params.shared import Roles, Runtime
+
+Family = Literal["recon", "blend", "splice", "inpaint", "resample"]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class FetchPhotos(Section):
+    source: str = Field(min_length=1, description="packages, none, or a folder of photographs")
+    max_pixels: int = Field(ge=4096, description="larger pictures are refused as decompression bombs")
+
+
+class Recon(Section):
+    """A small convolutional autoencoder with learned upsampling."""
+
+    width: int = Field(ge=4, le=512)
+    latent: int = Field(ge=1, le=512)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    lr: float = Field(gt=0, le=1)
+
+
+class Blend(Section):
+    """Self-blending: how far the copy may differ from its original."""
+
+    max_shift: Share = Field(description="of the side")
+    max_scale: Share
+    max_colour: Share = Field(description="of the 8-bit range, added per channel")
+    opacity: ShareRange
+    area: ShareRange = Field(description="share of the crop under the mask")
+
+
+class Splice(Section):
+    area: ShareRange
+    feather: Share = Field(description="width of the soft edge, of the side")
+
+
+class Inpaint(Section):
+    area: ShareRange
+    radius: float = Field(gt=0, le=50, description="pixels around a point that OpenCV looks at")
+
+
+class Resample(Section):
+    factor: Annotated[Range, Field(description="the crop is made this many times smaller, then larger")]
+    kernels: list[Literal["nearest", "bilinear", "lanczos"]] = Field(min_length=1)
+
+
+class Forge(Section):
+    size: int = Field(ge=32, le=1024, description="side of a crop in pixels")
+    crops_per_photo: Positive
+    short_side: Annotated[Range, Field(description="photographs are scaled to a short side drawn from here")]
+    min_contrast: float = Field(ge=0, le=127, description="least standard deviation of a crop's grey values")
+    jpeg_quality: Annotated[list[int], Field(min_length=2, max_length=2)]
+    families: list[Family] = Field(min_length=1)
+    unseen: Family | None = Field(description="the family that appears in test only")
+    recon: Recon
+    blend: Blend
+    splice: Splice
+    inpaint: Inpaint
+    resample: Resample
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.jpeg_quality
+        if not 1 <= low <= high <= 100:
+            raise ValueError(f"jpeg_quality must be [low, high] within 1..100, got {self.jpeg_quality}")
+        if self.short_side[0] < self.size:
+            raise ValueError(f"short_side {self.short_side} must not be below size {self.size}")
+        if self.resample.factor[0] <= 1:
+            raise ValueError(f"resample.factor must be above 1, got {self.resample.factor}")
+        if len(set(self.families)) != len(self.families):
+            raise ValueError(f"families has an entry twice: {self.families}")
+        if self.unseen is not None and self.unseen not in self.families:
+            raise ValueError(f"unseen {self.unseen!r} must be one of families {self.families}")
+        if not self.seen:
+            raise ValueError("families must hold at least one family besides the unseen one")
+        return self
+
+    @property
+    def seen(self) -> list[Family]:
+        """The families that stand in every role, in the order given."""
+        return [family for family in self.families if family != self.unseen]
+
+
+class Source(Section):
+    """One data set of labelled pictures."""
+
+    dataset: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name in manifests and tables")
+    kind: Literal["forge", "folders", "manifest"]
+    path: str | None = Field(default=None, description="folder with real/ and forged/, or a CSV/parquet file")
+
+    @model_validator(mode="after")
+    def _path_given(self) -> Self:
+        if (self.kind == "forge") == (self.path is not None):
+            raise ValueError("path is needed for kinds folders and manifest, and not taken by kind forge")
+        return self
+
+
+class NearDuplicates(Section):
+    hash_side: int = Field(ge=4, le=32, multiple_of=4, description="side of the perceptual hash, in bits")
+    max_distance: int = Field(ge=0, description="bits that may differ between near-duplicates")
+    max_difference: float = Field(ge=0, le=255, description="mean grey levels their 16x16 thumbnails may differ")
+
+
+class Audit(Section):
+    max_auc: float = Field(ge=0.5, le=1)
+    action: Literal["warn", "fail"]
+
+
+class Prepare(Section):
+    sources: list[Source] = Field(min_length=1)
+    size: int = Field(ge=32, le=1024, description="side of a stored picture in pixels")
+    resize: Literal["crop", "squash"]
+    max_pixels: int = Field(ge=4096)
+    min_side: int = Field(ge=1)
+    folds: int = Field(ge=2, le=20)
+    near_duplicates: NearDuplicates
+    audit: Audit
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [source.dataset for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two sources share a dataset name: {names}")
+        if sum(source.kind == "forge" for source in self.sources) > 1:
+            raise ValueError("only one source can be of kind forge")
+        return self
+
+
+class Augment(Section):
+    """Strength of each training transform; 0 switches it off."""
+
+    horizontal_flip: Share = Field(description="probability")
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: float = Field(ge=0, le=0.5)
+    jitter_probability: Share
+    degrees: float = Field(ge=0, le=180)
+    translate: Share
+    scale: Share = Field(description="0.1 draws from 0.9 to 1.1")
+    affine_probability: Share
+    blur_sigma: Annotated[Range, Field(description="pixels")]
+    blur_probability: Share
+    jpeg_quality: Annotated[list[int], Field(min_length=2, max_length=2)]
+    jpeg_probability: Share
+
+
+def check_weights(value: str) -> str:
+    """A weights string is hub, random, ``file: PATH`` or ``package: NAME==VERSION`` (with #sha256=... if unknown)."""
+    if value in ("hub", "random") or re.fullmatch(r"file:\s*\S.*", value):
+        return value
+    if re.fullmatch(r"package:\s*[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+(#sha256=[0-9a-f]{64})?", value):
+        return value
+    raise ValueError("allowed: hub, random, 'file: PATH', 'package: NAME==VERSION[#sha256=HASH]'")
+
+
+Weights = Annotated[str, AfterValidator(check_weights)]
+
+
+class Training(Section):
+    """One network and how it is trained; stage 1 and the experts share it."""
+
+    architecture: str = Field(min_length=1, description="a timm model name")
+    weights: Weights
+    image_size: int = Field(ge=32, le=1024)
+    epochs: Positive
+    batch_size: int = Field(ge=2)
+    lr: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0, le=1)
+    warmup_epochs: int = Field(ge=0)
+    mixed_precision: Literal["no", "bf16", "fp16"]
+    loader_workers: int = Field(ge=0, le=64, description="processes that augment; 0: in the training process")
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
+        return self
+
+
+class Calibrate(Section):
+    role: Literal["calib", "val"] = Field(description="val: the two-manifest plan; never train, tune or test")
+    objective: Literal["nll", "ece"]
+    num_bins: int = Field(ge=2, le=100)
+
+
+class External(Section):
+    """A labelled set that no other stage has seen."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    path: str = Field(min_length=1)
+
+
+class Robustness(Section):
+    """Grid of degradations; the first value of each list should be the untouched one."""
+
+    max_samples: int = Field(ge=20)
+    jpeg_quality: list[Annotated[int, Field(ge=1, le=100)]] = Field(min_length=1, description="100: not recompressed")
+    resize: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    blur_sigma: list[Annotated[float, Field(ge=0, le=10)]] = Field(min_length=1)
+
+
+class Evaluate(Section):
+    num_resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of groups")
+    num_bins: int = Field(ge=2, le=100)
+    external: list[External]
+    robustness: Robustness
+    exit_real: list[Share] = Field(min_length=1, description="leave as real at or below this probability")
+    exit_forged: list[Share] = Field(min_length=1, description="leave as forged at or above this probability")
+
+
+class Images(Line):
+    """Everything the images line reads."""
+
+    runtime: Runtime
+    roles: Roles
+    fetch_photos: FetchPhotos
+    forge: Forge
+    prepare: Prepare
+    train_stage1: Training
+    calibrate: Calibrate
+    evaluate: Evaluate

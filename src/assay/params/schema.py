@@ -1,0 +1,29 @@
+"""The whole parameter file: every line of work, and no section that belongs to none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from assay.params.base import PARAMS_FILE, ParamsError, read_yaml, validate
+from assay.params.images import Images
+
+LINES: tuple[type[BaseModel], ...] = (Images,)
+
+
+def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Check every section of ``path``; returns its plain content.
+
+    Raises:
+        ParamsError: a bad value in any line, or a top-level section that no line reads.
+    """
+    content = read_yaml(path)
+    known = {name for line in LINES for name in line.model_fields}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise ParamsError(f"{path}: unknown section(s) {unknown}; known: {sorted(known)}")
+    for line in LINES:
+        validate(line, content, path=path)
+    return content

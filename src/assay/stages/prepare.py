@@ -1,0 +1,124 @@
+"""prepare: every source decoded once, grouped, split into five roles, folded and audited.
+
+    python -m assay.stages.prepare
+
+Output in data/processed: a manifest per role, the pixel store, the fold table, rejected.csv and audit.json; and
+metrics/data.json.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assay.images import manifest as sources
+from assay.images.audit import column_summary, metadata_auc
+from assay.images.decode_set import DecodeSettings, Refused, decode_all
+from assay.images.roles import ROLES
+from assay.images.split import MANIFEST, fold_table, group_and_split
+from assay.images.store import open_writer
+from assay.io import write_csv, write_json
+from assay.params.base import load
+from assay.params.images import Audit, Images, Prepare
+from assay.progress import progress
+from assay.timing import timed
+
+FORGED = Path("data/forged/manifest.csv")
+OUTPUT = Path("data/processed")
+METRICS = Path("metrics/data.json")
+
+
+def collect(settings: Prepare) -> sources.Listing:
+    """All sources as one listing."""
+    listings = []
+    for source in settings.sources:
+        path = FORGED if source.kind == "forge" else Path(str(source.path))
+        listing = sources.list_path(path, dataset=source.dataset)
+        if source.kind == "forge" and listing.rows.empty:
+            raise ValueError(
+                f"prepare.sources asks for dataset {source.dataset} of kind forge, but forge made nothing: set "
+                "fetch_photos.source to packages or a folder, or remove that source"
+            )
+        listings.append(listing)
+    return sources.combine(listings)
+
+
+def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
+    """Write the pixel store; returns the rows it holds, all rejected files, and the rows' fingerprints."""
+    settings = params.prepare
+    how = DecodeSettings(
+        side=settings.size,
+        resize=settings.resize,
+        max_pixels=settings.max_pixels,
+        min_side=settings.min_side,
+        hash_side=settings.near_duplicates.hash_side,
+    )
+    paths = list(listing.rows["path"])
+    kept: list[int] = []
+    facts, refused, prints, sample_ids = [], [], [], []
+    with open_writer(OUTPUT, side=settings.size, sample_ids=sample_ids) as writer:
+        results = decode_all(paths, how, workers=params.runtime.workers)
+        for number, result in enumerate(progress(results, what="decoding", unit="picture", total=len(paths))):
+            row = listing.rows.iloc[number]
+            if isinstance(result, Refused):
+                refused.append((row["image_path"], row["dataset"], result.reason, result.detail))
+                continue
+            kept.append(number)
+            info = result.info
+            facts.append((info.width, info.height, info.format, info.file_bytes, info.jpeg_quality))
+            prints.append(result.fingerprint)
+            sample_ids.append(sources.sample_id(row["image_path"]))
+            writer.append(result.pixels[None])
+    rows = listing.rows.iloc[kept].reset_index(drop=True).assign(sample_id=sample_ids)
+    rows[["width", "height", "format", "file_bytes", "jpeg_quality"]] = pd.DataFrame(facts, index=rows.index)
+    rejected = pd.concat([listing.rejected, pd.DataFrame(refused, columns=sources.REJECTED)], ignore_index=True)
+    return rows, rejected, prints
+
+
+def audit_shortcuts(train: pd.DataFrame, settings: Audit, *, folds: int, seed: int) -> dict[str, object]:
+    """Metadata-only AUC on the train role; warns or raises above ``settings.max_auc``, as the user chose."""
+    auc = metadata_auc(train, folds=folds, seed=seed)
+    shortcut = max(auc, 1 - auc) > settings.max_auc
+    if shortcut:
+        message = (
+            f"metadata alone (size, format, bytes, JPEG quality) tell real from forged with AUC {auc:.3f}, above "
+            f"prepare.audit.max_auc {settings.max_auc}: a network may learn that instead of the forgery. Bring both "
+            "classes through the same resizing and the same JPEG step"
+        )
+        if settings.action == "fail":
+            raise ValueError(message)
+        warnings.warn(message, stacklevel=2)
+    return {"metadata_auc": auc, "max_auc": settings.max_auc, "shortcut": shortcut, "files": column_summary(train)}
+
+
+def main() -> None:
+    params = load(Images)
+    settings, seed = params.prepare, params.runtime.seed
+    with timed("prepare"):
+        rows, rejected, prints = decode_into_store(collect(settings), params)
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
+        frame = frame.assign(**{name: frame[name].astype(np.int64) for name in ("width", "height", "file_bytes", "jpeg_quality")})
+        for role in ROLES:
+            write_csv(OUTPUT / f"{role}_manifest.csv", frame.loc[frame["split"] == role, MANIFEST])
+        train = frame[frame["split"] == "train"]
+        write_csv(OUTPUT / "folds.csv", fold_table(train, folds=settings.folds, seed=seed))
+        audit = audit_shortcuts(train, settings.audit, folds=settings.folds, seed=seed)
+        write_json(OUTPUT / "audit.json", audit)
+        metrics: dict[str, object] = {
+            f"{role}.{name}": value
+            for role, part in frame.groupby("split")
+            for name, value in (("n", len(part)), ("n_forged", int(part["label"].sum())), ("n_groups", part["group_id"].nunique()))
+        }
+        metrics |= {"rejected": len(rejected), "audit.metadata_auc": audit["metadata_auc"]}
+        write_json(METRICS, metrics)
+    table = frame.pivot_table(index="split", columns="generator", values="sample_id", aggfunc="count", fill_value=0)
+    print(table.reindex(ROLES).to_string())
+    print(f"{len(rejected)} rejected; metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Temperature scaling against scikit-learn, its invariants and its bounds."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from assay.calibration.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, apply_temperature, fit_temperature
+from assay.metrics.calibration_error import expected_calibration_error
+from assay.metrics.discrimination import confusion_matrix, probability_metrics, ranking_metrics
+
+
+class DecisionValues(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose input [n, 1] is its decision value."""
+
+    def fit(self, features, labels):
+        self.classes_ = np.unique(labels)
+        return self
+
+    def predict(self, features):
+        return self.classes_[(features[:, 0] > 0).astype(int)]
+
+    def decision_function(self, features):
+        return features[:, 0]
+
+
+class TwoColumns(DecisionValues):
+    """The same classifier showing two columns of probabilities instead."""
+
+    decision_function = None
+
+    def predict_proba(self, features):
+        return np.stack([expit(-features[:, 0]), expit(features[:, 0])], axis=1)
+
+
+def sample(n, *, sharpness, seed=0):
+    """Logits `sharpness` times the true log-odds, hence with the true temperature `sharpness`."""
+    rng = np.random.default_rng(seed)
+    true_logits = rng.normal(0.0, 2.0, n)
+    labels = (rng.random(n) < expit(true_logits)).astype(int)
+    return sharpness * true_logits, labels
+
+
+def sklearn_beta(estimator, logits, labels):
+    # A frozen estimator makes scikit-learn calibrate once on all rows.
+    frozen = FrozenEstimator(estimator.fit(logits[:, None], labels))
+    model = CalibratedClassifierCV(frozen, method="temperature").fit(logits[:, None], labels)
+    return model.calibrated_classifiers_[0].calibrators[0].beta_
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
+def test_equals_sklearn_in_both_input_forms(sharpness):
+    logits, labels = sample(2000, sharpness=sharpness)
+    ours = fit_temperature(logits, labels).temperature
+    # scikit-learn stores the inverse, and widens a decision value z to the pair (-z, z), which differs by 2 z.
+    assert ours == pytest.approx(1.0 / (2.0 * sklearn_beta(DecisionValues(), logits, labels)), rel=1e-6)
+    # From two columns it takes log(p + eps), which bends the most extreme of the logits a little.
+    assert ours == pytest.approx(1.0 / sklearn_beta(TwoColumns(), logits, labels), rel=5e-5)
+
+
+@pytest.mark.parametrize("objective", ["nll", "ece"])
+@pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
+def test_recovers_the_true_temperature(objective, sharpness):
+    logits, labels = sample(20_000, sharpness=sharpness)
+    fit = fit_temperature(logits, labels, objective=objective)
+    assert fit.temperature == pytest.approx(sharpness, rel=0.08)
+    assert not fit.at_bound
+
+
+def test_reports_the_nll_before_and_after():
+    logits, labels = sample(3000, sharpness=3.0)
+    fit = fit_temperature(logits, labels)
+    before = probability_metrics(labels, apply_temperature(logits, 1.0))["nll"][0]
+    after = probability_metrics(labels, apply_temperature(logits, fit.temperature))["nll"][0]
+    assert (fit.nll_before, fit.nll_after) == pytest.approx((before, after), rel=1e-9)
+    assert after < before
+    for factor in (0.99, 1.01):
+        nearby = apply_temperature(logits, fit.temperature * factor)
+        assert probability_metrics(labels, nearby)["nll"][0] > after
+
+
+def test_ece_objective_beats_nll_on_ece():
+    logits, labels = sample(800, sharpness=3.0, seed=2)
+
+    def ece(temperature):
+        return expected_calibration_error(apply_temperature(logits, temperature), labels, binning="mass")
+
+    by_ece = ece(fit_temperature(logits, labels, objective="ece").temperature)
+    assert by_ece < ece(fit_temperature(logits, labels).temperature)
+    assert by_ece <= min(ece(temperature) for temperature in np.geomspace(0.01, 100, 1001)) + 1e-6
+
+
+def test_ece_objective_is_not_fooled_by_balanced_labels():
+    # All probs at 0.5 have an equal-width ECE of 0 here: that minimum must not win.
+    logits, labels = sample(4000, sharpness=2.0)
+    logits, labels = np.r_[logits, -logits], np.r_[labels, 1 - labels]
+    assert expected_calibration_error(apply_temperature(logits, 1e9), labels) < 1e-6
+    assert fit_temperature(logits, labels, objective="ece").temperature == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize("scale", [0.2, 7.0])
+def test_temperature_scales_with_the_logits(scale):
+    logits, labels = sample(1500, sharpness=2.0)
+    once = fit_temperature(logits, labels)
+    scaled = fit_temperature(scale * logits, labels)
+    assert scaled.temperature == pytest.approx(scale * once.temperature, rel=1e-6)
+    assert scaled.nll_after == pytest.approx(once.nll_after, rel=1e-12)
+
+
+def test_float32_logits_are_fitted_in_float64():
+    logits, labels = sample(1500, sharpness=3.0)
+    assert fit_temperature(logits.astype(np.float32), labels).temperature == pytest.approx(
+        fit_temperature(logits, labels).temperature, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.7])
+def test_ranking_and_decisions_stay(temperature):
+    logits, labels = sample(1000, sharpness=1.0)
+    logits[:5] = 0.0  # exactly on the threshold
+    before, after = apply_temperature(logits, 1.0), apply_temperature(logits, temperature)
+    assert (before != after).any()
+    assert ranking_metrics(labels, before)["auc"][0] == ranking_metrics(labels, after)["auc"][0]
+    assert (confusion_matrix(labels, before) == confusion_matrix(labels, after)).all()
+
+
+@pytest.mark.parametrize("objective", ["nll", "ece"])
+@pytest.mark.parametrize("scale", [0.5, 20.0])
+def test_separable_data_reach_the_lower_bound_and_warn(objective, scale):
+    logits = scale * np.array([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
+    with pytest.warns(UserWarning, match="separates the classes"):
+        fit = fit_temperature(logits, logits > 0, objective=objective)
+    assert fit.temperature == pytest.approx(MIN_TEMPERATURE)
+    assert fit.at_bound
+
+
+def test_uninformative_logits_reach_the_upper_bound_and_warn():
+    with pytest.warns(UserWarning, match="no information"):
+        fit = fit_temperature([-1.0, -2.0, 1.0, 2.0], [1, 1, 0, 0])
+    assert fit.temperature == pytest.approx(MAX_TEMPERATURE)
+    assert fit.at_bound
+    with pytest.warns(UserWarning, match="no information"):
+        assert fit_temperature([0.0, 0.0], [0, 1]).at_bound
+
+
+def test_ordinary_data_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not fit_temperature(*sample(500, sharpness=2.0)).at_bound
+
+
+def test_apply_keeps_shape_and_checks_the_temperature():
+    assert apply_temperature([[0.0, 2.0]], 2.0).tolist() == [[0.5, expit(1.0)]]
+    for temperature in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="temperature must be positive"):
+            apply_temperature([1.0], temperature)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "objective", "message"),
+    [
+        ([1.0, 2.0], [1, 1], "nll", "only class 1"),
+        ([1.0], [0, 1], "nll", "logits has 1 values"),
+        ([1.0, np.inf], [0, 1], "nll", "logits holds inf"),
+        ([1.0, 2.0], [0, 1], "brier", "objective must be"),
+    ],
+)
+def test_malformed_input_is_named(logits, labels, objective, message):
+    with pytest.raises(ValueError, match=message):
+        fit_temperature(logits, labels, objective=objective)

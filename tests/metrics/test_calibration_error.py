@@ -1,0 +1,157 @@
+"""ECE against torchmetrics, its table and its noise floor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from torchmetrics.functional.classification import binary_calibration_error
+
+from assay.metrics.calibration_error import ece_noise_floor, expected_calibration_error, reliability_table
+
+
+def torch_ece(probs, labels, num_bins):
+    return binary_calibration_error(
+        torch.tensor(probs), torch.tensor(labels), n_bins=num_bins, norm="l1"
+    ).item()
+
+
+def sample(n, seed=0, sharpness=1.0):
+    rng = np.random.default_rng(seed)
+    probs = rng.random(n)
+    labels = (rng.random(n) < probs).astype(int)
+    return expit(sharpness * np.log(probs / (1 - probs))), labels
+
+
+@pytest.mark.parametrize("num_bins", [1, 2, 10, 15])
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_width_equals_torchmetrics(num_bins, seed):
+    probs, labels = sample(500, seed, sharpness=2.0)
+    ours = expected_calibration_error(probs, labels, num_bins=num_bins)
+    assert ours == pytest.approx(torch_ece(probs, labels, num_bins), abs=1e-12)
+
+
+@pytest.mark.parametrize("num_bins", [2, 4, 16])
+@pytest.mark.parametrize("seed", range(5))
+def test_bin_edges_belong_where_torchmetrics_puts_them(num_bins, seed):
+    # Sixteenths are exact in binary, so every value lies on an edge, 0 and 1 included.
+    rng = np.random.default_rng(seed)
+    probs, labels = rng.integers(0, 17, 80) / 16, rng.integers(0, 2, 80)
+    ours = expected_calibration_error(probs, labels, num_bins=num_bins)
+    assert ours == pytest.approx(torch_ece(probs, labels, num_bins), abs=1e-12)
+
+
+def test_a_prob_of_one_has_its_own_bin_as_in_torchmetrics():
+    probs, labels = np.array([1.0, 0.97]), np.array([0, 1])
+    expected = (1.0 + 0.03) / 2  # in one bin the two errors would cancel to 0.485
+    assert expected_calibration_error(probs, labels) == pytest.approx(expected)
+    assert torch_ece(probs, labels, 15) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+def test_weights_mean_repetition_within_the_bins_of_the_full_sample(binning):
+    probs, labels = sample(90, sharpness=3.0)
+    counts = np.random.default_rng(1).integers(0, 3, (4, 90))
+    errors = expected_calibration_error(probs, labels, binning=binning, weights=counts)
+    inner = (
+        np.linspace(0, 1, 16)[1:-1] if binning == "width" else np.quantile(probs, np.linspace(0, 1, 16)[1:-1])
+    )
+    index = np.digitize(probs, inner)
+    for row, count in enumerate(counts):
+        gaps = [abs((count * (probs - labels))[index == b].sum()) for b in range(15)]
+        assert errors[row] == pytest.approx(sum(gaps) / count.sum())
+    ones = expected_calibration_error(probs, labels, binning=binning, weights=np.ones((1, 90)))
+    assert ones[0] == expected_calibration_error(probs, labels, binning=binning)
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+def test_positive_class_ece_sees_a_one_sided_bias(binning):
+    probs = np.r_[np.full(500, 0.2), np.full(500, 0.8)]
+    labels = np.tile([0, 0, 0, 0, 1], 200)  # 20 % everywhere
+    assert expected_calibration_error(probs, labels, binning=binning) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+def test_table_adds_up_to_the_ece(binning):
+    probs, labels = sample(700, sharpness=2.0)
+    probs[:40] = 1.0
+    table = reliability_table(probs, labels, binning=binning)
+    gaps = (table["share_positive"] - table["mean_prob"]).abs() * table["count"]
+    assert gaps.sum() / 700 == pytest.approx(expected_calibration_error(probs, labels, binning=binning))
+    assert table["count"].sum() == 700
+    assert (table["count"] > 0).all()
+    assert table["mean_prob"].between(table["bin_low"], table["bin_high"]).all()
+    assert (table["share_low"] <= table["share_positive"]).all()
+    assert (table["share_positive"] <= table["share_high"]).all()
+
+
+def test_equal_mass_bins_hold_equal_mass():
+    probs, labels = sample(1500)
+    assert reliability_table(probs, labels, binning="mass")["count"].tolist() == [100] * 15
+
+
+def test_equal_mass_survives_constant_and_tied_probs():
+    assert expected_calibration_error([0.3] * 10, [1] + [0] * 9, binning="mass") == pytest.approx(0.2)
+    probs, labels = (
+        np.r_[np.zeros(50), 0.25, 0.5, np.ones(50)],
+        np.r_[np.zeros(50, int), 1, 0, np.ones(50, int)],
+    )
+    table = reliability_table(probs, labels, binning="mass")
+    assert table["count"].sum() == 102
+    assert (table["count"] > 0).all()
+
+
+def test_empty_bins_are_dropped():
+    table = reliability_table([0.05, 0.06, 0.95], [0, 1, 1], num_bins=10)
+    assert table["bin_low"].tolist() == pytest.approx([0.0, 0.9])
+    assert table["share_positive"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(("n", "floor"), [(200, 0.081), (1000, 0.038), (5000, 0.017)])
+def test_noise_floor_has_the_published_size(n, floor):
+    probs = np.random.default_rng(3).beta(0.8, 0.8, n)
+    found = ece_noise_floor(probs, seed=0)
+    assert found.mean == pytest.approx(floor, rel=0.08)
+    assert found.p95 > found.mean
+
+
+def test_noise_floor_is_the_ece_of_calibrated_draws():
+    probs = np.random.default_rng(4).random(300)
+    rng = np.random.default_rng(5)
+    draws = [expected_calibration_error(probs, (rng.random(300) < probs).astype(int)) for _ in range(600)]
+    found = ece_noise_floor(probs, num_draws=2000, seed=0)
+    assert found.mean == pytest.approx(np.mean(draws), abs=5 * np.std(draws) / np.sqrt(600))
+    assert found.p95 == pytest.approx(np.quantile(draws, 0.95), rel=0.05)
+    assert ece_noise_floor(probs, num_draws=2000, seed=0) == found
+    assert ece_noise_floor(probs, num_draws=2000, seed=1) != found
+
+
+def test_certain_probs_leave_no_noise():
+    found = ece_noise_floor([0.0, 1.0, 1.0], seed=0)
+    assert (found.mean, found.p95) == (0.0, 0.0)
+
+
+def test_noise_floor_does_not_depend_on_chunks(monkeypatch):
+    probs = np.random.default_rng(6).random(50)
+    whole = ece_noise_floor(probs, num_draws=40, seed=7)
+    monkeypatch.setattr("assay.metrics.calibration_error.CHUNK_VALUES", 150)
+    assert ece_noise_floor(probs, num_draws=40, seed=7).mean == pytest.approx(whole.mean, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"num_bins": 0}, "num_bins"), ({"binning": "size"}, "binning must be")]
+)
+def test_bad_options_are_named(options, message):
+    for call in (expected_calibration_error, reliability_table):
+        with pytest.raises(ValueError, match=message):
+            call([0.2, 0.4], [0, 1], **options)
+    with pytest.raises(ValueError, match=message):
+        ece_noise_floor([0.2, 0.4], seed=0, **options)
+
+
+def test_logits_are_refused():
+    with pytest.raises(ValueError, match="probs must lie in"):
+        expected_calibration_error([-2.0, 3.0], [0, 1])
+    with pytest.raises(ValueError, match="num_draws"):
+        ece_noise_floor([0.5], num_draws=0, seed=0)
