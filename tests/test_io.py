@@ -76,9 +76,7 @@ def test_written_files_have_ordinary_modes(tmp_path: Path) -> None:
 
 def test_json_text_is_exact(tmp_path: Path) -> None:
     path = tmp_path / "m" / "a.json"
-    write_json(
-        path, {"b": np.float64(0.1), "a": [np.int64(3), np.bool_(True), None, (1.5, "评")], "c": {"d": -0.0}}
-    )
+    write_json(path, {"b": np.float64(0.1), "a": [np.int64(3), np.bool_(True), None, (1.5, "评")], "c": {"d": -0.0}})
     expected = (
         '{\n  "a": [\n    3,\n    true,\n    null,\n    [\n      1.5,\n      "评"\n    ]\n  ],\n'
         '  "b": 0.1,\n  "c": {\n    "d": -0.0\n  }\n}\n'
@@ -125,9 +123,7 @@ def frame() -> pd.DataFrame:
 
 def test_csv_has_no_index_and_plain_line_ends(tmp_path: Path, frame: pd.DataFrame) -> None:
     write_csv(tmp_path / "a.csv", frame)
-    assert (
-        tmp_path / "a.csv"
-    ).read_bytes() == b'sample_id,label,probs\na,0,0.1\n"b,c",1,0.3333333333333333\n'
+    assert (tmp_path / "a.csv").read_bytes() == b'sample_id,label,probs\na,0,0.1\n"b,c",1,0.3333333333333333\n'
 
 
 def test_parquet_keeps_types_and_bytes(tmp_path: Path, frame: pd.DataFrame) -> None:

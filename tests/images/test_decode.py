@@ -63,9 +63,7 @@ def test_a_link_to_a_picture_is_a_picture(tmp_path: Path, picture: np.ndarray) -
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.75, 0.9, 0.99])
-def test_a_truncated_jpeg_is_refused_not_padded(
-    tmp_path: Path, part: float, options: dict[str, bool]
-) -> None:
+def test_a_truncated_jpeg_is_refused_not_padded(tmp_path: Path, part: float, options: dict[str, bool]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     path = tmp_path / "a.jpg"
     Image.fromarray(noise).save(path, **options)
@@ -188,9 +186,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
 
 def test_palette_and_one_bit_pictures(tmp_path: Path) -> None:
     Image.fromarray(np.array([[True, False]] * 2)).save(tmp_path / "bits.png")
-    np.testing.assert_array_equal(
-        decode_rgb(tmp_path / "bits.png", max_pixels=LIMIT)[0], [[255] * 3, [0] * 3]
-    )
+    np.testing.assert_array_equal(decode_rgb(tmp_path / "bits.png", max_pixels=LIMIT)[0], [[255] * 3, [0] * 3])
     palette = Image.fromarray(np.array([[0, 1]] * 2, np.uint8), "P")
     palette.putpalette([1, 2, 3, 250, 251, 252])
     for name in ("p.png", "p.gif", "p.bmp"):
@@ -213,9 +209,7 @@ STORED = {
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_exif_orientation_is_applied(
-    tmp_path: Path, orientation: int, suffix: str, picture: np.ndarray
-) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str, picture: np.ndarray) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](picture)))

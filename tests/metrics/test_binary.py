@@ -78,9 +78,7 @@ def test_any_weighted_metric_can_be_summarised():
         rows = np.ones((1, len(labels))) if weights is None else weights
         return {"mae": rows @ np.abs(np.subtract(labels, probs)) / rows.sum(axis=1)}
 
-    summary = summarise(
-        [1.0, 5.0, 9.0], [2.0, 5.0, 7.0], list("abc"), num_resamples=50, seed=0, metrics=mean_error
-    )
+    summary = summarise([1.0, 5.0, 9.0], [2.0, 5.0, 7.0], list("abc"), num_resamples=50, seed=0, metrics=mean_error)
     assert list(summary) == ["n", "n_groups", "mae", "mae_low", "mae_high"]
     assert summary["mae"] == 1.0
     assert 0.0 <= summary["mae_low"] < 1.0 < summary["mae_high"] <= 2.0

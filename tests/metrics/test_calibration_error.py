@@ -12,9 +12,7 @@ from assay.metrics.calibration_error import ece_noise_floor, expected_calibratio
 
 
 def torch_ece(probs, labels, num_bins):
-    return binary_calibration_error(
-        torch.tensor(probs), torch.tensor(labels), n_bins=num_bins, norm="l1"
-    ).item()
+    return binary_calibration_error(torch.tensor(probs), torch.tensor(labels), n_bins=num_bins, norm="l1").item()
 
 
 def sample(n, seed=0, sharpness=1.0):
@@ -54,9 +52,7 @@ def test_weights_mean_repetition_within_the_bins_of_the_full_sample(binning):
     probs, labels = sample(90, sharpness=3.0)
     counts = np.random.default_rng(1).integers(0, 3, (4, 90))
     errors = expected_calibration_error(probs, labels, binning=binning, weights=counts)
-    inner = (
-        np.linspace(0, 1, 16)[1:-1] if binning == "width" else np.quantile(probs, np.linspace(0, 1, 16)[1:-1])
-    )
+    inner = np.linspace(0, 1, 16)[1:-1] if binning == "width" else np.quantile(probs, np.linspace(0, 1, 16)[1:-1])
     index = np.digitize(probs, inner)
     for row, count in enumerate(counts):
         gaps = [abs((count * (probs - labels))[index == b].sum()) for b in range(15)]

@@ -23,9 +23,7 @@ def weighted_samples(draw):
     n = draw(st.integers(4, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     labels = np.r_[0, 1, rng.integers(0, 2, n - 2)]
-    probs = rng.integers(0, draw(st.sampled_from([2, 6, 1000])), n) / 1000 + draw(
-        st.sampled_from([0.0, 0.4975])
-    )
+    probs = rng.integers(0, draw(st.sampled_from([2, 6, 1000])), n) / 1000 + draw(st.sampled_from([0.0, 0.4975]))
     weights = rng.integers(0, 4, (3, n)).astype(float)
     weights[:, :2] += 1.0
     return labels, np.clip(probs, 0.0, 1.0), weights
@@ -83,6 +81,14 @@ def test_one_class_resample_is_nan_and_leaves_the_others(scores):
     for value in ranking_metrics(labels, scores, weights=weights).values():
         assert np.isnan(value[:2]).all()
         assert np.isfinite(value[2])
+
+
+def test_an_fpr_exactly_at_the_limit_still_counts():
+    # Descending: 1 forged, 1 real (FPR 1 %), 1 forged, 4 real (FPR 5 %), 1 forged, 95 real.
+    labels = np.repeat([1, 0, 1, 0, 1, 0], [1, 1, 1, 4, 1, 95])
+    values = ranking_metrics(labels, -np.arange(103.0))
+    assert values["tpr_at_fpr_1"][0] == pytest.approx(2 / 3)
+    assert values["tpr_at_fpr_5"][0] == pytest.approx(1.0)
 
 
 def test_perfect_and_inverted_rankings():

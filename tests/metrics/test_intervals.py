@@ -106,14 +106,10 @@ def test_level_must_be_a_share(level):
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 59), (3, 59), (59, 59), (17, 2000)])
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
-@pytest.mark.parametrize(
-    ("side", "alternative"), [("two-sided", "two-sided"), ("upper", "less"), ("lower", "greater")]
-)
+@pytest.mark.parametrize(("side", "alternative"), [("two-sided", "two-sided"), ("upper", "less"), ("lower", "greater")])
 def test_clopper_pearson_equals_scipy(k, n, level, side, alternative):
     theirs = binomtest(k, n, alternative=alternative).proportion_ci(level, method="exact")
-    assert clopper_pearson(k, n, level=level, side=side) == pytest.approx(
-        (theirs.low, theirs.high), abs=1e-10
-    )
+    assert clopper_pearson(k, n, level=level, side=side) == pytest.approx((theirs.low, theirs.high), abs=1e-10)
 
 
 def test_nothing_seen_means_nothing_known():

@@ -137,9 +137,7 @@ def with_mode(name: str, mode: int) -> zipfile.ZipInfo:
 
 
 def unpack_all(archive: Path, destination: Path, **options: object) -> list[Path]:
-    return unpack(
-        archive, destination, **({"members": None, "max_bytes": 1 << 30, "max_files": 99} | options)
-    )
+    return unpack(archive, destination, **({"members": None, "max_bytes": 1 << 30, "max_files": 99} | options))
 
 
 def test_unpack_takes_only_what_is_wanted(tmp_path: Path) -> None:

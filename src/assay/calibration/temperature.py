@@ -127,9 +127,7 @@ def _warn_at_bound(log_t: float) -> None:
     if log_t == LOG_BOUNDS[0]:
         reason = "the sign of the logits separates the classes, so ever sharper fits better; use harder rows"
     else:
-        reason = (
-            "the logits carry no information on the labels, so 0.5 for all fits best; check polarity and rows"
-        )
+        reason = "the logits carry no information on the labels, so 0.5 for all fits best; check polarity and rows"
     warnings.warn(f"temperature reached its bound {math.exp(log_t):g}: {reason}", UserWarning, stacklevel=3)
 
 
@@ -142,7 +140,5 @@ def apply_temperature(logits: npt.ArrayLike, temperature: float) -> FloatArray:
         If `temperature` is not positive and finite.
     """
     if not 0.0 < temperature < math.inf:
-        raise ValueError(
-            f"temperature must be positive and finite, got {temperature}; fit it with fit_temperature"
-        )
+        raise ValueError(f"temperature must be positive and finite, got {temperature}; fit it with fit_temperature")
     return np.asarray(expit(np.asarray(logits, dtype=np.float64) / temperature))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import resolve_model_data_config
 from torch import nn
@@ -40,9 +42,14 @@ class Checkpoint:
     info: dict[str, Any]
 
 
-def _create(architecture: str, *, pretrained: bool, image_size: int) -> nn.Module:
+def create_network(architecture: str, *, pretrained: bool, image_size: int) -> nn.Module:
+    """A timm network with one output, its classifier last; ``pretrained`` takes timm's weights from the hub.
+
+    Raises:
+        ValueError: timm does not know the architecture.
+    """
     if not timm.is_model(architecture.split(".")[0]):
-        near = timm.list_models(f"*{architecture.split('.')[0].split('_')[0]}*")[:8]
+        near = get_close_matches(architecture.split(".")[0], timm.list_models(), n=8, cutoff=0.5)
         raise ValueError(f"architecture {architecture!r} is not known to timm; near it: {near}")
     kwargs: dict[str, Any] = {"pretrained": pretrained, "num_classes": 1}
     try:
@@ -58,7 +65,7 @@ def _from_hub(architecture: str, *, image_size: int) -> nn.Module:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return _create(architecture, pretrained=True, image_size=image_size)
+        return create_network(architecture, pretrained=True, image_size=image_size)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RuntimeError(OFFLINE_HELP.format(architecture=architecture, error=reason)) from error
@@ -77,10 +84,13 @@ def transfer(model: nn.Module, weights: dict[str, torch.Tensor]) -> int:
         ValueError: naming what is missing, or of another shape.
     """
     target = model.state_dict()
-    classifier = str(model.pretrained_cfg["classifier"])
+    classifier = str(model.pretrained_cfg["classifier"])  # type: ignore[index]
     if not set(weights) & set(target):
         if len(weights) != len(target):
             raise ValueError(f"weights hold {len(weights)} tensors under unknown names, the network has {len(target)}")
+        # A safetensors file is sorted by name: its order says nothing, and tensors of one shape would change places.
+        if [name.rsplit(".")[-1] for name in weights] != [name.rsplit(".")[-1] for name in target]:
+            raise ValueError("weights have unknown names and another order than the network: rename its tensors")
         weights = dict(zip(target, weights.values(), strict=True))
     body = {name: value for name, value in weights.items() if not name.startswith(f"{classifier}.")}
     wanted = {name for name in target if not name.startswith(f"{classifier}.")}
@@ -114,29 +124,45 @@ def build(architecture: str, *, weights: str, image_size: int) -> tuple[nn.Modul
     if kind == "hub":
         model = _from_hub(architecture, image_size=image_size)
     else:
-        model = _create(architecture, pretrained=False, image_size=image_size)
+        model = create_network(architecture, pretrained=False, image_size=image_size)
         if kind == "file":
             transfer(model, read_state_dict(Path(rest.strip())))
         elif kind == "package":
             transfer(model, package_state_dict(rest.strip()))
         elif kind != "random":
             raise ValueError(f"weights {weights!r}: allowed are hub, random, 'file: PATH', 'package: NAME==VERSION'")
+    # A fresh head on a thousand pretrained features starts with large random logits, and the first steps would undo the
+    # features to tame them; from zero it starts at p = 0.5.
+    for parameter in model.get_classifier().parameters():  # type: ignore[operator]
+        nn.init.zeros_(parameter)
     resolved = resolve_model_data_config(model)
     config = DataConfig(image_size, tuple(resolved["mean"]), tuple(resolved["std"]), resolved["interpolation"])
     return model, config
 
 
 def save_checkpoint(
-    folder: Path, state: dict[str, torch.Tensor], *, architecture: str, data_config: DataConfig, info: dict[str, Any]
+    folder: Path,
+    state: dict[str, torch.Tensor],
+    *,
+    architecture: str,
+    data_config: DataConfig,
+    info: dict[str, Any],
 ) -> Path:
     """Write ``model.safetensors`` and ``model.json`` into ``folder``; returns the path of the weights."""
     path = folder / "model.safetensors"
     with atomic_path(path) as temporary:
         save_file({name: value.cpu().contiguous() for name, value in sorted(state.items())}, temporary)
     write_json(
-        folder / "model.json", {**info, "architecture": architecture, "data_config": asdict(data_config), "num_outputs": 1}
+        folder / "model.json",
+        {**info, "architecture": architecture, "data_config": asdict(data_config), "num_outputs": 1},
     )
     return path
+
+
+def data_config_of(info: dict[str, Any]) -> DataConfig:
+    """The data config in a checkpoint's JSON."""
+    raw = info["data_config"]
+    return DataConfig(int(raw["image_size"]), tuple(raw["mean"]), tuple(raw["std"]), str(raw["interpolation"]))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -145,12 +171,14 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         ValueError: files missing or not fitting each other.
     """
+    for name in ("model.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ValueError(f"no {name} in {folder}: train the model first, say dvc repro train_stage1")
     info = read_json(folder / "model.json")
-    raw = info["data_config"]
-    config = DataConfig(int(raw["image_size"]), tuple(raw["mean"]), tuple(raw["std"]), str(raw["interpolation"]))
-    model = _create(info["architecture"], pretrained=False, image_size=config.image_size)
+    config = data_config_of(info)
+    model = create_network(info["architecture"], pretrained=False, image_size=config.image_size)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: weights do not fit {info['architecture']}: {error}") from error
     return Checkpoint(model.eval(), config, info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,7 @@ class PictureSet(Dataset[Batch]):
     ) -> None:
         self._store = store
         self._rows = store.rows_of(list(manifest["sample_id"]))
-        self._labels = torch.tensor(manifest["label"].to_numpy(), dtype=torch.float32)
+        self.labels = torch.tensor(manifest["label"].to_numpy(), dtype=torch.float32)
         self._resize = None if image_size == store.side else v2.Resize([image_size, image_size], antialias=True)
         self._transform = transform
         self._seed = seed
@@ -68,16 +69,20 @@ class PictureSet(Dataset[Batch]):
         if self._resize is not None:
             pictures = self._resize(pictures)
         if self._transform is not None:
-            pictures = torch.stack([self._augment(p, i) for p, i in zip(pictures, indices, strict=True)])
-        return pictures, self._labels[indices]
+            pictures = self._augment(self._transform, pictures, indices)
+        return pictures, self.labels[indices]
 
-    def _augment(self, picture: torch.Tensor, index: int) -> torch.Tensor:
-        assert self._transform is not None
+    def _augment(self, transform: v2.Transform, pictures: torch.Tensor, indices: list[int]) -> torch.Tensor:
+        parts = []
         # fork_rng: dropout draws from the same global generator and must not notice.
         with torch.random.fork_rng(devices=[]):
-            state = np.random.SeedSequence([self._seed, self.epoch, int(index)]).generate_state(1, np.uint64)
-            torch.manual_seed(int(state[0] >> np.uint64(1)))
-            return self._transform(picture)
+            for picture, index in zip(pictures, indices, strict=True):
+                state = np.random.SeedSequence([self._seed, self.epoch, int(index)]).generate_state(1, np.uint64)
+                # The transforms run on the CPU; torch.manual_seed would seed every other device too, and takes longer
+                # than most of them.
+                torch.default_generator.manual_seed(int(state[0] >> np.uint64(1)))
+                parts.append(transform(picture))
+        return torch.stack(parts)
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -103,7 +108,7 @@ class EpochBatches(Sampler[list[int]]):
             yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

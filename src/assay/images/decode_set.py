@@ -13,7 +13,9 @@ from assay.images.duplicates import Fingerprint, fingerprint
 from assay.images.store import fit_square
 from assay.parallel import ordered_map
 
+# Decoded pictures that travel between processes at a time: so many, and of so many bytes together.
 CHUNK = 64
+CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def _decode_chunk(paths: list[str], *, settings: DecodeSettings) -> list[Decoded
 
 def decode_all(paths: Sequence[str], settings: DecodeSettings, *, workers: int) -> Iterator[Decoded | Refused]:
     """One result per path, in the order of ``paths``; only a few chunks are held at a time."""
-    chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
+    step = max(1, min(CHUNK, CHUNK_BYTES // (3 * settings.side**2)))
+    chunks = (list(paths[start : start + step]) for start in range(0, len(paths), step))
     for results in ordered_map(partial(_decode_chunk, settings=settings), chunks, workers=workers):
         yield from results

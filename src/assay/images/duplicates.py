@@ -1,8 +1,8 @@
 """Near-duplicate pictures, found by a perceptual hash.
 
 pHash (Zauner 2010; ``imagehash.phash``): the signs of the low frequencies of a small grey copy. Pictures of nearly one
-grey value have no low frequencies to speak of and hash to noise, so they are left out. A hash keeps signs only, and small
-smooth pictures (a wall with an edge) meet in it by chance, so a pair found by hash is confirmed on thumbnails.
+grey value have no low frequencies to speak of and hash to noise, so they are left out. A hash keeps signs only, and
+small smooth pictures (a wall with an edge) meet in it by chance, so a pair found by hash is confirmed on thumbnails.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import faiss
 import imagehash
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageStat
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 # Standard deviation of grey values (0..255) below which a hash says nothing about the picture.
 FLAT = 4.0
-# Pairs compared at a time, which bounds memory.
+# Pictures searched for, and pairs compared, at a time; this bounds memory also where all pictures are alike.
+BLOCK = 64
 CHUNK = 16_384
-
-
 # Side of the thumbnails that confirm a pair.
 THUMBNAIL = 16
 
@@ -38,7 +37,7 @@ class Fingerprint:
 def fingerprint(pixels: np.ndarray, *, hash_side: int) -> Fingerprint | None:
     """pHash and thumbnail of one picture uint8 [H, W, 3]; None for a flat one."""
     picture = Image.fromarray(pixels)
-    if np.asarray(picture.convert("L"), dtype=np.float32).std() < FLAT:
+    if ImageStat.Stat(picture.convert("L")).stddev[0] < FLAT:
         return None
     bits = np.packbits(imagehash.phash(picture, hash_size=hash_side).hash)
     return Fingerprint(bits, np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)))
@@ -51,39 +50,53 @@ def near_duplicate_clusters(
 
     Two pictures are connected when their hashes differ in at most ``max_distance`` bits and their thumbnails in at most
     ``max_difference`` grey levels on average. Pictures without a fingerprint stand alone. The search is exact (faiss,
-    brute force over packed bits); its memory grows with the number of pairs found.
+    brute force over packed bits); its memory does not grow with the number of pairs.
     """
-    count = len(prints)
+    clusters = np.arange(len(prints), dtype=np.int64)
     known = np.array([i for i, item in enumerate(prints) if item is not None], dtype=np.int64)
     if len(known) == 0:
-        return np.arange(count)
+        return clusters
     codes = np.stack([item.bits for item in prints if item is not None])
     thumbnails = np.stack([item.thumbnail for item in prints if item is not None]).reshape(len(known), -1)
     index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
-    index.add(codes)
-    limits, _, right = index.range_search(codes, max_distance + 1)
-    left = np.repeat(np.arange(len(known)), np.diff(limits).astype(np.int64))
-    left, right = left[left < right], right[left < right]
+    joined = np.arange(len(known))
+    for start in range(0, len(known), BLOCK):
+        block = codes[start : start + BLOCK]
+        index.add(block)  # each picture is compared with those before it and with its block
+        limits, _, right = index.range_search(block, max_distance + 1)
+        left = start + np.repeat(np.arange(len(block)), np.diff(limits).astype(np.int64))
+        # Pairs that are in one cluster already would tell nothing new.
+        apart = joined[left] != joined[right]
+        left, right = left[apart], right[apart]
+        alike = _alike(thumbnails, left, right, max_difference=max_difference)
+        if alike.any():
+            joined = _components(joined[left[alike]], joined[right[alike]], count=len(known))[joined]
+    _, first, member = np.unique(joined, return_index=True, return_inverse=True)
+    clusters[known] = known[first[member]]
+    return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
+
+
+def _alike(thumbnails: np.ndarray, left: np.ndarray, right: np.ndarray, *, max_difference: float) -> np.ndarray:
+    """Which pairs' thumbnails differ little enough, bool [pairs]."""
     alike = np.zeros(len(left), dtype=bool)
     for start in range(0, len(left), CHUNK):
         part = slice(start, start + CHUNK)
         difference = np.abs(thumbnails[left[part]].astype(np.int16) - thumbnails[right[part]])
         alike[part] = difference.mean(axis=1) <= max_difference
-    pairs = (known[left[alike]], known[right[alike]])
-    graph = coo_array((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(count, count))
-    raw = connected_components(graph, directed=False)[1]
-    _, first, inverse = np.unique(raw, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    return alike
+
+
+def _components(left: np.ndarray, right: np.ndarray, *, count: int) -> np.ndarray:
+    """Component number of each of ``count`` nodes joined by the edges left[i] - right[i]."""
+    edges = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
+    return connected_components(edges, directed=False)[1]
 
 
 def join_groups(groups: list[str], clusters: np.ndarray) -> list[str]:
-    """Merge declared groups that share a near-duplicate cluster; the joined group takes its first name by sort order."""
+    """Merge declared groups that share a near-duplicate cluster; a joined group takes its first name by sort order."""
     names, codes = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
-    count, rows = len(names), len(groups)
-    nodes = np.concatenate([codes, count + np.asarray(clusters)])
-    size = int(nodes.max()) + 1
-    graph = coo_array((np.ones(rows, dtype=np.int8), (codes, count + np.asarray(clusters))), shape=(size, size))
-    component = connected_components(graph, directed=False)[1][:count]
+    nodes = len(names) + np.asarray(clusters, dtype=np.int64)
+    component = _components(codes, nodes, count=int(nodes.max(initial=-1)) + 1)[: len(names)]
     # names are sorted, so the first node of a component carries its first name
     _, first, member = np.unique(component, return_index=True, return_inverse=True)
     return [str(name) for name in names[first[member]][codes]]

@@ -52,7 +52,7 @@ def cut_crop(photo: np.ndarray, rng: np.random.Generator, settings: Forge) -> np
     """A random square crop at a random scale, uint8 [size, size, 3]; the busiest of five tries where all are flat."""
     best, best_contrast = None, -1.0
     for _ in range(5):
-        short = rng.uniform(*settings.short_side)
+        short = rng.uniform(settings.short_side[0], settings.short_side[1])
         edge = min(round(settings.size * min(photo.shape[:2]) / short), min(photo.shape[:2]))
         top = int(rng.integers(photo.shape[0] - edge + 1))
         left = int(rng.integers(photo.shape[1] - edge + 1))
@@ -77,8 +77,10 @@ def encode_jpeg(crop: np.ndarray, *, quality: int) -> bytes:
 def generator_crops(photos: list[Photo], settings: Forge, *, seed: int) -> np.ndarray:
     """Crops for training the ``recon`` generator, from photographs of the train role: uint8 [n, S, S, 3]."""
     train = [photo for photo in photos if photo.role == "train"]
+    if not train:
+        raise ValueError("role train holds no photograph for family recon to learn from: add photographs")
     each = max(1, min(settings.crops_per_photo, MAX_GENERATOR_CROPS // len(train)))
-    crops = []
+    crops: list[np.ndarray] = []
     for number, photo in enumerate(train):
         rng = np.random.default_rng([seed, 1, number])
         pixels = photo.load()
@@ -124,7 +126,7 @@ def forge_photo(
     donors = [other for other in photos if other.role == photo.role and other.group != photo.group]
     for position, crop in enumerate(crops):
         quality = int(rng.integers(settings.jpeg_quality[0], settings.jpeg_quality[1] + 1))
-        stem = f"{photo.name.replace('.', '_')}_{position:04d}"
+        stem = f"{photo.name}_{position:04d}"
         yield stem, "real", encode_jpeg(crop, quality=quality)
         for family in plan[position]:
             if family == "recon":
@@ -139,10 +141,10 @@ def forge_photo(
 
 
 def check_donors(photos: list[Photo], settings: Forge) -> None:
-    """Raise a ValueError when ``splice`` would find no other photograph in some role."""
-    if "splice" not in settings.families:
-        return
+    """Raise a ValueError when ``splice`` would find no other photograph in a role it forges for."""
     for role in sorted({photo.role for photo in photos}):
+        if "splice" not in settings.seen and not (role == "test" and settings.unseen == "splice"):
+            continue
         if len({photo.group for photo in photos if photo.role == role}) < 2:
             raise ValueError(
                 f"role {role} holds one group of photographs only, so splice has no donor there: add photographs, "

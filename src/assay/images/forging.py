@@ -20,7 +20,7 @@ def ellipse_mask(side: int, rng: np.random.Generator, *, area: Sequence[float]) 
 
     ``area`` is the range of its share of the crop. An ellipse within a square covers at most pi/4 of it.
     """
-    share = min(rng.uniform(*area), 0.75)
+    share = min(rng.uniform(area[0], area[1]), 0.75)
     aspect = rng.uniform(0.6, 1.6)
     half = np.sqrt(share * side * side / np.pi)
     axes = np.minimum([half * np.sqrt(aspect), half / np.sqrt(aspect)], side / 2)
@@ -76,7 +76,7 @@ def blend(
     mean = moved.mean(axis=(0, 1))
     source = np.clip((moved - mean) * contrast + mean + colour, 0, 255)
     mask = soften(ellipse_mask(side, rng, area=area), width=rng.uniform(0.01, 0.06) * side)
-    return mix(crop, source, mask * np.float32(rng.uniform(*opacity)))
+    return mix(crop, source, mask * rng.uniform(opacity[0], opacity[1]))
 
 
 def splice(
@@ -90,9 +90,7 @@ def splice(
     return mix(crop, donor, soften(ellipse_mask(side, rng, area=area), width=feather * side))
 
 
-def inpaint(
-    crop: np.ndarray, rng: np.random.Generator, *, area: Sequence[float], radius: float
-) -> np.ndarray:
+def inpaint(crop: np.ndarray, rng: np.random.Generator, *, area: Sequence[float], radius: float) -> np.ndarray:
     """A region removed and filled from its surroundings.
 
     Telea, "An Image Inpainting Technique Based on the Fast Marching Method", J. Graphics Tools 9(1), 2004 (OpenCV).
@@ -109,7 +107,7 @@ def resample(
     Popescu and Farid, "Exposing Digital Forgeries by Detecting Traces of Resampling", IEEE TSP 53(2), 2005.
     """
     side = crop.shape[0]
-    small = max(2, round(side / rng.uniform(*factor)))
+    small = max(2, round(side / rng.uniform(factor[0], factor[1])))
     kernel = KERNELS[kernels[int(rng.integers(len(kernels)))]]
     reduced = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
     return cv2.resize(reduced, (side, side), interpolation=kernel)

@@ -7,8 +7,11 @@ A source is a folder per class, a CSV/parquet manifest, or the output of ``forge
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +23,6 @@ COLUMNS = ["path", "image_path", "label", "dataset", "group", "generator", "role
 REJECTED = ["file", "dataset", "reason", "detail"]
 CLASSES = {"real": 0, "forged": 1}
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "forged": 1}
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ def sample_id(image_path: str) -> str:
 
 
 def _listing(rows: list[dict[str, object]], rejected: list[dict[str, str]]) -> Listing:
+    # Types stand whatever the rows: a source of which nothing is left must not turn the others' labels into objects.
     return Listing(
-        pd.DataFrame(rows, columns=COLUMNS).astype({"role": object}), pd.DataFrame(rejected, columns=REJECTED, dtype=str)
+        pd.DataFrame(rows, columns=COLUMNS).astype({"label": "int64", "role": object}),
+        pd.DataFrame(rejected, columns=REJECTED, dtype=str),
     )
 
 
@@ -53,8 +57,16 @@ def list_folders(root: Path, *, dataset: str) -> Listing:
     for name, label in CLASSES.items():
         folder = root / name
         if not folder.is_dir():
-            raise ValueError(f"source {dataset}: no folder {folder}; a folder source has one folder per class, real and forged")
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+            raise ValueError(
+                f"source {dataset}: no folder {folder}; a folder source has one folder per class, real and forged"
+            )
+        # Links to folders are not followed; they stay in the list, so that decoding names them.
+        files = sorted(
+            path
+            for path in folder.rglob("*")
+            if (path.is_symlink() or not path.is_dir())
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
         if not files:
             raise ValueError(f"source {dataset}: {folder} is empty; both classes need pictures")
         for path in files:
@@ -70,7 +82,7 @@ def list_folders(root: Path, *, dataset: str) -> Listing:
                 {"path": image_path, "image_path": image_path, "label": label, "dataset": dataset}
                 | {"group": group, "generator": "real" if label == 0 else dataset, "role": None}
             )
-    return _listing(rows, rejected)
+    return drop_conflicts(_listing(rows, rejected))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -92,7 +104,7 @@ def read_table(path: Path) -> pd.DataFrame:
     raise ValueError(f"manifest {path}: suffix {path.suffix!r} is not known; use .csv or .parquet")
 
 
-def _check_row(record: dict[str, object], root: Path) -> tuple[str, str] | Path:
+def _check_row(record: Mapping[Any, Any], root: Path) -> tuple[str, str] | Path:
     """Where the row's file lies, or why the row is refused: (reason, detail)."""
     for column in ("path", "label"):
         if pd.isna(record.get(column)):
@@ -116,9 +128,12 @@ def list_manifest(path: Path, *, dataset: str) -> Listing:
     there with two labels, and the second and later rows of a repeated one.
 
     Raises:
-        ValueError: the file or a needed column is missing.
+        ValueError: the file or a needed column is missing, or a column stands there under both of its names.
     """
     table = read_table(path).rename(columns={"image_path": "path", "split": "role", "group_id": "group"})
+    if not table.columns.is_unique:
+        twice = sorted(set(table.columns[table.columns.duplicated()]))
+        raise ValueError(f"manifest {path} gives {twice} twice (path = image_path, role = split, group = group_id)")
     lacking = {"path", "label"} - set(table.columns)
     if lacking:
         raise ValueError(f"manifest {path} lacks column(s) {sorted(lacking)}; it has {list(table.columns)}")
@@ -130,7 +145,10 @@ def list_manifest(path: Path, *, dataset: str) -> Listing:
             reason, detail = checked
             rejected.append({"file": str(record.get("path")), "dataset": dataset, "reason": reason, "detail": detail})
             continue
-        label, group, generator, role = LABELS[str(record["label"])], *map(record.get, ("group", "generator", "role"))
+        label, group, generator, role = (
+            LABELS[str(record["label"])],
+            *map(record.get, ("group", "generator", "role")),
+        )
         image_path = checked.as_posix()
         rows.append(
             {
@@ -147,10 +165,14 @@ def list_manifest(path: Path, *, dataset: str) -> Listing:
 
 
 def drop_conflicts(listing: Listing) -> Listing:
-    """Refuse every row of a path with two labels, and repeated rows of a path after its first."""
+    """Refuse every row of a file with two labels, and repeated rows of a file after its first.
+
+    A file is known by its real path: absolute, relative and linked names of it are one.
+    """
     rows = listing.rows
-    conflicting = rows.groupby("path")["label"].transform("nunique") > 1
-    repeated = rows.duplicated("path") & ~conflicting
+    files = rows["path"].map(os.path.realpath)
+    conflicting = rows.groupby(files)["label"].transform("nunique") > 1
+    repeated = files.duplicated() & ~conflicting
     parts = [listing.rejected]
     for mask, reason, detail in (
         (conflicting, "two_labels", "the path stands in the data with both labels"),

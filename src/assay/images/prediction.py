@@ -38,7 +38,7 @@ class Predictor:
         self.device = pick_device(device)
         self.image_size = checkpoint.data_config.image_size
         self._batch_size = batch_size
-        self._model = checkpoint.model.eval().to(self.device, memory_format=torch.channels_last)
+        self._model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalize = Normalize(checkpoint.data_config.mean, checkpoint.data_config.std).to(self.device)
 
     def logits(self, data: PictureSet, *, what: str = "scoring") -> np.ndarray:

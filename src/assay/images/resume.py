@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +29,31 @@ ROOT = Path(".assay/resume")
 
 
 def project_code() -> dict[str, str]:
-    """SHA-256 of every project module this process has imported: module name -> hash."""
+    """SHA-256 of every project module this process has imported: module name -> hash.
+
+    A stage run with ``python -m`` is called ``__main__``; its spec knows its real name.
+    """
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
     return {
-        name: sha256_file(Path(str(module.__file__)))
-        for name, module in sorted(sys.modules.items())
-        if name.split(".")[0] == "assay" and getattr(module, "__file__", None)
+        spec.name: sha256_file(Path(spec.origin))
+        for spec in specs
+        if spec is not None and spec.name.split(".")[0] == "assay" and spec.origin
     }
+
+
+def state_hash(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a network's tensors, so that a changed file of weights does not find the old checkpoint."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def resume_key(**parts: Any) -> str:
     """16 hex digits of everything that decides a result; ``parts`` must be JSON values."""
-    text = json.dumps({**parts, "code": project_code(), "torch": torch.__version__}, sort_keys=True)
+    versions = {name: version(name) for name in ("accelerate", "numpy", "timm", "torch", "torchvision")}
+    surroundings = {"code": project_code(), "versions": versions, "threads": torch.get_num_threads()}
+    text = json.dumps({**parts, **surroundings}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -55,6 +70,7 @@ class ResumeFolder:
             "model": accelerator.unwrap_model(model).state_dict(),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
             "state": asdict(state),
         }
         with atomic_path(self.path) as temporary:
@@ -70,6 +86,8 @@ class ResumeFolder:
         accelerator.unwrap_model(model).load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
         schedule.load_state_dict(content["schedule"])
+        if accelerator.scaler:
+            accelerator.scaler.load_state_dict(content["scaler"])
         state = TrainingState(**content["state"])
         print(f"resuming after epoch {state.epoch} from {self.path.parent}", flush=True)
         return state

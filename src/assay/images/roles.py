@@ -1,7 +1,7 @@
 """Who may see what: five roles and the folds, disjoint by group.
 
 A group is whatever must not be split: a source photograph, a video, an identity, a cluster of near-duplicates. Every
-role has one purpose (design: train / val = early stopping / calib = temperature / tune = thresholds / test = read once).
+role has one purpose: train, val (early stopping), calib (temperature), tune (thresholds), test (read once).
 """
 
 from __future__ import annotations
@@ -53,33 +53,43 @@ def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int)
         Series of role names, indexed by group_id.
     """
     strata = frame["dataset"].astype(str) + "|" + frame["label"].astype(str)
-    counts = pd.crosstab(frame["group_id"], strata).sort_index()
+    table = pd.crosstab(frame["group_id"], strata).sort_index()
+    counts = table.to_numpy()
     order = np.random.default_rng(seed).permutation(len(counts))
-    order = order[np.argsort(-counts.to_numpy().sum(axis=1)[order], kind="stable")]
+    order = order[np.argsort(-counts.sum(axis=1)[order], kind="stable")]
     names = [role for role in ROLES if shares.get(role, 0) > 0]
     weights = np.array([shares[role] for role in names])
-    total = counts.to_numpy().sum(axis=0)
+    total = counts.sum(axis=0)
     filled = np.zeros((len(names), counts.shape[1]))
-    chosen: dict[object, str] = {}
+    label_of = np.unique([name.rsplit("|", 1)[1] for name in table.columns], return_inverse=True)[1]
+    has_label = np.zeros((len(names), len(label_of)), dtype=bool)
+    chosen = np.empty(len(counts), dtype=object)
     for row in order:
-        group = counts.to_numpy()[row]
+        group = counts[row]
         held = group > 0
         # How full a role is, as a share of its target, in the strata this group would add to.
         fullness = (filled[:, held] / (weights[:, None] * total[held])).mean(axis=1)
-        empty = (filled[:, held] == 0).any(axis=1)
-        pick = int(np.lexsort((-weights, fullness, ~empty))[0])
+        lacking = ~has_label[:, label_of[held]].all(axis=1)
+        pick = int(np.lexsort((-weights, fullness, ~lacking))[0])
+        has_label[pick, label_of[held]] = True
         filled[pick] += group
-        chosen[counts.index[row]] = names[pick]
-    return pd.Series(chosen, name="role").sort_index()
+        chosen[row] = names[pick]
+    return pd.Series(chosen, index=table.index, name="role")
 
 
 def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, seed: int) -> np.ndarray:
     """Fold number of each row (int64 [n], 0 .. folds-1) by scikit-learn's StratifiedGroupKFold.
 
     Raises:
-        ValueError: a fold would be empty or hold one label only.
+        ValueError: a label has fewer groups than there are folds, or a fold would hold one label only.
     """
     labels = np.asarray(labels)
+    held = pd.Series(np.asarray(groups, dtype=object)).groupby(labels).nunique()
+    if held.min() < folds:
+        raise ValueError(
+            f"label {held.idxmin()} has {held.min()} group(s) here, but {folds} folds need at least {folds}: add "
+            "pictures from other sources, raise roles.train, or set prepare.folds lower"
+        )
     fold = np.full(len(labels), -1, dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):

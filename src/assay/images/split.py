@@ -42,15 +42,11 @@ def group_and_split(
         ValueError: near-duplicates or a group in two declared roles; too few groups.
     """
     limits = settings.near_duplicates
-    clusters = near_duplicate_clusters(
-        prints, max_distance=limits.max_distance, max_difference=limits.max_difference
-    )
+    clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
     declared = rows["role"].notna()
     _check_collisions(rows[declared], clusters[declared.to_numpy()], what="near-duplicate pictures")
-    groups = np.asarray(rows["group"].to_numpy(), dtype=object)
-    if not declared.all():
-        groups = np.asarray(join_groups(list(groups), clusters), dtype=object)
-    frame = rows.assign(group_id=groups)
+    # Also where every role is declared: folds and intervals rest on groups within a role.
+    frame = rows.assign(group_id=np.asarray(join_groups(list(rows["group"]), clusters), dtype=object))
     check_group_count(frame, folds=settings.folds)
     _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), what="pictures of one group")
     given = frame[declared].groupby("group_id")["role"].first()
@@ -67,7 +63,9 @@ def group_and_split(
 def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, what: str) -> None:
     spread = rows.groupby(clusters)["role"].transform("nunique") > 1
     if spread.any():
-        worst = rows[spread].assign(cluster=clusters[spread.to_numpy()]).sort_values("cluster").head(4)
+        spread_rows = rows[spread].assign(cluster=clusters[spread.to_numpy()])
+        # One picture per cluster and role: a long cluster must not hide what it collides with.
+        worst = spread_rows.sort_values("cluster", kind="stable").drop_duplicates(["cluster", "role"]).head(4)
         raise ValueError(
             f"{int(spread.sum())} {what} stand in more than one role, so a figure would rest on seen pictures: "
             f"{list(zip(worst['image_path'], worst['role'], strict=True))}. Give them one role, or leave the role out"

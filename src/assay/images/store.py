@@ -1,7 +1,8 @@
 """Pixels decoded once: a uint8 array on disk that every later stage maps into memory.
 
-``pixels.npy`` holds uint8 [n, S, S, 3]; ``pixels_index.csv`` names the ``sample_id`` of every row; ``pixels.json`` holds
-the array's shape and the SHA-256 of its values, so that a reader can key a resume checkpoint without hashing it again.
+``pixels.npy`` holds uint8 [n, S, S, 3]; ``pixels_index.csv`` names the ``sample_id`` of every row; ``pixels.json``
+holds the array's shape and the SHA-256 of its values, so that a reader can key a resume checkpoint without hashing it
+again.
 """
 
 from __future__ import annotations

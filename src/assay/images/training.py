@@ -37,11 +37,11 @@ class TrainingState:
     history: list[Row] = field(default_factory=list)
 
 
-def epoch_metrics(logits: np.ndarray, labels: np.ndarray, loss: float) -> Row:
-    """Loss, accuracy, AUC and F1 of one pass; logits and labels [n]."""
+def epoch_metrics(logits: np.ndarray, labels: np.ndarray) -> Row:
+    """Loss (mean binary cross-entropy, nats), accuracy, AUC and F1 of one pass; logits and labels [n]."""
     guesses = logits > 0
     return {
-        "loss": loss,
+        "loss": float(np.logaddexp(0, np.where(labels > 0, -logits, logits).astype(np.float64)).mean()),
         "accuracy": float(accuracy_score(labels, guesses)),
         "auc": float(roc_auc_score(labels, logits)),
         "f1": float(f1_score(labels, guesses, zero_division=0.0)),
@@ -99,7 +99,7 @@ class Loop:
         return logits, loss
 
     def _run(self, loader: Any, what: str, step: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Row:
-        outputs, targets, total = [], [], 0.0
+        outputs, targets = [], []
         for pictures, labels in progress(loader, what=what, unit="batch"):
             logits, loss = step(pictures, labels)
             if not torch.isfinite(loss):
@@ -107,25 +107,48 @@ class Loop:
             logits, labels = self.accelerator.gather_for_metrics((logits.detach().float(), labels))
             outputs.append(logits.cpu())
             targets.append(labels.cpu())
-            total += loss.item() * len(pictures)
-        return epoch_metrics(torch.cat(outputs).numpy(), torch.cat(targets).numpy(), total / max(1, len(loader.dataset)))
+        return epoch_metrics(torch.cat(outputs).numpy(), torch.cat(targets).numpy())
 
 
 def start(
-    model: nn.Module, train_set: PictureSet, val_set: PictureSet, *, settings: Training, normalize: Normalize, seed: int, cpu: bool
+    model: nn.Module,
+    train_set: PictureSet,
+    val_set: PictureSet,
+    *,
+    settings: Training,
+    normalize: Normalize,
+    seed: int,
+    cpu: bool,
 ) -> tuple[Loop, torch.optim.lr_scheduler.LRScheduler]:
-    """Hand model, optimizer and loaders to Accelerate."""
+    """Hand model, optimizer and loaders to Accelerate.
+
+    Raises:
+        ValueError: pictures of one class only.
+    """
+    for role, data in (("train", train_set), ("val", val_set)):
+        if set(data.labels.tolist()) != {0.0, 1.0}:
+            raise ValueError(
+                f"role {role} must hold real and forged pictures; its labels are {set(data.labels.tolist())}"
+            )
     accelerator = Accelerator(cpu=cpu, mixed_precision=settings.mixed_precision)
     workers = settings.loader_workers
     train_loader = make_loader(train_set, batch_size=settings.batch_size, seed=seed, shuffle=True, workers=workers)
     val_loader = make_loader(val_set, batch_size=2 * settings.batch_size, seed=seed, shuffle=False, workers=workers)
     batches = train_loader.batch_sampler
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     schedule = make_schedule(optimizer, settings)
-    prepared = accelerator.prepare(
-        model.to(memory_format=torch.channels_last), optimizer, train_loader, val_loader
+    prepared = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, train_loader, val_loader)
+    loop = Loop(
+        accelerator,
+        prepared[0],
+        normalize.to(accelerator.device),
+        optimizer=prepared[1],
+        train_loader=prepared[2],
+        val_loader=prepared[3],
+        train_set=train_set,
+        batches=batches,
+        seed=seed,
     )
-    loop = Loop(accelerator, prepared[0], normalize.to(accelerator.device), *prepared[1:], train_set, batches, seed)
     return loop, schedule
 
 
@@ -134,13 +157,14 @@ def fit(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     *,
     epochs: int,
+    selection: str,
     resume: ResumeFolder,
     on_epoch: Callable[[Row], None],
 ) -> TrainingState:
     """Train to the end, from the last finished epoch if ``resume`` holds one.
 
-    ``on_epoch`` is called with every row of the history, those of an earlier run too. The best state is that of the
-    highest validation AUC, the earlier epoch on a tie.
+    ``on_epoch`` is called with every row of the history, those of an earlier run too. The state kept as best is that of
+    the highest validation AUC, the earlier epoch on a tie; with ``selection: last`` it is the last epoch's.
     """
     state = resume.restore(loop.accelerator, loop.model, loop.optimizer, schedule) or TrainingState()
     for row in state.history:
@@ -149,10 +173,14 @@ def fit(
         lr = float(schedule.get_last_lr()[0])
         train, val = loop.train_epoch(epoch), loop.validate(epoch)
         schedule.step()
-        row = {"epoch": epoch, "lr": lr} | {f"train_{k}": v for k, v in train.items()} | {f"val_{k}": v for k, v in val.items()}
+        row = (
+            {"epoch": epoch, "lr": lr}
+            | {f"train_{k}": v for k, v in train.items()}
+            | {f"val_{k}": v for k, v in val.items()}
+        )
         state.epoch = epoch
         state.history.append(row)
-        if val["auc"] > state.best_auc:
+        if selection == "last" or val["auc"] > state.best_auc:
             weights = loop.accelerator.unwrap_model(loop.model).state_dict()
             state.best_auc, state.best_epoch = val["auc"], epoch
             state.best_state = {name: value.detach().cpu().clone() for name, value in weights.items()}

@@ -10,6 +10,8 @@ from torchvision.transforms import v2
 
 from assay.params.images import Augment
 
+NO_BLUR = 1e-3
+
 
 def train_transform(settings: Augment) -> v2.Transform:
     """The training transforms whose probability is above 0, for uint8 [3, S, S].
@@ -30,8 +32,9 @@ def train_transform(settings: Augment) -> v2.Transform:
             interpolation=v2.InterpolationMode.BILINEAR,
         )
         steps.append(v2.RandomApply([affine], settings.affine_probability))
-    if settings.blur_probability > 0:
-        sigma = (settings.blur_sigma[0], settings.blur_sigma[1])
+    if settings.blur_probability > 0 and settings.blur_sigma[1] > 0:
+        # torchvision refuses a sigma of 0; this one already leaves every pixel as it is.
+        sigma = (max(settings.blur_sigma[0], NO_BLUR), max(settings.blur_sigma[1], NO_BLUR))
         steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma)], settings.blur_probability))
     if settings.jpeg_probability > 0:
         quality = (settings.jpeg_quality[0], settings.jpeg_quality[1])

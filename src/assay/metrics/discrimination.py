@@ -20,18 +20,14 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
     """Return `labels` as int64 [n]; ValueError unless 1-D, non-empty and all 0 or 1."""
     array = np.asarray(labels)
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(
-            f"labels must be 1-D and non-empty, got shape {array.shape}; pass one label per sample"
-        )
+        raise ValueError(f"labels must be 1-D and non-empty, got shape {array.shape}; pass one label per sample")
     wrong = array[(array != 0) & (array != 1)]
     if wrong.size:
         raise ValueError(f"labels must be 0 (real) or 1 (forged), got {wrong[0]!r}; map the classes first")
     return array.astype(np.int64)
 
 
-def check_values(
-    values: npt.ArrayLike, *, name: str, size: int | None = None, unit: bool = False
-) -> FloatArray:
+def check_values(values: npt.ArrayLike, *, name: str, size: int | None = None, unit: bool = False) -> FloatArray:
     """Return `values` as float64 [n], checked.
 
     Parameters
@@ -48,15 +44,11 @@ def check_values(
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(
-            f"{name} must be 1-D and non-empty, got shape {array.shape}; pass one value per sample"
-        )
+        raise ValueError(f"{name} must be 1-D and non-empty, got shape {array.shape}; pass one value per sample")
     if size is not None and array.size != size:
         raise ValueError(f"{name} has {array.size} values but labels has {size}; align both on sample_id")
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} holds {array[~np.isfinite(array)][0]}; drop or repair rows that are not finite"
-        )
+        raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}; drop or repair rows that are not finite")
     if unit and (array.min() < 0.0 or array.max() > 1.0):
         raise ValueError(
             f"{name} must lie in [0, 1], got [{array.min():g}, {array.max():g}]; apply a sigmoid to logits"
@@ -70,16 +62,12 @@ def check_weights(weights: npt.ArrayLike | None, *, size: int) -> FloatArray:
         return np.ones((1, size))
     array = np.asarray(weights, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != size:
-        raise ValueError(
-            f"weights must have shape [B, {size}], got {array.shape}; use weights[None, :] for one row"
-        )
+        raise ValueError(f"weights must have shape [B, {size}], got {array.shape}; use weights[None, :] for one row")
     if not array.size:
         raise ValueError(f"weights must have at least one row, got {array.shape}; pass None for no weighting")
     # min() lets NaN through as NaN, which fails the comparison; sum() catches infinities.
     if not (array.min() >= 0.0 and np.isfinite(array.sum()) and (array.sum(axis=1) > 0.0).all()):
-        raise ValueError(
-            "weights must be finite, non-negative and not all zero in any row; pass multiplicities"
-        )
+        raise ValueError("weights must be finite, non-negative and not all zero in any row; pass multiplicities")
     return array
 
 

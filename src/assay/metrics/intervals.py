@@ -31,9 +31,7 @@ def check_groups(groups: npt.ArrayLike, *, size: int | None = None) -> npt.NDArr
     if size is not None and array.size != size:
         raise ValueError(f"groups has {array.size} values but labels has {size}; align both on sample_id")
     if any(group is None or group != group for group in array.tolist()):
-        raise ValueError(
-            "groups holds a missing value; give every row a group (its own sample_id if it has none)"
-        )
+        raise ValueError("groups holds a missing value; give every row a group (its own sample_id if it has none)")
     return np.unique(array, return_inverse=True)[1].astype(np.int64)
 
 
@@ -120,9 +118,7 @@ def clopper_pearson(k: int, n: int, *, level: float = 0.95, side: Side = "two-si
     from scipy.stats import beta
 
     if not 0 <= k <= n:
-        raise ValueError(
-            f"k must lie in 0 .. n, got k={k}, n={n}; pass the event count first, then the row count"
-        )
+        raise ValueError(f"k must lie in 0 .. n, got k={k}, n={n}; pass the event count first, then the row count")
     if side not in ("two-sided", "upper", "lower"):
         raise ValueError(f"side must be 'two-sided', 'upper' or 'lower', got {side!r}")
     tail = (1.0 - check_level(level)) / (2.0 if side == "two-sided" else 1.0)

@@ -29,19 +29,23 @@ class Line(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
+Number = TypeVar("Number", int, float)
+
+
 class ParamsError(ValueError):
     """params.yaml can't be used; the message names every bad key, its value and what is allowed."""
 
 
-def _ordered(values: list[float]) -> list[float]:
+def ordered(values: list[Number]) -> list[Number]:
+    """Refuse a pair [low, high] in the wrong order."""
     if values[0] > values[1]:
         raise ValueError(f"the first number must not be larger than the second, got {values}")
     return values
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Range = Annotated[list[float], Len(2, 2), AfterValidator(_ordered)]
-ShareRange = Annotated[list[Share], Len(2, 2), AfterValidator(_ordered)]
+Range = Annotated[list[float], Len(2, 2), AfterValidator(ordered)]
+ShareRange = Annotated[list[Share], Len(2, 2), AfterValidator(ordered)]
 
 LineT = TypeVar("LineT", bound=BaseModel)
 
@@ -72,7 +76,10 @@ def _describe(error: ValidationError, path: Path) -> str:
         elif item["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown key (value {item['input']!r}); remove it or mend its spelling")
         else:
-            lines.append(f"  {key}: got {item['input']!r}; {item['msg']}")
+            # A check across keys has the whole section as its input; its message names the values that matter.
+            crossed = item["type"] == "value_error" and isinstance(item["input"], dict)
+            got = "" if crossed else f"got {item['input']!r}; "
+            lines.append(f"  {key}: {got}{item['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
+from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
-from assay.params.base import Line, Range, Section, Share, ShareRange
+from assay.params.base import Line, Range, Section, Share, ShareRange, ordered
 from assay.params.shared import Roles, Runtime
 
 Family = Literal["recon", "blend", "splice", "inpaint", "resample"]
 Positive = Annotated[int, Field(ge=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+QualityRange = Annotated[list[Quality], Len(2, 2), AfterValidator(ordered)]
 
 
 class FetchPhotos(Section):
@@ -59,7 +62,7 @@ class Forge(Section):
     crops_per_photo: Positive
     short_side: Annotated[Range, Field(description="photographs are scaled to a short side drawn from here")]
     min_contrast: float = Field(ge=0, le=127, description="least standard deviation of a crop's grey values")
-    jpeg_quality: Annotated[list[int], Field(min_length=2, max_length=2)]
+    jpeg_quality: QualityRange
     families: list[Family] = Field(min_length=1)
     unseen: Family | None = Field(description="the family that appears in test only")
     recon: Recon
@@ -70,13 +73,12 @@ class Forge(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        low, high = self.jpeg_quality
-        if not 1 <= low <= high <= 100:
-            raise ValueError(f"jpeg_quality must be [low, high] within 1..100, got {self.jpeg_quality}")
         if self.short_side[0] < self.size:
             raise ValueError(f"short_side {self.short_side} must not be below size {self.size}")
         if self.resample.factor[0] <= 1:
             raise ValueError(f"resample.factor must be above 1, got {self.resample.factor}")
+        if "recon" in self.families and self.size % 4:
+            raise ValueError(f"size must be a multiple of 4 for family recon, got {self.size}")
         if len(set(self.families)) != len(self.families):
             raise ValueError(f"families has an entry twice: {self.families}")
         if self.unseen is not None and self.unseen not in self.families:
@@ -147,11 +149,11 @@ class Augment(Section):
     jitter_probability: Share
     degrees: float = Field(ge=0, le=180)
     translate: Share
-    scale: Share = Field(description="0.1 draws from 0.9 to 1.1")
+    scale: float = Field(ge=0, lt=1, description="0.1 draws from 0.9 to 1.1")
     affine_probability: Share
-    blur_sigma: Annotated[Range, Field(description="pixels")]
+    blur_sigma: Annotated[list[Annotated[float, Field(ge=0, le=20)]], Len(2, 2), AfterValidator(ordered)]
     blur_probability: Share
-    jpeg_quality: Annotated[list[int], Field(min_length=2, max_length=2)]
+    jpeg_quality: QualityRange
     jpeg_probability: Share
 
 
@@ -177,6 +179,7 @@ class Training(Section):
     batch_size: int = Field(ge=2)
     lr: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)
+    selection: Literal["best", "last"] = Field(description="epoch that is kept: best val AUC, or the last")
     warmup_epochs: int = Field(ge=0)
     mixed_precision: Literal["no", "bf16", "fp16"]
     loader_workers: int = Field(ge=0, le=64, description="processes that augment; 0: in the training process")
@@ -206,7 +209,7 @@ class Robustness(Section):
     """Grid of degradations; the first value of each list should be the untouched one."""
 
     max_samples: int = Field(ge=20)
-    jpeg_quality: list[Annotated[int, Field(ge=1, le=100)]] = Field(min_length=1, description="100: not recompressed")
+    jpeg_quality: list[Quality] = Field(min_length=1, description="100: not recompressed")
     resize: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     blur_sigma: list[Annotated[float, Field(ge=0, le=10)]] = Field(min_length=1)
 

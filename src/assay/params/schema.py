@@ -21,7 +21,7 @@ def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """
     content = read_yaml(path)
     known = {name for line in LINES for name in line.model_fields}
-    unknown = sorted(set(content) - known)
+    unknown = sorted(set(content) - known, key=str)
     if unknown:
         raise ParamsError(f"{path}: unknown section(s) {unknown}; known: {sorted(known)}")
     for line in LINES:

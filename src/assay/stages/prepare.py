@@ -11,7 +11,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from assay.images import manifest as sources
@@ -24,11 +23,14 @@ from assay.io import write_csv, write_json
 from assay.params.base import load
 from assay.params.images import Audit, Images, Prepare
 from assay.progress import progress
+from assay.stage_entry import run
 from assay.timing import timed
 
 FORGED = Path("data/forged/manifest.csv")
 OUTPUT = Path("data/processed")
 METRICS = Path("metrics/data.json")
+# What a picture's header says, and manifests repeat.
+FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
 def collect(settings: Prepare) -> sources.Listing:
@@ -58,22 +60,24 @@ def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.Data
     )
     paths = list(listing.rows["path"])
     kept: list[int] = []
-    facts, refused, prints, sample_ids = [], [], [], []
+    sample_ids: list[str] = []
+    facts, refused, prints = [], [], []
     with open_writer(OUTPUT, side=settings.size, sample_ids=sample_ids) as writer:
         results = decode_all(paths, how, workers=params.runtime.workers)
-        for number, result in enumerate(progress(results, what="decoding", unit="picture", total=len(paths))):
-            row = listing.rows.iloc[number]
+        names = zip(listing.rows["image_path"], listing.rows["dataset"], strict=True)
+        bar = progress(results, what="decoding", unit="picture", total=len(paths))
+        for number, ((image_path, dataset), result) in enumerate(zip(names, bar, strict=True)):
             if isinstance(result, Refused):
-                refused.append((row["image_path"], row["dataset"], result.reason, result.detail))
+                refused.append((image_path, dataset, result.reason, result.detail))
                 continue
             kept.append(number)
             info = result.info
-            facts.append((info.width, info.height, info.format, info.file_bytes, info.jpeg_quality))
+            facts.append(tuple(getattr(info, name) for name in FACTS))
             prints.append(result.fingerprint)
-            sample_ids.append(sources.sample_id(row["image_path"]))
+            sample_ids.append(sources.sample_id(image_path))
             writer.append(result.pixels[None])
     rows = listing.rows.iloc[kept].reset_index(drop=True).assign(sample_id=sample_ids)
-    rows[["width", "height", "format", "file_bytes", "jpeg_quality"]] = pd.DataFrame(facts, index=rows.index)
+    rows = rows.join(pd.DataFrame(facts, columns=FACTS))
     rejected = pd.concat([listing.rejected, pd.DataFrame(refused, columns=sources.REJECTED)], ignore_index=True)
     return rows, rejected, prints
 
@@ -91,7 +95,12 @@ def audit_shortcuts(train: pd.DataFrame, settings: Audit, *, folds: int, seed: i
         if settings.action == "fail":
             raise ValueError(message)
         warnings.warn(message, stacklevel=2)
-    return {"metadata_auc": auc, "max_auc": settings.max_auc, "shortcut": shortcut, "files": column_summary(train)}
+    return {
+        "metadata_auc": auc,
+        "max_auc": settings.max_auc,
+        "shortcut": shortcut,
+        "files": column_summary(train),
+    }
 
 
 def main() -> None:
@@ -101,7 +110,6 @@ def main() -> None:
         rows, rejected, prints = decode_into_store(collect(settings), params)
         write_csv(OUTPUT / "rejected.csv", rejected)
         frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
-        frame = frame.assign(**{name: frame[name].astype(np.int64) for name in ("width", "height", "file_bytes", "jpeg_quality")})
         for role in ROLES:
             write_csv(OUTPUT / f"{role}_manifest.csv", frame.loc[frame["split"] == role, MANIFEST])
         train = frame[frame["split"] == "train"]
@@ -111,7 +119,11 @@ def main() -> None:
         metrics: dict[str, object] = {
             f"{role}.{name}": value
             for role, part in frame.groupby("split")
-            for name, value in (("n", len(part)), ("n_forged", int(part["label"].sum())), ("n_groups", part["group_id"].nunique()))
+            for name, value in (
+                ("n", len(part)),
+                ("n_forged", int(part["label"].sum())),
+                ("n_groups", part["group_id"].nunique()),
+            )
         }
         metrics |= {"rejected": len(rejected), "audit.metadata_auc": audit["metadata_auc"]}
         write_json(METRICS, metrics)
@@ -121,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,20 +10,22 @@ Flags override params.yaml. Output: ``model.safetensors``, ``model.json``, ``his
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+import torch
+from accelerate import PartialState
 from dvclive import Live
+from scmrepo.exceptions import SCMError
 
-from assay.images.backbones import build, save_checkpoint
-from assay.images.dataset import load_pictures
-from assay.images.resume import ResumeFolder, resume_key
-from assay.images.training import Row, fit, start
-from assay.images.transforms import Normalize, train_transform
-from assay.io import read_json, sha256_file, write_csv
+from assay.images.backbones import build
+from assay.images.dataset import read_manifest
+from assay.images.fit_network import FitTask, fit_network
+from assay.images.training import Row
 from assay.params.base import load, validate
 from assay.params.images import Images, Training
+from assay.stage_entry import run
 from assay.timing import timed
 from assay.torch_runtime import set_up_torch
 
@@ -48,17 +50,24 @@ def override(settings: Training, flags: argparse.Namespace) -> Training:
     return validate(Training, settings.model_dump() | given, path=Path("flags"))
 
 
-def print_row(row: Row) -> None:
-    """One line per epoch."""
-    parts = [f"{side} " + " ".join(f"{k} {row[f'{side}_{k}']:.4f}" for k in ("loss", "accuracy", "auc", "f1")) for side in ("train", "val")]
-    print(f"epoch {row['epoch']:.0f}  lr {row['lr']:.2e}  " + "  |  ".join(parts), flush=True)
+def open_live(folder: Path) -> Live:
+    """DVCLive's log; it wants to know the commit it is logging for.
+
+    Raises:
+        RuntimeError: a git repository without a commit.
+    """
+    try:
+        return Live(str(folder), dvcyaml=False, save_dvc_exp=False, report=None)
+    except SCMError as error:
+        raise RuntimeError(
+            f"DVCLive can't read the git repository ({error}): git commit once, then run again"
+        ) from error
 
 
-def log_epochs(live: Live) -> Any:
-    """A callback that prints an epoch and logs it with DVCLive."""
+def log_with(live: Live) -> Callable[[Row], None]:
+    """A callback that logs an epoch with DVCLive."""
 
     def on_epoch(row: Row) -> None:
-        print_row(row)
         for name, value in row.items():
             if name != "epoch":
                 live.log_metric(name.replace("_", "/", 1), value, plot=True)
@@ -67,52 +76,31 @@ def log_epochs(live: Live) -> Any:
     return on_epoch
 
 
-def train(settings: Training, *, data_dir: Path, output_dir: Path, seed: int, cpu: bool) -> tuple[float, int]:
-    """Train and save; returns (best validation AUC, its epoch)."""
-    model, data_config = build(settings.architecture, weights=settings.weights, image_size=settings.image_size)
-    size = settings.image_size
-    _, train_set = load_pictures(data_dir, "train", image_size=size, transform=train_transform(settings.augment), seed=seed)
-    _, val_set = load_pictures(data_dir, "val", image_size=size)
-    normalize = Normalize(data_config.mean, data_config.std)
-    loop, schedule = start(model, train_set, val_set, settings=settings, normalize=normalize, seed=seed, cpu=cpu)
-    key = resume_key(
-        params=settings.model_dump(),
-        seed=seed,
-        pixels=read_json(data_dir / "pixels.json")["sha256"],
-        manifests=[sha256_file(data_dir / f"{role}_manifest.csv") for role in ("train", "val")],
-    )
-    resume = ResumeFolder("train_stage1", key)
-    with Live(str(output_dir / "live"), dvcyaml=False, save_dvc_exp=False, report=None) as live:
-        state = fit(loop, schedule, epochs=settings.epochs, resume=resume, on_epoch=log_epochs(live))
-    info = {"params": settings.model_dump(), "best_epoch": state.best_epoch, "best_val_auc": state.best_auc, "seed": seed}
-    path = save_checkpoint(
-        output_dir, state.best_state, architecture=settings.architecture, data_config=data_config, info=info
-    )
-    write_csv(output_dir / "history.csv", pd.DataFrame(state.history).astype({"epoch": int}))
-    resume.remove()
-    print(f"best val AUC {state.best_auc:.4f} at epoch {state.best_epoch}; weights in {path}")
-    return state.best_auc, state.best_epoch
-
-
 def main(arguments: list[str] | None = None) -> None:
     flags = parse_arguments(arguments)
     params = load(Images)
-    settings = override(params.train_stage1, flags)
+    settings, seed, cpu = override(params.train_stage1, flags), params.runtime.seed, params.runtime.device == "cpu"
     set_up_torch(threads=params.runtime.threads)
-    # Random weights of the classifier come from here; everything later is seeded per epoch.
-    import torch
-
-    torch.manual_seed(params.runtime.seed)
-    with timed("train_stage1") as figures:
-        train(
-            settings,
+    # Random weights come from here; everything later is seeded per epoch.
+    torch.manual_seed(seed)
+    with timed("train_stage1") as figures, ExitStack() as stack:
+        network, config = build(settings.architecture, weights=settings.weights, image_size=settings.image_size)
+        train = read_manifest(flags.data_dir, "train")
+        on_epoch = None
+        if PartialState(cpu=cpu).is_main_process:
+            on_epoch = log_with(stack.enter_context(open_live(flags.output_dir / "live")))
+        task = FitTask(name="train_stage1", settings=settings, data_config=config, seed=seed, cpu=cpu)
+        fit_network(
+            network,
+            task,
+            train=train,
             data_dir=flags.data_dir,
             output_dir=flags.output_dir,
-            seed=params.runtime.seed,
-            cpu=params.runtime.device == "cpu",
+            info={},
+            on_epoch=on_epoch,
         )
-        figures["epochs"] = settings.epochs
+        figures["pictures"] = len(train) * settings.epochs
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,0 +1,85 @@
+"""The report: what git tracks of metrics and plots, on one self-contained page that needs no network.
+
+Built also in a fresh clone; timings stand in it only where stages have run.
+"""
+
+from __future__ import annotations
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from ruamel.yaml import YAML
+
+from assay.io import atomic_path, read_json
+from assay.reporting.tables import interval_text
+
+NAMES = ("auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width")
+
+
+def stage_rows(root: Path) -> list[dict[str, str]]:
+    """One row per stage of dvc.yaml: name, desc, wall time and peak memory of its last run here, if any."""
+    pipeline = YAML(typ="safe", pure=True).load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    rows = []
+    for name, entry in pipeline["stages"].items():
+        path = root / "timings" / f"{name}.json"
+        timing = read_json(path) if path.is_file() else None
+        rows.append(
+            {
+                "name": name,
+                "desc": entry.get("do", entry).get("desc", ""),
+                "wall": f"{timing['wall_s']:.0f} s" if timing else "",
+                "memory": f"{timing['peak_bytes'] / 2**20:.0f} MiB" if timing else "",
+            }
+        )
+    return rows
+
+
+def metric_tables(root: Path) -> list[dict[str, object]]:
+    """One table per metrics file: a row per system (the key up to its last dot), a column per known metric."""
+    tables: list[dict[str, object]] = []
+    for path in sorted((root / "metrics").glob("*.json")):
+        metrics = read_json(path)
+        systems = list(dict.fromkeys(key.rpartition(".")[0] for key in metrics if key.endswith(".n")))
+        columns = [name for name in NAMES if any(f"{system}.{name}" in metrics for system in systems)]
+        rows = []
+        for system in systems:
+            report = {key[len(system) + 1 :]: value for key, value in metrics.items() if key.startswith(f"{system}.")}
+            groups = str(report.get("n_groups", ""))
+            rows.append([system, str(report["n"]), groups, *(interval_text(report, name) for name in columns)])
+        others = {key: value for key, value in metrics.items() if key.rpartition(".")[0] not in systems}
+        tables.append({"title": path.name, "columns": ["", "n", "groups", *columns], "rows": rows, "others": others})
+    return tables
+
+
+def pictures(root: Path) -> list[dict[str, str]]:
+    """Every tracked PNG under plots/, as a data address."""
+    return [
+        {
+            "name": path.relative_to(root / "plots").with_suffix("").as_posix(),
+            "data": base64.b64encode(path.read_bytes()).decode(),
+        }
+        for path in sorted((root / "plots").rglob("*.png"))
+    ]
+
+
+def write_report(path: Path, *, root: Path = Path()) -> Path:
+    """Write the page to ``path`` and return it.
+
+    Raises:
+        ValueError: not the root of the project.
+    """
+    if not (root / "dvc.yaml").is_file():
+        raise ValueError("no dvc.yaml here: run from the root of the project")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string(files("assay.reporting").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        stages=stage_rows(root),
+        tables=metric_tables(root),
+        pictures=pictures(root),
+        params=(root / "params.yaml").read_text(encoding="utf-8"),
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path

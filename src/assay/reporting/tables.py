@@ -1,0 +1,31 @@
+"""Figures as text: one row per system, value and interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+
+def interval_text(report: Mapping[str, float | None], name: str) -> str:
+    """``0.912 [0.880, 0.941]``, without brackets where there is no interval, ``-`` where there is no figure."""
+    value, low, high = (report.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return "-"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def system_table(metrics: Mapping[str, float | None], systems: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+    """Rows are systems, columns n and metrics, from flat keys such as ``test.auc`` and ``test.auc_low``."""
+    rows = {}
+    for system in systems:
+        prefix = f"{system}."
+        report = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+        count = report.get("n")
+        rows[system] = {
+            "n": "-" if count is None else f"{count:.0f}",
+            **{name: interval_text(report, name) for name in names},
+        }
+    return pd.DataFrame(rows).T

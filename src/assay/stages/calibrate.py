@@ -1,0 +1,64 @@
+"""calibrate: fit the temperature of stage 1 on a role that nothing else has used.
+
+    python -m assay.stages.calibrate
+
+Output: models/stage1/calibration_temp.json and a reliability diagram before and after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from assay.calibration.platt import fit_platt
+from assay.calibration.temperature import apply_temperature, fit_temperature
+from assay.images.prediction import load_predictor, role_logits
+from assay.io import write_csv, write_json
+from assay.metrics.calibration_error import reliability_table
+from assay.params.base import load
+from assay.params.images import Images
+from assay.reporting.plots import save_reliability_png
+from assay.stage_entry import run
+from assay.timing import timed
+from assay.torch_runtime import set_up_torch
+
+DATA = Path("data/processed")
+MODEL = Path("models/stage1")
+PLOTS = Path("plots/calibrate")
+
+
+def main() -> None:
+    params = load(Images)
+    settings = params.calibrate
+    set_up_torch(threads=params.runtime.threads)
+    with timed("calibrate"):
+        predictor = load_predictor(MODEL, device=params.runtime.device)
+        logits, labels = role_logits(predictor, DATA, settings.role)
+        fit = fit_temperature(logits, labels, objective=settings.objective)
+        platt = fit_platt(logits, labels)
+        tables = {
+            "before": reliability_table(apply_temperature(logits, 1.0), labels, num_bins=settings.num_bins),
+            "after": reliability_table(apply_temperature(logits, fit.temperature), labels, num_bins=settings.num_bins),
+        }
+        PLOTS.mkdir(parents=True, exist_ok=True)
+        title = f"Stage 1 on the {settings.role} role it was calibrated on (T = {fit.temperature:.3f})"
+        save_reliability_png(PLOTS / "reliability.png", tables, title=title)
+        write_csv(PLOTS / "reliability.csv", pd.concat([t.assign(when=name) for name, t in tables.items()]))
+        record = {
+            "role": settings.role,
+            "objective": settings.objective,
+            "n": len(labels),
+            "platt": asdict(platt),
+        }
+        write_json(MODEL / "calibration_temp.json", record | asdict(fit))
+    print(
+        f"temperature {fit.temperature:.4f} on {len(labels)} rows of {settings.role}: "
+        f"NLL {fit.nll_before:.4f} -> {fit.nll_after:.4f}"
+    )
+    print(f"Platt for comparison: slope {platt.slope:.4f}, bias {platt.bias:+.4f}, NLL {platt.nll:.4f}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,74 @@
+"""The shortcut audit finds shortcuts, and only then."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assay.images.audit import FEATURES, column_summary, metadata_auc, metadata_features
+
+
+def manifest(count: int = 300, *, seed: int = 0) -> pd.DataFrame:
+    """Pairs in groups; metadata do not depend on the label."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "label": np.tile([0, 1], count),
+            "group_id": np.repeat([f"g{i // 3}" for i in range(count)], 2),
+            "width": rng.integers(100, 200, 2 * count),
+            "height": rng.integers(100, 200, 2 * count),
+            "file_bytes": rng.integers(5000, 9000, 2 * count),
+            "jpeg_quality": rng.integers(75, 96, 2 * count),
+            "format": "JPEG",
+        }
+    )
+
+
+def test_alike_classes_give_one_half() -> None:
+    assert metadata_auc(manifest(1000), folds=5, seed=0) == pytest.approx(0.5, abs=0.06)
+
+
+def test_png_against_jpeg_is_a_shortcut() -> None:
+    frame = manifest()
+    frame.loc[frame["label"] == 0, ["format", "jpeg_quality"]] = ["PNG", -1]
+    assert metadata_auc(frame, folds=5, seed=0) > 0.99
+
+
+@pytest.mark.parametrize("column", ["width", "height", "file_bytes", "jpeg_quality"])
+def test_each_column_alone_can_be_a_shortcut(column: str) -> None:
+    frame = manifest()
+    frame.loc[frame["label"] == 1, column] += 10_000
+    assert metadata_auc(frame, folds=3, seed=0) > 0.99
+
+
+def test_the_format_alone_can_be_a_shortcut() -> None:
+    frame = manifest()
+    frame["jpeg_quality"] = -1
+    frame["format"] = frame["label"].map({0: "PNG", 1: "WEBP"})
+    assert metadata_auc(frame, folds=3, seed=0) > 0.99
+
+
+def test_the_same_seed_gives_the_same_figure() -> None:
+    frame = manifest()
+    assert metadata_auc(frame, folds=4, seed=7) == metadata_auc(frame, folds=4, seed=7)
+
+
+def test_features_do_not_depend_on_other_rows() -> None:
+    frame = manifest()
+    frame["format"] = np.resize(["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"], len(frame))
+    features = metadata_features(frame)
+    assert features.shape == (len(frame), len(FEATURES))
+    assert np.isfinite(features).all()
+    assert len(np.unique(features[:, -1])) == 6
+    np.testing.assert_array_equal(metadata_features(frame.iloc[100:110]), features[100:110])
+
+
+def test_the_summary_tells_what_each_class_looks_like() -> None:
+    frame = manifest(10)
+    frame.loc[frame["label"] == 1, "format"] = "PNG"
+    frame.loc[frame["label"] == 1, "width"] = 128
+    summary = column_summary(frame)
+    assert summary["forged"]["formats"] == {"PNG": 10}
+    assert summary["forged"]["median_width"] == 128.0
+    assert summary["real"]["count"] == 10

@@ -1,0 +1,130 @@
+"""Near-duplicates: found when there are any, and only then."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from assay.images import duplicates
+from assay.images.duplicates import Fingerprint, fingerprint, join_groups, near_duplicate_clusters
+
+
+def photo(seed: int, *, height: int = 160, width: int = 200) -> np.ndarray:
+    """A smooth colourful picture with some detail."""
+    rng = np.random.default_rng(seed)
+    coarse = cv2.resize(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(coarse + rng.normal(0, 6, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def recompressed(pixels: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def clusters(pictures: list[np.ndarray]) -> list[int]:
+    prints = [fingerprint(picture, hash_side=8) for picture in pictures]
+    return list(near_duplicate_clusters(prints, max_distance=4, max_difference=8.0))
+
+
+def test_copies_are_found_and_other_pictures_are_not() -> None:
+    one, other = photo(1), photo(2)
+    half = cv2.resize(one, (100, 80), interpolation=cv2.INTER_AREA)
+    brighter = np.clip(one.astype(int) + 5, 0, 255).astype(np.uint8)
+    assert clusters([one, other, recompressed(one, 60), half, brighter, photo(3)]) == [0, 1, 0, 0, 0, 2]
+
+
+def test_one_hash_and_another_colour_is_another_picture() -> None:
+    one = photo(1)
+    assert clusters([one, one[:, :, ::-1].copy()]) == [0, 1]
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_flat_pictures_stand_alone(value: int) -> None:
+    flat = np.full((50, 50, 3), value, dtype=np.uint8)
+    assert fingerprint(flat, hash_side=8) is None
+    assert clusters([flat, flat, photo(1), flat]) == [0, 1, 2, 3]
+
+
+def test_nothing_to_compare() -> None:
+    assert clusters([]) == []
+    assert near_duplicate_clusters([None, None], max_distance=4, max_difference=8).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("side", [4, 8, 12, 16])
+def test_hash_sizes(side: int) -> None:
+    found = fingerprint(photo(1), hash_side=side)
+    assert found is not None
+    assert found.bits.shape == (side * side // 8,)
+    assert found.thumbnail.shape == (16, 16, 3)
+    assert near_duplicate_clusters([found, found], max_distance=0, max_difference=0).tolist() == [0, 0]
+
+
+def brute_force(prints: list[Fingerprint | None], max_distance: int, max_difference: float) -> list[int]:
+    """Clusters by comparing every pair and walking the graph."""
+    label = [-1] * len(prints)
+    for start in range(len(prints)):
+        if label[start] >= 0:
+            continue
+        label[start] = max(label) + 1
+        waiting = [start]
+        while waiting:
+            here = prints[waiting.pop()]
+            for j, there in enumerate(prints):
+                if here is None or there is None or label[j] >= 0:
+                    continue
+                bits = np.unpackbits(here.bits ^ there.bits).sum()
+                grey = np.abs(here.thumbnail.astype(float) - there.thumbnail).mean()
+                if bits <= max_distance and grey <= max_difference:
+                    label[j] = label[start]
+                    waiting.append(j)
+    return label
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_clusters_equal_brute_force(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    count = data.draw(st.integers(0, 40))
+    block = data.draw(st.sampled_from([1, 3, 64]))
+    limit = data.draw(st.integers(0, 6))
+    bits = rng.integers(0, 2, (3, 64), dtype=np.uint8)
+    greys = rng.integers(50, 200, (2, 16, 16, 3), dtype=np.uint8)
+    prints: list[Fingerprint | None] = []
+    for _ in range(count):
+        code = bits[rng.integers(3)] ^ (rng.random(64) < rng.choice([0, 0.03, 0.08]))
+        noise = rng.integers(0, rng.integers(1, 30), greys[0].shape, dtype=np.uint8)
+        made = Fingerprint(np.packbits(code.astype(np.uint8)), greys[rng.integers(2)] + noise)
+        prints.append(made if rng.random() > 0.1 else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "BLOCK", block)
+        patch.setattr(duplicates, "CHUNK", block + 1)
+        found = near_duplicate_clusters(prints, max_distance=limit, max_difference=8.0)
+    assert found.dtype == np.int64
+    assert found.tolist() == brute_force(prints, limit, 8.0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 12)), max_size=25))
+def test_joined_groups_equal_brute_force(rows: list[tuple[str, int]]) -> None:
+    groups, numbers = [row[0] for row in rows], [row[1] for row in rows]
+    expected = list(groups)
+    changed = True
+    while changed:  # the least name spreads until nothing moves
+        changed = False
+        for i in range(len(rows)):
+            for j in range(len(rows)):
+                if (groups[i] == groups[j] or numbers[i] == numbers[j]) and expected[j] < expected[i]:
+                    expected[i], changed = expected[j], True
+    assert join_groups(groups, np.array(numbers, dtype=np.int64)) == expected
+
+
+def test_joining_is_transitive_over_groups_and_clusters() -> None:
+    assert join_groups(["c", "b", "b", "a", "z"], np.array([0, 0, 1, 1, 2])) == ["a", "a", "a", "a", "z"]
+    assert join_groups([], np.array([], dtype=np.int64)) == []

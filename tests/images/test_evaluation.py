@@ -1,0 +1,50 @@
+"""Slices, baselines and flat keys of the evaluation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assay.images.evaluation import Scored, baseline_probs, flatten, slices
+from assay.images.store import open_store, open_writer
+
+GENERATORS = np.array(["real", "real", "a", "b", "new"], dtype=object)
+
+
+def scored(generators: np.ndarray) -> Scored:
+    labels = (generators != "real").astype(np.int64)
+    return Scored(np.arange(len(labels), dtype=float), labels, np.arange(len(labels)), generators)
+
+
+def test_every_slice_holds_all_real_pictures() -> None:
+    masks = {name: mask.tolist() for name, mask in slices(scored(GENERATORS), {"real", "a", "b"}).items()}
+    assert masks == {
+        "test": [True, True, True, True, False],
+        "unseen": [True, True, False, False, True],
+        "family.a": [True, True, True, False, False],
+        "family.b": [True, True, False, True, False],
+        "family.new": [True, True, False, False, True],
+    }
+    assert "unseen" not in slices(scored(GENERATORS[:4]), {"real", "a", "b"})
+
+
+def test_undefined_figures_become_null() -> None:
+    assert flatten({"t": {"auc": math.nan, "n": 3}}) == {"t.auc": None, "t.n": 3}
+
+
+def test_baselines_know_the_train_role_only(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"s{number}" for number in range(60)]
+    with open_writer(tmp_path, side=16, sample_ids=ids) as writer:
+        writer.append(rng.integers(0, 256, (60, 16, 16, 3), dtype=np.uint8))
+    frame = pd.DataFrame({"sample_id": ids, "label": [1, 1, 0] * 20, "width": 16, "height": 16, "format": "PNG"})
+    frame = frame.assign(file_bytes=rng.integers(500, 900, 60), jpeg_quality=-1)
+    train, test = frame.iloc[:30], frame.iloc[30:]
+    store = open_store(tmp_path)
+    probs = baseline_probs(train, test, store, seed=0)
+    flipped = baseline_probs(train, test.assign(label=1 - test["label"]), store, seed=0)
+    assert np.allclose(probs["majority"], 2 / 3)
+    assert all(np.array_equal(probs[name], flipped[name]) for name in probs)

@@ -1,0 +1,136 @@
+"""train_stage1, calibrate and evaluate, one after the other, on pictures a small network can learn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from assay.images.evaluation import external_set
+from assay.images.prediction import load_predictor, role_logits
+from assay.images.store import open_writer
+from assay.params.base import ParamsError, load
+from assay.params.images import Images
+from assay.stages import calibrate, evaluate, train_stage1
+
+ROOT = Path(__file__).parents[2]
+SIDE = 32
+ROLES = {"train": 96, "val": 24, "calib": 40, "tune": 40, "test": 48}
+SMALL = {"architecture": "mobilenetv3_small_050", "weights": "random", "image_size": SIDE, "epochs": 3}
+
+
+def write_params(**changes: object) -> None:
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    params["train_stage1"] |= SMALL | {"batch_size": 8}
+    params["evaluate"] |= {"num_resamples": 100}
+    params["evaluate"]["robustness"] = {"max_samples": 20, "jpeg_quality": [100], "resize": [1.0], "blur_sigma": [0.0]}
+    for section, values in changes.items():
+        params[section] |= values
+    with Path("params.yaml").open("w") as stream:
+        yaml.dump(params, stream)
+
+
+def pictures(labels: np.ndarray, *, seed: int) -> np.ndarray:
+    """uint8 [n, S, S, 3]; the forged are brighter."""
+    rng = np.random.default_rng(seed)
+    return (rng.integers(0, 180, (len(labels), SIDE, SIDE, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared pictures, trained, calibrated and evaluated with an external folder that holds a bad file."""
+    folder = tmp_path_factory.mktemp("project")
+    splits = np.repeat(list(ROLES), list(ROLES.values()))
+    numbers = np.arange(len(splits))
+    labels = numbers % 2
+    frame = pd.DataFrame({"image_path": [f"data/x/{n}.png" for n in numbers], "label": labels, "dataset": "d"})
+    forged = np.where((splits == "test") & (numbers % 4 == 3), "strange", "paste")
+    frame = frame.assign(split=splits, sample_id=[f"s{n}" for n in numbers], group_id=[f"g{n // 4}" for n in numbers])
+    frame = frame.assign(generator=np.where(labels == 1, forged, "real"), width=SIDE, height=SIDE, format="PNG")
+    frame = frame.assign(file_bytes=1000, jpeg_quality=-1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with open_writer(Path("data/processed"), side=SIDE, sample_ids=list(frame["sample_id"])) as writer:
+            writer.append(pictures(labels, seed=0))
+        for role, part in frame.groupby("split"):
+            part.to_csv(f"data/processed/{role}_manifest.csv", index=False)
+        for label, name in enumerate(("real", "forged")):
+            (folder / "outside" / name).mkdir(parents=True)
+            for number, pixels in enumerate(pictures(np.full(6, label), seed=1 + label)):
+                Image.fromarray(pixels).save(folder / "outside" / name / f"{number}.png")
+        (folder / "outside" / "real" / "bad.png").write_bytes(b"not a picture")
+        write_params(evaluate={"external": [{"name": "outside", "path": "outside"}]})
+        train_stage1.main([])
+        calibrate.main()
+        evaluate.main()
+    return folder
+
+
+def test_the_expected_files_are_there(project: Path) -> None:
+    for name in ("model.safetensors", "model.json", "history.csv", "calibration_temp.json", "live/metrics.json"):
+        assert (project / "models/stage1" / name).is_file(), name
+    plots = {path.name for path in (project / "plots/stage1").iterdir()}
+    stems = ("roc", "reliability", "confusion", "training", "robustness")
+    assert {f"{stem}.{end}" for stem in stems for end in ("csv", "png")} <= plots
+    assert {"exits.csv", "examples.png", "mistakes.png", "external_outside_rejected.csv"} <= plots
+    stages = ("train_stage1", "calibrate", "evaluate")
+    assert {path.stem for path in (project / "timings").iterdir()} == set(stages)
+
+
+def test_metrics_are_flat_with_intervals_baselines_and_external(project: Path) -> None:
+    metrics = json.loads((project / "metrics/stage1.json").read_text())
+    assert metrics["test.auc_low"] <= metrics["test.auc"] <= metrics["test.auc_high"]
+    assert (metrics["test.n"], metrics["unseen.n"], metrics["external.outside.n"]) == (36, 36, 12)
+    assert (metrics["family.paste.n"], metrics["family.strange.n"]) == (36, 36)
+    assert metrics["majority.auc"] == metrics["metadata.auc"] == 0.5
+    assert metrics["temperature"] > 0
+    rejected = pd.read_csv(project / "plots/stage1/external_outside_rejected.csv")
+    assert rejected["reason"].tolist() == ["not_an_image"]
+
+
+def test_forged_means_a_high_probability(project: Path) -> None:
+    table = pd.read_parquet(project / "data/stage1/test_predictions.parquet")
+    mean = table.groupby("label")["prob"].mean()
+    assert mean[1] > mean[0]
+    assert len(table) == table["sample_id"].nunique() == ROLES["test"]
+
+
+def test_an_undegraded_cell_and_array_logits_equal_plain_scoring(project: Path) -> None:
+    predictor = load_predictor(project / "models/stage1", device="cpu")
+    logits, labels = role_logits(predictor, project / "data/processed", "test")
+    pixels = np.load(project / "data/processed/pixels.npy")[-ROLES["test"] :]
+    np.testing.assert_allclose(predictor.array_logits(pixels), logits, rtol=1e-4, atol=1e-5)
+    assert labels.tolist() == [number % 2 for number in range(ROLES["test"])]
+
+
+def test_an_external_set_with_prepared_pictures_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    predictor = load_predictor(Path("models/stage1"), device="cpu")
+    settings = load(Images).prepare
+    with pytest.raises(ValueError, match="external set x: 1 pictures are part of the prepared data"):
+        external_set(
+            predictor, Path("outside"), name="x", settings=settings, workers=1, seen_ids={"outside/real/0.png"}
+        )
+
+
+def test_calibration_takes_val_and_refuses_test(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    path = project / "models/stage1/calibration_temp.json"
+    before = path.read_text()
+    assert json.loads(before)["role"] == "calib"
+    try:
+        write_params(calibrate={"role": "val"})
+        calibrate.main()
+        assert json.loads(path.read_text())["n"] == ROLES["val"]
+        write_params(calibrate={"role": "test"})
+        with pytest.raises(ParamsError, match=r"calibrate\.role: got 'test'"):
+            calibrate.main()
+    finally:
+        path.write_text(before)
+        write_params()

@@ -1,0 +1,315 @@
+"""fetch_photos -> forge -> prepare, run as they are on small photographs and on a user's own data."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from assay.images.decode import decode_rgb
+from assay.images.roles import ROLES
+from assay.images.store import fit_square, open_store
+from assay.io import read_json
+from assay.params.base import read_yaml
+from assay.stages import fetch_photos, forge, prepare
+
+EMBEDDED = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    """The embedded parameters made small; ``changes`` are ``section__key=value``."""
+    content = copy.deepcopy(EMBEDDED)
+    content["runtime"] |= {"workers": 1, "threads": 1}
+    content["roles"] = {"train": 0.4, "val": 0.15, "calib": 0.15, "tune": 0.15, "test": 0.15}
+    content["fetch_photos"]["source"] = "photographs"
+    content["forge"] |= {"size": 32, "crops_per_photo": 5, "short_side": [48, 96]}
+    content["forge"]["recon"] |= {"width": 4, "latent": 2, "steps": 3, "batch_size": 4}
+    content["prepare"] |= {"size": 32, "folds": 2, "min_side": 32, "max_pixels": 1_000_000}
+    content["prepare"]["audit"] = {"max_auc": 1.0, "action": "warn"}
+    for key, value in changes.items():
+        section, name = key.split("__", 1)
+        content[section][name] = value
+    return content
+
+
+def write_params(content: dict[str, Any]) -> None:
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
+
+
+def scene(seed: int, *, height: int = 120, width: int = 150) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = cv2.resize(
+        rng.integers(0, 256, (9, 11, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
+    )
+    return np.clip(coarse + rng.normal(0, 8, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def photographs(folder: Path, count: int = 20) -> None:
+    for i in range(count):
+        save(folder / f"scene{i:02d}.jpg", scene(i), quality=92)
+
+
+def own_pairs(folder: Path, count: int = 20) -> None:
+    """Real and forged pictures of the same names, all of one size and kind."""
+    for i in range(count):
+        picture = scene(100 + i, height=48, width=60)
+        save(folder / "real" / f"p{i:02d}.png", picture)
+        save(folder / "forged" / f"p{i:02d}.png", 255 - picture[::-1])
+
+
+def manifests() -> pd.DataFrame:
+    parts = [pd.read_csv(f"data/processed/{role}_manifest.csv") for role in ROLES]
+    for role, part in zip(ROLES, parts, strict=True):
+        assert set(part["split"]) == {role}
+        assert set(part["label"]) == {0, 1}
+    return pd.concat(parts, ignore_index=True)
+
+
+def rejected(path: str = "data/processed/rejected.csv") -> dict[str, str]:
+    table = pd.read_csv(path)
+    assert table["detail"].notna().all()
+    return {Path(file).name: reason for file, reason in zip(table["file"], table["reason"], strict=True)}
+
+
+def digests() -> dict[str, str]:
+    files = [path for folder in ("data", "metrics") for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+    return {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def check_store(rows: pd.DataFrame, side: int = 32) -> None:
+    """Every manifest row has its pixels in the store, equal to decoding the file."""
+    store = open_store(Path("data/processed"))
+    assert len(store.pixels) == len(rows)
+    assert hashlib.sha256(store.pixels.tobytes()).hexdigest() == store.sha256
+    at = store.rows_of(list(rows["sample_id"]))
+    assert len(set(at)) == len(rows)
+    for row, path in zip(at, rows["image_path"], strict=True):
+        expected = fit_square(decode_rgb(path, max_pixels=1_000_000), side, resize="squash")
+        np.testing.assert_array_equal(store.pixels[row], expected)
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_from_photographs_to_manifests() -> None:
+    folder = Path("photographs")
+    photographs(folder)
+    save(folder / "again" / "scene00.jpg", scene(0), quality=60)  # a recompressed copy
+    save(folder / "again" / "scene.01.png", scene(50))
+    save(folder / "again" / "scene_01.png", scene(51))
+    save(folder / "again__scene.01.png", scene(52))
+    save(folder / "tiny.png", scene(53)[:20, :20])
+    (folder / "words.jpg").write_text("no picture")
+    whole = (folder / "scene01.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "README.txt").write_text("mine")
+    write_params(small())
+
+    fetch_photos.main()
+    photos = pd.read_csv("data/photos/photos.csv")
+    assert list(photos.columns) == fetch_photos.COLUMNS
+    assert rejected("data/photos/rejected.csv") == {"words.jpg": "not_an_image"}
+    assert len(photos) == photos["file"].nunique() == 20 + 4 + 2
+    for row in photos.itertuples():
+        data = (Path("data/photos/pictures") / row.file).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row.sha256
+        assert data == (folder / row.origin.removeprefix("own: ")).read_bytes()
+
+    forge.main()
+    assert rejected("data/forged/rejected.csv") == {"tiny.png": "too_small", "cut.jpg": "truncated"}
+    made = pd.read_csv("data/forged/manifest.csv")
+    assert made["path"].is_unique
+    assert all((Path("data/forged") / path).is_file() for path in made["path"])
+    assert len(list(Path("data/forged").rglob("*.jpg"))) == len(made)
+    assert sorted(path.name for path in Path("data/forged").iterdir()) == [
+        "forged",
+        "manifest.csv",
+        "real",
+        "rejected.csv",
+    ]
+    assert (made["label"] == 0).sum() == 24 * 5
+    assert made["group"].nunique() == 23  # the recompressed copy joined its scene
+    assert set(made.loc[made["generator"] == "inpaint", "role"]) == {"test"}
+
+    prepare.main()
+    rows = manifests()
+    assert list(rows.columns)[:10] == [
+        *("image_path", "label", "dataset", "split"),
+        *("sample_id", "group_id", "generator", "width", "height", "format"),
+    ]
+    assert len(rows) == len(made)
+    assert rows["sample_id"].is_unique
+    assert rows.groupby("group_id")["split"].nunique().max() == 1
+    assert set(rows["format"]) == {"JPEG"}
+    assert set(rows["width"]) == set(rows["height"]) == {32}
+    declared = dict(zip("data/forged/" + made["path"], made["role"], strict=True))
+    assert dict(zip(rows["image_path"], rows["split"], strict=True)) == declared
+    check_store(rows)
+    folds = pd.read_csv("data/processed/folds.csv")
+    assert set(folds["sample_id"]) == set(rows.loc[rows["split"] == "train", "sample_id"])
+    metrics = read_json("metrics/data.json")
+    assert sum(metrics[f"{role}.n"] for role in ROLES) == len(rows)
+    assert metrics["rejected"] == 0
+
+    before = digests()
+    for stage in (fetch_photos, forge, prepare):
+        stage.main()
+    assert digests() == before
+
+
+def test_own_pictures_without_photographs() -> None:
+    own_pairs(Path("own"))
+    write_params(
+        small(fetch_photos__source="none", prepare__sources=[{"dataset": "own", "kind": "folders", "path": "own"}])
+    )
+    for stage in (fetch_photos, forge, prepare):
+        stage.main()
+    assert pd.read_csv("data/forged/manifest.csv").empty
+    rows = manifests()
+    assert len(rows) == 40
+    pairs = rows.assign(name=rows["image_path"].str[-7:])
+    assert pairs.groupby("name")["split"].nunique().max() == 1
+    check_store(rows)
+
+
+def test_a_forge_source_without_photographs_says_what_to_do() -> None:
+    write_params(small(fetch_photos__source="none"))
+    fetch_photos.main()
+    forge.main()
+    with pytest.raises(ValueError, match=r"forge made nothing: set fetch_photos\.source"):
+        prepare.main()
+
+
+@pytest.mark.parametrize("make", [None, Path.mkdir, Path.touch])
+def test_a_photograph_folder_that_is_none_or_empty(make: Any) -> None:
+    if make is not None:
+        make(Path("photographs"))
+    write_params(small())
+    told = "holds no file" if make is Path.mkdir else "is no folder; give packages, none or a folder"
+    with pytest.raises(ValueError, match=f"fetch_photos.source 'photographs' {told}"):
+        fetch_photos.main()
+
+
+def test_photographs_of_which_none_can_be_decoded() -> None:
+    save(Path("photographs/tiny.png"), scene(1)[:20, :20])
+    write_params(small())
+    fetch_photos.main()
+    with pytest.raises(ValueError, match=r"none of 1 photograph\(s\) can be used.*too_small"):
+        forge.main()
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that declares 60000x60000 pixels."""
+    pieces = [(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in pieces)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_every_picture_is_accepted_or_has_its_reason() -> None:
+    own_pairs(Path("own"))
+    real = Path("own/real")
+    Image.fromarray(scene(200)).convert("CMYK").save(real / "cmyk.jpg")
+    grey = scene(201)[..., 0].astype(np.uint16)
+    Image.fromarray(grey * 257).save(real / "deep.png")
+    (real / "words.jpg").write_text("no picture")
+    whole = save(real / "cut.jpg", scene(202)).read_bytes()
+    (real / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (real / "bomb.png").write_bytes(bomb())
+    save(real / "small.png", scene(203)[:20])
+    save(Path("listed/a.jpg"), scene(204))
+    save(Path("listed/b.jpg"), scene(205))
+    lines = ["a.jpg,0", "b.jpg,forged", "gone.jpg,1", "../own/real/p00.png,0", "c.jpg,maybe", "b.jpg,1"]
+    Path("listed/all.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    sources = [
+        {"dataset": "own", "kind": "folders", "path": "own"},
+        {"dataset": "listed", "kind": "manifest", "path": "listed/all.csv"},
+    ]
+    write_params(small(prepare__sources=sources))
+    prepare.main()
+    assert rejected() == {
+        "words.jpg": "not_an_image",
+        "cut.jpg": "truncated",
+        "bomb.png": "too_many_pixels",
+        "small.png": "too_small",
+        "gone.jpg": "not_a_file",
+        "p00.png": "outside",
+        "c.jpg": "bad_label",
+        "b.jpg": "repeated",
+    }
+    rows = manifests()
+    names = set(rows["image_path"])
+    assert {"own/real/cmyk.jpg", "own/real/deep.png", "listed/a.jpg", "listed/b.jpg"} <= names
+    assert len(rows) == 40 + 4
+    assert read_json("metrics/data.json")["rejected"] == 8
+    check_store(rows)
+
+
+def test_nothing_but_bad_files_is_an_error_with_its_rows() -> None:
+    for name in ("own/real/a.jpg", "own/forged/b.jpg"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text("no picture")
+    write_params(small(prepare__sources=[{"dataset": "own", "kind": "folders", "path": "own"}]))
+    with pytest.raises(ValueError, match="no real picture"):
+        prepare.main()
+    assert rejected() == {"a.jpg": "not_an_image", "b.jpg": "not_an_image"}
+
+
+def shortcut(action: str) -> None:
+    for i in range(40):
+        save(Path(f"own/real/r{i:02d}.png"), scene(i, height=40, width=40))
+        save(Path(f"own/forged/f{i:02d}.jpg"), scene(500 + i, height=40, width=40))
+    sources = [{"dataset": "own", "kind": "folders", "path": "own"}]
+    write_params(small(prepare__sources=sources, prepare__audit={"max_auc": 0.6, "action": action}))
+
+
+def test_a_shortcut_fails_where_the_user_asked_for_that() -> None:
+    shortcut("fail")
+    with pytest.raises(ValueError, match=r"metadata alone .* with AUC 1\.000, above prepare\.audit\.max_auc 0\.6"):
+        prepare.main()
+
+
+def test_a_shortcut_warns_otherwise() -> None:
+    shortcut("warn")
+    with pytest.warns(UserWarning, match="metadata alone"):
+        prepare.main()
+    audit = read_json("data/processed/audit.json")
+    assert audit["shortcut"] is True
+    assert audit["metadata_auc"] == 1.0
+    assert audit["files"]["real"]["formats"].keys() == {"PNG"}
+
+
+def test_too_few_groups_say_how_many_are_needed() -> None:
+    own_pairs(Path("own"), count=5)
+    write_params(small(prepare__sources=[{"dataset": "own", "kind": "folders", "path": "own"}]))
+    with pytest.raises(ValueError, match=r"5 group\(s\) hold real pictures.*at least 6"):
+        prepare.main()
+
+
+def test_two_processes_give_what_one_gives() -> None:
+    own_pairs(Path("own"))
+    found = []
+    for workers in (1, 2):
+        sources = [{"dataset": "own", "kind": "folders", "path": "own"}]
+        write_params(small(prepare__sources=sources, runtime__workers=workers))
+        prepare.main()
+        found.append(digests())
+    assert found[0] == found[1]

@@ -1,0 +1,167 @@
+"""train_stage1 as a process: killed and started again, flags, and errors that are one message."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from assay.images.backbones import load_checkpoint
+from assay.images.store import open_writer
+from assay.params.base import ParamsError, load
+from assay.params.images import Images
+from assay.stage_entry import run
+from assay.stages.train_stage1 import override, parse_arguments
+
+ROOT = Path(__file__).parents[2]
+OUTPUTS = ("model.safetensors", "model.json", "history.csv")
+SIDE = 32
+
+
+def project(folder: Path, **changes: object) -> Path:
+    """A folder with prepared pictures and a params.yaml for a network that learns them in seconds."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(120):
+        role = "train" if number < 96 else "val"
+        rows.append({"image_path": f"{number}.png", "label": number % 2, "dataset": "d", "split": role})
+        rows[-1] |= {"sample_id": f"s{number}", "group_id": f"g{number // 2}", "generator": "real"}
+    frame = pd.DataFrame(rows)
+    data = folder / "data" / "processed"
+    with open_writer(data, side=SIDE, sample_ids=list(frame["sample_id"])) as writer:
+        pixels = rng.integers(0, 200, (120, SIDE, SIDE, 3)) + 40 * frame["label"].to_numpy()[:, None, None, None]
+        writer.append(pixels.astype(np.uint8))
+    for role, part in frame.groupby("split"):
+        part.to_csv(data / f"{role}_manifest.csv", index=False)
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    small = {"architecture": "mobilenetv3_small_050", "weights": "random", "image_size": SIDE, "epochs": 4}
+    params["runtime"]["threads"] = 1
+    params["train_stage1"] |= small | {"batch_size": 8} | changes
+    with (folder / "params.yaml").open("w") as stream:
+        yaml.dump(params, stream)
+    return folder
+
+
+def command(folder: Path, *flags: str, **variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TQDM_DISABLE": "1", **variables}
+    return subprocess.Popen(
+        [sys.executable, "-m", "assay.stages.train_stage1", *flags],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    return out
+
+
+def kill_after_first_checkpoint(process: subprocess.Popen[str], folder: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not list(folder.glob(".assay/resume/*/checkpoint.pt")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+
+
+def test_a_killed_run_ends_bit_identical_to_one_that_was_not(tmp_path: Path) -> None:
+    whole, killed = project(tmp_path / "whole"), project(tmp_path / "killed")
+    finish(command(whole))
+    kill_after_first_checkpoint(command(killed), killed)
+    assert "resuming after epoch" in finish(command(killed))
+    for name in OUTPUTS:
+        ours, theirs = (folder / "models" / "stage1" / name for folder in (killed, whole))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert not list((killed / ".assay" / "resume").iterdir())
+    history = pd.read_csv(whole / "models" / "stage1" / "history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert (killed / "models" / "stage1" / "live" / "metrics.json").is_file()
+
+
+def test_two_processes_train_one_network_and_write_once(tmp_path: Path) -> None:
+    folder = project(tmp_path, epochs=2)
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [
+            sys.executable,
+            *launch,
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "-m",
+            "assay.stages.train_stage1",
+        ],
+        cwd=folder,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1 ") == 1, done.stdout
+    assert done.stdout.count("weights in") == 1
+    history = pd.read_csv(folder / "models" / "stage1" / "history.csv")
+    assert history["epoch"].tolist() == [1, 2]
+    assert history["train_auc"].iloc[-1] > 0.6
+    assert load_checkpoint(folder / "models" / "stage1").info["best_epoch"] in (1, 2)
+
+
+def test_a_bad_value_in_the_file_is_one_message_and_no_work(tmp_path: Path) -> None:
+    folder = project(tmp_path, lr=-1)
+    process = command(folder)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert error.startswith("train_stage1: params.yaml: 1 value(s) can't be used")
+    assert "train_stage1.lr: got -1" in error
+    assert "Traceback" not in error
+    assert not (folder / "models").exists()
+
+
+def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage() -> None:
+        raise RuntimeError("no weights")
+
+    with pytest.raises(SystemExit, match=r"^test_train_stage1: no weights"):
+        run(stage)
+    monkeypatch.setenv("ASSAY_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="no weights"):
+        run(stage)
+
+
+def test_a_repository_without_a_commit_is_explained(tmp_path: Path) -> None:
+    folder = project(tmp_path, epochs=1)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    process = command(folder)
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "git commit once" in error
+    assert "Traceback" not in error
+
+
+def test_flags_override_the_file_and_are_checked_like_it() -> None:
+    settings = load(Images, ROOT / "params.yaml").train_stage1
+    changed = override(settings, parse_arguments(["--epochs", "9", "--lr", "1e-5", "--model_name", "resnet18"]))
+    assert (changed.epochs, changed.lr, changed.architecture) == (9, 1e-5, "resnet18")
+    assert changed.batch_size == settings.batch_size
+    assert override(settings, parse_arguments([])) == settings
+    with pytest.raises(ParamsError, match=r"flags: 1 value(.|\n)*lr: got 7\.0"):
+        override(settings, parse_arguments(["--lr", "7"]))

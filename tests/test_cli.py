@@ -1,0 +1,82 @@
+"""The assay command: help, good input, wrong input."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assay.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A git repository with the parameter files and dvc.yaml."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_check_is_well_and_finds_a_bad_value(copy, capsys):
+    assert main(["check"]) == 0
+    text = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(text.replace("lr: 0.001", "lr: abc"))
+    assert main(["check"]) == 1
+    assert "train_stage1.lr: got 'abc'" in capsys.readouterr().err
+
+
+def test_params_use_copies_and_refuses_to_lose_edits(copy, capsys):
+    assert main(["params"]) == 0
+    assert main(["params", "--use", "params/full.yaml"]) == 0
+    assert (copy / "params.yaml").read_bytes() == (copy / "params/full.yaml").read_bytes()
+    edited = (copy / "params.yaml").read_text().replace("epochs: 30", "epochs: 31")
+    (copy / "params.yaml").write_text(edited)
+    assert main(["params", "--use", "params/full.yaml"]) == 2
+    assert "edits that are not committed" in capsys.readouterr().err
+    assert (copy / "params.yaml").read_text() == edited
+
+
+@pytest.mark.parametrize("arguments", [["params", "--use", "nowhere.yaml"], ["params", "--use", "dvc.yaml"]])
+def test_wrong_input_is_one_clear_message(copy, arguments, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("assay params: ")
+    assert arguments[-1] in error
+
+
+def test_outside_a_project_the_command_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 2
+    assert "run from the root of the project" in capsys.readouterr().err
+    assert main(["check"]) == 2
+    assert "run from the root of the project" in capsys.readouterr().err
+
+
+def test_help_names_every_command():
+    done = subprocess.run([sys.executable, "-m", "assay.cli", "--help"], capture_output=True, text=True, check=True)
+    for command in ("check", "gate", "params", "report"):
+        assert command in done.stdout
+
+
+def test_a_bad_override_stops_the_pipeline_before_any_work(tmp_path):
+    """The real dvc: ``dvc exp run -S train_stage1.lr=abc`` in a clone ends with the error that names the key."""
+    if not (ROOT / "dvc.lock").is_file():
+        pytest.skip("no dvc.lock yet")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(ROOT), str(clone)], check=True)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "dvc", "exp", "run", "-S", "train_stage1.lr=abc", "fetch_photos"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "train_stage1.lr: got 'abc'" in done.stdout + done.stderr
+    assert not (clone / "data/photos/photos.csv").exists()
