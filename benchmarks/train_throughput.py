@@ -99,7 +99,7 @@ def assay_epochs(store: PixelStore, manifest: pd.DataFrame, settings: Training) 
     train = PictureSet(store, manifest, image_size=size, transform=transform, seed=SEED)
     val = PictureSet(store, manifest, image_size=size)
     normalize = Normalize(config.mean, config.std)
-    loop, _ = start(model, train, val, settings=settings, normalize=normalize, seed=SEED, cpu=True)
+    loop = start(model, train, val, settings=settings, normalize=normalize, seed=SEED, cpu=True)
     numbers = iter(range(1, 10**6))
 
     def epoch() -> None:

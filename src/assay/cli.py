@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import warnings
 from pathlib import Path
 
 from assay import __version__
@@ -20,6 +23,40 @@ def check(arguments: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     print(f"{len(found)} problem(s)" if found else "all well")
     return 1 if found else 0
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Judge pictures: one row per input; exit status 3 if some input could not be used."""
+    # Asked for first: a wrong name or a missing model is told before seconds of imports.
+    output = Path(arguments.output) if arguments.output else None
+    record = Path(arguments.models) / "cascade" / "cascade.json"
+    if not record.is_file():
+        raise ValueError(f"no {record}: run dvc repro evaluate_cascade, or give the folder of models by --models")
+    from assay.cascade.predict import check_output, expand, open_cascade, predict_paths, write_rows
+    from assay.torch_runtime import set_up_torch
+
+    check_output(output)
+    set_up_torch(threads=arguments.threads)
+    # A damaged file is a row; what PIL warns of on the way would only run through the progress bar.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    cascade = open_cascade(Path(arguments.models), device=arguments.device)
+    inputs = expand(
+        arguments.paths,
+        recursive=arguments.recursive,
+        stdin=sys.stdin.buffer if sys.stdin else None,
+        null=arguments.null,
+    )
+    rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
+    try:
+        count, errors = write_rows(rows, output)
+    except BrokenPipeError:  # the reader, say head, has seen enough
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print("assay predict: interrupted" + (f"; {output} is not written" if output else ""), file=sys.stderr)
+        return 128 + signal.SIGINT
+    print(f"{count} input(s), {errors} error(s)" + (f", in {output}" if output else ""), file=sys.stderr)
+    return 3 if errors else 0
 
 
 def params(arguments: argparse.Namespace) -> int:
@@ -47,6 +84,19 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -64,6 +114,24 @@ def build_parser() -> argparse.ArgumentParser:
     three = commands.add_parser("params", help="check a parameter file and use it", description=params.__doc__)
     three.add_argument("--use", default="params.yaml", metavar="FILE", help="say params/full.yaml (%(default)s)")
     three.set_defaults(run=params)
+    five = commands.add_parser(
+        "predict",
+        help="real or forged? files, folders, globs or a list",
+        description=predict.__doc__,
+        epilog="Exit status: 0 all judged, 3 some inputs are rows with status error, 2 nothing could be done. "
+        "A name with a leading dash: write ./-name, or -- before the names.",
+    )
+    five.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a picture, a folder, a glob, or - for a list on standard input"
+    )
+    five.add_argument("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet (CSV on standard output)")
+    five.add_argument("--models", default="models", help="folder of trained models (%(default)s)")
+    five.add_argument("--batch-size", type=positive, default=64, help="pictures at a time (%(default)s)")
+    five.add_argument("--recursive", "-r", action="store_true", help="folders with their subfolders; ** in globs")
+    five.add_argument("--null", "-0", action="store_true", help="names in the list end in NUL (find -print0)")
+    five.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
+    five.add_argument("--threads", type=positive, default=usable_cpus(), help="of decoding and torch (%(default)s)")
+    five.set_defaults(run=predict)
     two = commands.add_parser("report", help="metrics and plots on one page", description=report.__doc__)
     two.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")
     two.set_defaults(run=report)

@@ -44,22 +44,22 @@ def data(tmp_path: Path) -> PictureSet:
     return PictureSet(open_store(tmp_path / "store"), manifest, image_size=SIDE)
 
 
-def begin(data: PictureSet, **changes: object) -> tuple[Loop, torch.optim.lr_scheduler.LRScheduler]:
+def begin(data: PictureSet, **changes: object) -> Loop:
     normalize = Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     return start(network(), data, data, settings=settings(**changes), normalize=normalize, seed=5, cpu=True)
 
 
 def run(data: PictureSet, folder: Path, *, epochs: int, **changes: object) -> tuple[list[Row], dict[str, torch.Tensor]]:
-    loop, schedule = begin(data, **changes)
+    loop = begin(data, **changes)
     rows: list[Row] = []
     resume = ResumeFolder("t", "k", root=folder)
-    fit(loop, schedule, epochs=epochs, selection="best", resume=resume, on_epoch=rows.append)
+    fit(loop, epochs=epochs, selection="best", resume=resume, on_epoch=rows.append)
     return rows, loop.model.state_dict()
 
 
 def rates(*, epochs: int, warm: int) -> list[float]:
     optimizer = torch.optim.AdamW(network().parameters(), lr=0.1)
-    schedule = make_schedule(optimizer, settings(epochs=epochs, warmup_epochs=warm))
+    schedule = make_schedule(optimizer, settings(epochs=epochs, warmup_epochs=warm), steps_per_epoch=7)
     found = []
     for _ in range(epochs):
         found.append(optimizer.param_groups[0]["lr"])
@@ -89,6 +89,15 @@ def test_the_network_learns_and_the_history_says_so(data: PictureSet, tmp_path: 
     assert rows[1]["lr"] < 0.01
 
 
+def test_a_schedule_by_step_falls_within_an_epoch_and_ends_at_zero(data: PictureSet) -> None:
+    loop = begin(data, epochs=2, schedule="step")
+    assert loop.schedule.get_last_lr() == [0.01]
+    loop.train_epoch(1)
+    assert loop.schedule.get_last_lr()[0] == pytest.approx(0.005)
+    loop.train_epoch(2)
+    assert loop.schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-12)
+
+
 def test_metrics_of_a_pass() -> None:
     logits, labels = np.array([2.0, -1.0, 0.5, -3.0]), np.array([1.0, 1.0, 0.0, 0.0])
     probs = 1 / (1 + np.exp(-logits))
@@ -98,11 +107,13 @@ def test_metrics_of_a_pass() -> None:
 
 
 @pytest.mark.parametrize("warm", [0, 2])
+@pytest.mark.parametrize("schedule", ["epoch", "step"])
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
-def test_a_resumed_run_is_bit_identical(data: PictureSet, tmp_path: Path, warm: int) -> None:
-    rows, weights = run(data, tmp_path / "whole", epochs=4, warmup_epochs=warm)
-    run(data, tmp_path / "parts", epochs=2, warmup_epochs=warm)
-    again, resumed = run(data, tmp_path / "parts", epochs=4, warmup_epochs=warm)
+def test_a_resumed_run_is_bit_identical(data: PictureSet, tmp_path: Path, warm: int, schedule: str) -> None:
+    how = {"warmup_epochs": warm, "schedule": schedule}
+    rows, weights = run(data, tmp_path / "whole", epochs=4, **how)
+    run(data, tmp_path / "parts", epochs=2, **how)
+    again, resumed = run(data, tmp_path / "parts", epochs=4, **how)
     assert again == rows
     assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
 
@@ -111,13 +122,12 @@ def test_a_resumed_run_is_bit_identical(data: PictureSet, tmp_path: Path, warm: 
 def test_the_kept_state_is_the_best_ones_the_earlier_on_a_tie_or_the_last(
     data: PictureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selection: str, epoch: int, auc: float
 ) -> None:
-    loop, schedule = begin(data)
+    loop = begin(data)
     aucs = iter([0.6, 0.8, 0.8, 0.7])
     monkeypatch.setattr(loop, "validate", lambda epoch: {"auc": next(aucs)})
     states = []
     state = fit(
         loop,
-        schedule,
         epochs=4,
         selection=selection,
         resume=ResumeFolder("t", "k", root=tmp_path),
@@ -129,7 +139,7 @@ def test_the_kept_state_is_the_best_ones_the_earlier_on_a_tie_or_the_last(
 
 
 def test_a_loss_that_is_not_finite_stops(data: PictureSet) -> None:
-    loop, _ = begin(data)
+    loop = begin(data)
     with torch.no_grad():
         next(loop.model.parameters()).fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"epoch 1: the loss is nan.*smaller lr"):

@@ -12,6 +12,7 @@ from assay.images.decode import ImageInfo, ImageRejected, decode_with_info
 from assay.images.duplicates import Fingerprint, fingerprint
 from assay.images.store import fit_square
 from assay.parallel import ordered_map
+from assay.params.images import Prepare
 
 # Decoded pictures that travel between processes at a time: so many, and of so many bytes together.
 CHUNK = 64
@@ -27,6 +28,17 @@ class DecodeSettings:
     max_pixels: int
     min_side: int
     hash_side: int
+
+
+def decode_settings(settings: Prepare, *, side: int) -> DecodeSettings:
+    """How ``prepare`` makes a row of the pixel store, for pictures of another side if need be."""
+    return DecodeSettings(
+        side=side,
+        resize=settings.resize,
+        max_pixels=settings.max_pixels,
+        min_side=settings.min_side,
+        hash_side=settings.near_duplicates.hash_side,
+    )
 
 
 @dataclass(frozen=True)

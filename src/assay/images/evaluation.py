@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pandas as pd
 from assay.calibration.platt import PlattFit, apply_platt
 from assay.calibration.temperature import apply_temperature
 from assay.images.audit import metadata_classifier, metadata_features
-from assay.images.decode_set import DecodeSettings, Refused, decode_all
+from assay.images.decode_set import Refused, decode_all, decode_settings
 from assay.images.manifest import list_path
 from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
 from assay.images.prediction import Predictor
@@ -45,22 +44,6 @@ class Bootstrap:
 
     num_resamples: int
     seed: int
-
-
-def slices(scored: Scored, seen: set[str]) -> dict[str, np.ndarray]:
-    """Masks [n] of the slices that are reported: all real pictures, with some of the forged.
-
-    ``test``: families that training saw; ``unseen``: families that it did not (absent if there is none);
-    ``family.<name>``: one family each.
-    """
-    real = scored.labels == 0
-    known = np.isin(scored.generators, sorted(seen))
-    masks = {"test": real | known}
-    if (~real & ~known).any():
-        masks["unseen"] = real | ~known
-    for name in sorted(set(scored.generators[~real])):
-        masks[f"family.{name}"] = real | (scored.generators == name)
-    return masks
 
 
 def calibration_report(scored: Scored, *, temperature: float, num_bins: int, how: Bootstrap) -> dict[str, float]:
@@ -113,13 +96,7 @@ def external_set(
         ValueError: no such set, fewer than two classes left, or pictures that the prepared data hold as well.
     """
     listing = list_path(path, dataset=name)
-    how = DecodeSettings(
-        side=predictor.image_size,
-        resize=settings.resize,
-        max_pixels=settings.max_pixels,
-        min_side=settings.min_side,
-        hash_side=settings.near_duplicates.hash_side,
-    )
+    how = decode_settings(settings, side=predictor.image_size)
     shared = seen_ids & set(listing.rows["image_path"])
     if shared:
         raise ValueError(
@@ -148,12 +125,3 @@ def platt_report(scored: Scored, fit: PlattFit, *, how: Bootstrap) -> dict[str, 
     """Metrics of Platt scaling, to hold against temperature."""
     probs = apply_platt(scored.logits, fit)
     return summarise(scored.labels, probs, scored.groups, num_resamples=how.num_resamples, seed=how.seed)
-
-
-def flatten(reports: dict[str, dict[str, float]]) -> dict[str, float | None]:
-    """``{"test": {"auc": 0.9}}`` as ``{"test.auc": 0.9}``; an undefined figure becomes null, which JSON can hold."""
-    return {
-        f"{system}.{name}": None if isinstance(value, float) and math.isnan(value) else value
-        for system, report in reports.items()
-        for name, value in report.items()
-    }

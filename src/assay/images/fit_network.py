@@ -74,9 +74,7 @@ def fit_network(
     )
     resume = ResumeFolder(task.name.replace("@", "-"), key)
     normalize = Normalize(config.mean, config.std)
-    loop, schedule = start(
-        network, train_set, val_set, settings=settings, normalize=normalize, seed=task.seed, cpu=task.cpu
-    )
+    loop = start(network, train_set, val_set, settings=settings, normalize=normalize, seed=task.seed, cpu=task.cpu)
     main_process = loop.accelerator.is_main_process
 
     def report(row: Row) -> None:
@@ -85,7 +83,7 @@ def fit_network(
             if on_epoch is not None:
                 on_epoch(row)
 
-    state = fit(loop, schedule, epochs=settings.epochs, selection=settings.selection, resume=resume, on_epoch=report)
+    state = fit(loop, epochs=settings.epochs, selection=settings.selection, resume=resume, on_epoch=report)
     if main_process:
         chosen = {"best_epoch": state.best_epoch, "best_val_auc": state.best_auc, "seed": task.seed}
         path = save_checkpoint(

@@ -38,14 +38,14 @@ class Predictor:
         self.device = pick_device(device)
         self.image_size = checkpoint.data_config.image_size
         self._batch_size = batch_size
-        self._model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalize = Normalize(checkpoint.data_config.mean, checkpoint.data_config.std).to(self.device)
 
     def logits(self, data: PictureSet, *, what: str = "scoring") -> np.ndarray:
         """Logits float64 [n], in the order of the data set."""
         loader = make_loader(data, batch_size=self._batch_size, seed=0, shuffle=False, workers=0)
         parts = [
-            predict_logits(self._model, pictures, self._normalize, device=self.device)
+            predict_logits(self.network, pictures, self._normalize, device=self.device)
             for pictures, _ in progress(loader, what=what, unit="batch")
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
@@ -54,7 +54,9 @@ class Predictor:
         """Logits float64 [n] of uint8 [n, S, S, 3] at the network's own size."""
         assert pixels.shape[1] == self.image_size, (pixels.shape, self.image_size)
         parts = [
-            predict_logits(self._model, torch.from_numpy(part).permute(0, 3, 1, 2), self._normalize, device=self.device)
+            predict_logits(
+                self.network, torch.from_numpy(part).permute(0, 3, 1, 2), self._normalize, device=self.device
+            )
             for part in np.array_split(pixels, max(1, -(-len(pixels) // self._batch_size)))
         ]
         return np.concatenate(parts)

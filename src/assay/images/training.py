@@ -48,10 +48,17 @@ def epoch_metrics(logits: np.ndarray, labels: np.ndarray) -> Row:
     }
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, settings: Training) -> torch.optim.lr_scheduler.LRScheduler:
-    """CosineAnnealingLR to 0 over the epochs, after a linear warm-up where one is asked for."""
-    warm = settings.warmup_epochs
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs - warm)
+def make_schedule(
+    optimizer: torch.optim.Optimizer, settings: Training, *, steps_per_epoch: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """CosineAnnealingLR to 0 over the epochs, after a linear warm-up where one is asked for.
+
+    It moves once an epoch, or with ``schedule: step`` once a batch: in a run of few epochs the difference is large, since
+    the last of two epochs would still run at half the rate.
+    """
+    unit = steps_per_epoch if settings.schedule == "step" else 1
+    warm = settings.warmup_epochs * unit
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs * unit - warm)
     if warm == 0:
         return cosine
     linear = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
@@ -71,6 +78,8 @@ class Loop:
     train_set: PictureSet
     batches: Any
     seed: int
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule_unit: str
 
     def train_epoch(self, epoch: int) -> Row:
         """One pass over the training pictures, with weights updated; metrics of the logits as they came."""
@@ -96,6 +105,8 @@ class Loop:
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.schedule_unit == "step":
+            self.schedule.step()
         return logits, loss
 
     def _run(self, loader: Any, what: str, step: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Row:
@@ -119,7 +130,7 @@ def start(
     normalize: Normalize,
     seed: int,
     cpu: bool,
-) -> tuple[Loop, torch.optim.lr_scheduler.LRScheduler]:
+) -> Loop:
     """Hand model, optimizer and loaders to Accelerate.
 
     Raises:
@@ -136,7 +147,7 @@ def start(
     val_loader = make_loader(val_set, batch_size=2 * settings.batch_size, seed=seed, shuffle=False, workers=workers)
     batches = train_loader.batch_sampler
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    schedule = make_schedule(optimizer, settings)
+    schedule = make_schedule(optimizer, settings, steps_per_epoch=len(train_loader))
     prepared = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, train_loader, val_loader)
     loop = Loop(
         accelerator,
@@ -148,13 +159,14 @@ def start(
         train_set=train_set,
         batches=batches,
         seed=seed,
+        schedule=schedule,
+        schedule_unit=settings.schedule,
     )
-    return loop, schedule
+    return loop
 
 
 def fit(
     loop: Loop,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
     *,
     epochs: int,
     selection: str,
@@ -166,13 +178,15 @@ def fit(
     ``on_epoch`` is called with every row of the history, those of an earlier run too. The state kept as best is that of
     the highest validation AUC, the earlier epoch on a tie; with ``selection: last`` it is the last epoch's.
     """
+    schedule = loop.schedule
     state = resume.restore(loop.accelerator, loop.model, loop.optimizer, schedule) or TrainingState()
     for row in state.history:
         on_epoch(row)
     for epoch in range(state.epoch + 1, epochs + 1):
         lr = float(schedule.get_last_lr()[0])
         train, val = loop.train_epoch(epoch), loop.validate(epoch)
-        schedule.step()
+        if loop.schedule_unit == "epoch":
+            schedule.step()
         row = (
             {"epoch": epoch, "lr": lr}
             | {f"train_{k}": v for k, v in train.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -99,3 +101,12 @@ def summarise(
         low, high = percentile_interval(np.concatenate([chunk[name] for chunk in chunks]))
         summary |= {name: float(value[0]), f"{name}_low": low, f"{name}_high": high}
     return summary
+
+
+def flatten(reports: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """``{"test": {"auc": 0.9}}`` as ``{"test.auc": 0.9}``; an undefined figure becomes null, which JSON can hold."""
+    return {
+        f"{system}.{name}": None if isinstance(value, float) and math.isnan(value) else value
+        for system, report in reports.items()
+        for name, value in report.items()
+    }

@@ -180,6 +180,7 @@ class Training(Section):
     lr: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)
     selection: Literal["best", "last"] = Field(description="epoch that is kept: best val AUC, or the last")
+    schedule: Literal["epoch", "step"] = Field(description="the cosine schedule moves after each epoch or each batch")
     warmup_epochs: int = Field(ge=0)
     mixed_precision: Literal["no", "bf16", "fp16"]
     loader_workers: int = Field(ge=0, le=64, description="processes that augment; 0: in the training process")

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from assay.params.base import PARAMS_FILE, ParamsError, read_yaml, validate
-from assay.params.images import Images
+from assay.params.stacking import Stacking
 
-LINES: tuple[type[BaseModel], ...] = (Images,)
+LINES: tuple[type[BaseModel], ...] = (Stacking,)
 
 
 def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:

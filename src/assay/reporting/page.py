@@ -19,18 +19,18 @@ NAMES = ("auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5",
 
 
 def stage_rows(root: Path) -> list[dict[str, str]]:
-    """One row per stage of dvc.yaml: name, desc, wall time and peak memory of its last run here, if any."""
+    """One row per stage of dvc.yaml: name, desc, wall time (all variants) and peak memory of its last run here, if any."""
     pipeline = YAML(typ="safe", pure=True).load((root / "dvc.yaml").read_text(encoding="utf-8"))
     rows = []
     for name, entry in pipeline["stages"].items():
-        path = root / "timings" / f"{name}.json"
-        timing = read_json(path) if path.is_file() else None
+        files = [root / "timings" / f"{name}.json", *sorted((root / "timings").glob(f"{name}@*.json"))]
+        timings = [read_json(path) for path in files if path.is_file()]
         rows.append(
             {
                 "name": name,
                 "desc": entry.get("do", entry).get("desc", ""),
-                "wall": f"{timing['wall_s']:.0f} s" if timing else "",
-                "memory": f"{timing['peak_bytes'] / 2**20:.0f} MiB" if timing else "",
+                "wall": f"{sum(t['wall_s'] for t in timings):.0f} s" if timings else "",
+                "memory": f"{max(t['peak_bytes'] for t in timings) / 2**20:.0f} MiB" if timings else "",
             }
         )
     return rows

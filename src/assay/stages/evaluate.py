@@ -21,17 +21,16 @@ from assay.images.evaluation import (
     baseline_probs,
     calibration_report,
     external_set,
-    flatten,
     platt_report,
-    slices,
 )
 from assay.images.evaluation_plots import save_all
 from assay.images.exits import exit_table
 from assay.images.prediction import Predictor, load_predictor, role_logits
 from assay.images.robustness import robustness_table
+from assay.images.slices import family_slices
 from assay.images.store import open_store
 from assay.io import read_json, write_csv, write_json, write_parquet
-from assay.metrics.binary import summarise
+from assay.metrics.binary import flatten, summarise
 from assay.params.base import load
 from assay.params.images import Images
 from assay.reporting.tables import system_table
@@ -86,7 +85,7 @@ def main() -> None:
         temperature = float(calibration["temperature"])
         train, test = read_manifest(DATA, "train"), read_manifest(DATA, "test")
         scored = score(predictor, test)
-        masks = slices(scored, set(train["generator"]))
+        masks = family_slices(scored.labels, scored.generators, seen=set(train["generator"]))
         reports = {
             name: calibration_report(scored.where(mask), temperature=temperature, num_bins=settings.num_bins, how=how)
             for name, mask in masks.items()

@@ -15,7 +15,7 @@ import pandas as pd
 
 from assay.images import manifest as sources
 from assay.images.audit import column_summary, metadata_auc
-from assay.images.decode_set import DecodeSettings, Refused, decode_all
+from assay.images.decode_set import Refused, decode_all, decode_settings
 from assay.images.roles import ROLES
 from assay.images.split import MANIFEST, fold_table, group_and_split
 from assay.images.store import open_writer
@@ -51,13 +51,7 @@ def collect(settings: Prepare) -> sources.Listing:
 def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
     """Write the pixel store; returns the rows it holds, all rejected files, and the rows' fingerprints."""
     settings = params.prepare
-    how = DecodeSettings(
-        side=settings.size,
-        resize=settings.resize,
-        max_pixels=settings.max_pixels,
-        min_side=settings.min_side,
-        hash_side=settings.near_duplicates.hash_side,
-    )
+    how = decode_settings(settings, side=settings.size)
     paths = list(listing.rows["path"])
     kept: list[int] = []
     sample_ids: list[str] = []

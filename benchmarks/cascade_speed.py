@@ -1,0 +1,138 @@
+"""What the cascade saves in milliseconds a picture, beside what it saves in counted operations.
+
+    python benchmarks/cascade_speed.py
+    python benchmarks/cascade_speed.py --pictures 512 --repeats 9 --threads 4
+
+Measured on pictures of the test role (drawn at random, the same for all), in one process, at batch 1 and 32, one system
+after the other in turn; medians over the turns:
+
+- stage 1 alone;
+- the ensemble on every picture, in both test-time modes: refit (one network per expert) and fold_average (those of every
+  fold), whichever of them was shipped;
+- the cascade with either, at the thresholds in models/cascade/cascade.json.
+
+Pictures come from the pixel store, so decoding is not measured. Beside the ratio of ensemble to cascade stands ``speedup``
+of metrics/cascade.json: the same ratio in multiply-accumulates, of the shipped mode, at the share of test pictures that
+was deferred there. A network is seldom as fast as its operations promise, and a batch of which a third is deferred
+becomes a small batch: hence the two batch sizes. Not measured: accuracy, decoding, a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from assay.cascade.ensemble import FOLD_AVERAGE, REFIT, load_ensemble, resize
+from assay.cascade.model import Cascade, load
+from assay.images.dataset import read_manifest
+from assay.images.store import open_store
+from assay.io import read_json
+from assay.torch_runtime import set_up_torch
+
+SEED = 7
+NEEDED = {
+    "models/cascade/cascade.json": "dvc repro evaluate_cascade",
+    "metrics/cascade.json": "dvc repro evaluate_cascade",
+    "data/processed/pixels.npy": "dvc repro prepare",
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=256, help="of the test role (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns that count (%(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="batch sizes (1 32)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (%(default)s)")
+    return parser.parse_args()
+
+
+def role_pictures(count: int) -> np.ndarray:
+    """uint8 [n, S, S, 3]: pictures of the test role in a random order."""
+    data = Path("data/processed")
+    store = open_store(data)
+    rows = store.rows_of(list(read_manifest(data, "test")["sample_id"]))
+    return store.pixels[np.random.default_rng(SEED).permutation(rows)[:count]]
+
+
+def systems(cascades: dict[str, Cascade]) -> dict[str, Callable[[np.ndarray], object]]:
+    """Name -> what judges a batch uint8 [n, S, S, 3]."""
+
+    def alone(cascade: Cascade) -> Callable[[np.ndarray], object]:
+        def judge(pixels: np.ndarray) -> object:
+            pictures = resize(torch.from_numpy(pixels).permute(0, 3, 1, 2), cascade.stage1.image_size)
+            return cascade.stage1.array_logits(pictures.permute(0, 2, 3, 1).numpy())
+
+        return judge
+
+    def always(cascade: Cascade) -> Callable[[np.ndarray], object]:
+        return lambda pixels: cascade.ensemble.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+    found: dict[str, Callable[[np.ndarray], object]] = {"stage 1": alone(next(iter(cascades.values())))}
+    for mode, cascade in cascades.items():
+        found |= {f"ensemble, {mode}": always(cascade), f"cascade, {mode}": cascade.decide}
+    return found
+
+
+def milliseconds(
+    judges: dict[str, Callable[[np.ndarray], object]], pixels: np.ndarray, *, batch: int, repeats: int
+) -> dict[str, list[float]]:
+    """Milliseconds a picture of every system, ``repeats`` times in turn, after one turn that does not count."""
+    parts = [np.ascontiguousarray(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
+    found: dict[str, list[float]] = {name: [] for name in judges}
+    for turn in range(repeats + 1):
+        for name, judge in judges.items():
+            begin = time.perf_counter()
+            for part in parts:
+                judge(part)
+            if turn > 0:
+                found[name].append(1000 * (time.perf_counter() - begin) / len(pixels))
+    return found
+
+
+def print_table(batch: int, found: dict[str, list[float]], modes: list[str]) -> None:
+    """Median and range of each system, and the ratio of ensemble to cascade in each mode."""
+    print(f"\nBatch {batch}\n{'':26}{'ms/picture':>12}{'lowest':>10}{'highest':>10}{'ensemble/cascade':>18}")
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    for name, values in found.items():
+        mode = next((mode for mode in modes if name == f"cascade, {mode}"), None)
+        ratio = f"{middle[f'ensemble, {mode}'] / middle[name]:18.2f}" if mode else ""
+        print(f"{name:26}{middle[name]:12.2f}{min(values):10.2f}{max(values):10.2f}{ratio}")
+
+
+def main() -> int:
+    options = parse_arguments()
+    for path, command in NEEDED.items():
+        if not Path(path).is_file():
+            print(f"cascade_speed: no {path}: run {command} first", file=sys.stderr)
+            return 2
+    set_up_torch(threads=options.threads)
+    shipped, metrics = load("models"), read_json("metrics/cascade.json")
+    modes = [REFIT, FOLD_AVERAGE]
+    cascades = {
+        mode: replace(shipped, ensemble=load_ensemble(Path("models"), device="cpu", mode=mode)) for mode in modes
+    }
+    pixels = role_pictures(options.pictures)
+    deferred = float(shipped.decide(pixels).deferred.mean())
+    shipped_mode = read_json("models/meta/meta.json")["test_time_mode"]
+    print(
+        f"{len(pixels)} test pictures of {pixels.shape[1]} px, {deferred:.1%} deferred (all of test: "
+        f"{metrics['share_deferred']:.1%}), {options.threads} threads, torch {torch.__version__}\n"
+        f"counted operations: speedup {metrics['speedup']:.2f} in the shipped mode, {shipped_mode}"
+    )
+    for batch in options.batch:
+        print_table(
+            batch, milliseconds(systems(cascades), pixels, batch=batch, repeats=options.repeats), list(cascades)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

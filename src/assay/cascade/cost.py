@@ -1,0 +1,31 @@
+"""What a picture costs: multiply-accumulate operations, counted on the built networks.
+
+Clock times differ from run to run and never stand in an output; MACs do not. ``benchmarks/cascade_speed.py`` measures the
+same ratios in milliseconds.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@torch.inference_mode()
+def count_macs(network: nn.Module, *, image_size: int) -> int:
+    """Multiply-accumulates for one picture, by torch's operator counter (which counts two FLOPs for each)."""
+    device = next(network.parameters()).device
+    counter = FlopCounterMode(display=False)
+    with counter:
+        network.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+    return int(counter.get_total_flops()) // 2
+
+
+def cascade_cost(stage1: float, ensemble: float, deferred_share: float) -> float:
+    """Mean cost of a picture: everything passes stage 1, the deferred share passes the ensemble too."""
+    return stage1 + deferred_share * ensemble
+
+
+def speedup(stage1: float, ensemble: float, deferred_share: float) -> float:
+    """Cost of running the ensemble on everything over the cost of the cascade."""
+    return ensemble / cascade_cost(stage1, ensemble, deferred_share)

@@ -1,0 +1,62 @@
+"""The cascade's decision as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+REAL, FORGED, UNSURE = "real", "forged", "unsure"
+STAGE1, ENSEMBLE = "stage1", "ensemble"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """One entry per picture: probability of forged [n], whether it was deferred [n], verdict [n]."""
+
+    probs: np.ndarray
+    deferred: np.ndarray
+    verdicts: np.ndarray
+
+    @property
+    def decided_by(self) -> np.ndarray:
+        """``stage1`` or ``ensemble`` [n]."""
+        return np.where(self.deferred, ENSEMBLE, STAGE1)
+
+
+def deferred_mask(stage1_probs: np.ndarray, *, exit_real: float, exit_forged: float) -> np.ndarray:
+    """True where stage 1 is not sure on either side: bool [n]."""
+    return (stage1_probs > exit_real) & (stage1_probs < exit_forged)
+
+
+def decide(
+    stage1_probs: np.ndarray,
+    ensemble_probs: np.ndarray,
+    *,
+    exit_real: float,
+    exit_forged: float,
+    unsure: tuple[float, float] | None = None,
+) -> Decisions:
+    """Combine both levels.
+
+    Args:
+        stage1_probs: calibrated probability of forged [n].
+        ensemble_probs: calibrated probability of forged [n]; looked at only where deferred (may be NaN elsewhere).
+        unsure: verdict ``unsure`` for deferred pictures whose probability lies strictly between these two.
+
+    Raises:
+        ValueError: thresholds in the wrong order, or a probability that is needed and not a number.
+    """
+    if exit_real >= exit_forged:
+        raise ValueError(f"exit_real {exit_real} must lie below exit_forged {exit_forged}")
+    deferred = deferred_mask(stage1_probs, exit_real=exit_real, exit_forged=exit_forged)
+    probs = np.where(deferred, ensemble_probs, stage1_probs)
+    if np.isnan(probs).any():
+        raise ValueError(
+            f"{int(np.isnan(probs).sum())} of {len(probs)} probabilities are NaN, which no exit would notice"
+        )
+    forged = np.where(deferred, probs >= 0.5, stage1_probs >= exit_forged)
+    verdicts = np.where(forged, FORGED, REAL)
+    if unsure is not None:
+        verdicts = np.where(deferred & (probs > unsure[0]) & (probs < unsure[1]), UNSURE, verdicts)
+    return Decisions(probs, deferred, verdicts)

@@ -1,0 +1,105 @@
+"""Thresholds of the two-sided exit, under a leakage budget.
+
+Stage 1 lets a picture leave as real at probability <= ``exit_real`` and as forged at >= ``exit_forged``. What leaves on
+the wrong side leaks: nothing downstream can bring it back. The budget bounds both kinds of leak; each threshold is the
+most generous one whose leak on the tune role keeps within it, and a one-sided Clopper-Pearson bound (1934) says what that
+certifies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay.metrics.intervals import clopper_pearson, rows_to_certify
+
+# Thresholds that no probability reaches: nothing leaves on that side.
+NEVER_REAL, NEVER_FORGED = -1.0, 2.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One exit: its threshold, what leaked on tune, and what that certifies at 95 %.
+
+    ``rows_needed``: rows of the leaking class that certify the budget if none of them leaks.
+    """
+
+    threshold: float
+    leaked: int
+    n: int
+    leak: float
+    leak_upper: float
+    budget: float
+    certified: bool
+    rows_needed: int
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Both exits; ``exit_real.threshold < exit_forged.threshold``."""
+
+    exit_real: Side
+    exit_forged: Side
+
+
+def _most_generous(
+    against: np.ndarray, candidates: np.ndarray, budget: float, *, certify: bool
+) -> tuple[float | None, int]:
+    """Largest candidate t such that the share of ``against`` <= t keeps the budget, and how many that are.
+
+    ``against``: scores of the class that must not leave here. (None, 0): nothing may leave.
+    """
+    ordered = np.sort(against)
+    best, leaks = None, 0
+    for threshold in np.unique(candidates):
+        leaked = int(np.searchsorted(ordered, threshold, side="right"))
+        rate = clopper_pearson(leaked, len(against), side="upper")[1] if certify else leaked / len(against)
+        if rate > budget:
+            break
+        best, leaks = float(threshold), leaked
+    return best, leaks
+
+
+def _describe(threshold: float, leaked: int, n: int, budget: float) -> Side:
+    upper = clopper_pearson(leaked, n, side="upper")[1]
+    return Side(threshold, leaked, n, leaked / n, upper, budget, upper <= budget, rows_to_certify(budget))
+
+
+def fit_thresholds(
+    probs: np.ndarray, labels: np.ndarray, *, budget_forged: float, budget_real: float, certify: bool
+) -> Thresholds:
+    """Thresholds from the tune role.
+
+    No picture leaves against stage 1's own opinion: ``exit_real`` lies below 0.5 and ``exit_forged`` at or above it.
+
+    Args:
+        probs: calibrated probability of forged [n]; labels [n].
+        budget_forged: largest share of the forged that may leave as real.
+        budget_real: largest share of the real that may leave as forged.
+        certify: hold the one-sided 95 % bound to the budget instead of the observed share.
+
+    Raises:
+        ValueError: one class only.
+    """
+    forged = labels == 1
+    if forged.all() or not forged.any():
+        raise ValueError(
+            f"thresholds need both classes on the tune role, got {int(forged.sum())} forged of {len(forged)}"
+        )
+    low, leaked_forged = _most_generous(probs[forged], probs[probs < 0.5], budget_forged, certify=certify)
+    high, leaked_real = _most_generous(-probs[~forged], -probs[probs >= 0.5], budget_real, certify=certify)
+    return Thresholds(
+        _describe(NEVER_REAL if low is None else low, leaked_forged, int(forged.sum()), budget_forged),
+        _describe(NEVER_FORGED if high is None else -high, leaked_real, int((~forged).sum()), budget_real),
+    )
+
+
+def certification_text(side: Side, *, what: str) -> str:
+    """What the tune role can and can't certify for one exit, in a sentence."""
+    if side.certified:
+        return f"{what}: {side.leaked} of {side.n} leaked, certified <= {side.leak_upper:.4f} at 95 % (budget {side.budget})"
+    return (
+        f"{what}: {side.leaked} of {side.n} leaked ({side.leak:.4f}), within the budget {side.budget} as observed, but this "
+        f"sample certifies <= {side.leak_upper:.4f} only; the budget takes {side.rows_needed} rows without a leak"
+    )

@@ -1,0 +1,110 @@
+"""Parameters of the images line behind stage 1: experts, out-of-fold stacking and the cascade.
+
+Apart from ``params.images``, so that an edit here does not rerun stage 1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from annotated_types import Len
+from pydantic import AfterValidator, Field, model_validator
+
+from assay.params.base import Section, Share, ShareRange, ordered
+from assay.params.images import Images, Positive, Training
+
+IntRange = Annotated[list[Positive], Len(2, 2), AfterValidator(ordered)]
+PositiveRange = Annotated[list[Annotated[float, Field(gt=0)]], Len(2, 2), AfterValidator(ordered)]
+
+
+class Expert(Training):
+    """An expert: a network like stage 1's, with a projection to an embedding before its logit."""
+
+    embedding_dim: int = Field(ge=2, le=4096)
+
+
+class TrainExpert(Section):
+    """The experts, by name; their order is the order of features in X_meta."""
+
+    efficientnetv2_b3: Expert
+    maxvit: Expert
+
+    @model_validator(mode="after")
+    def _one_dim(self) -> Self:
+        if self.efficientnetv2_b3.embedding_dim != self.maxvit.embedding_dim:
+            raise ValueError("embedding_dim must be the same for all experts")
+        return self
+
+
+EXPERTS: tuple[str, ...] = tuple(TrainExpert.model_fields)
+
+
+class BuildMeta(Section):
+    alignment: Literal["none", "procrustes"] = Field(description="map of each fold's embeddings onto the refit's space")
+
+
+class SearchRanges(Section):
+    """What a random search draws from; log-uniform for rates and penalties."""
+
+    n_estimators: IntRange
+    learning_rate: PositiveRange
+    num_leaves: Annotated[list[Annotated[int, Field(ge=2)]], Len(2, 2), AfterValidator(ordered)]
+    max_depth: IntRange
+    reg_alpha: PositiveRange
+    reg_lambda: PositiveRange
+    subsample: ShareRange
+    colsample_bytree: ShareRange
+
+
+class MetaSearch(Section):
+    method: Literal["random", "grid"]
+    num_candidates: Positive
+    ranges: SearchRanges
+    grid: dict[str, Annotated[list[float | int], Len(1)]] = Field(description="for method grid: values by name")
+
+    @model_validator(mode="after")
+    def _grid_known(self) -> Self:
+        unknown = sorted(set(self.grid) - set(SearchRanges.model_fields))
+        if unknown:
+            raise ValueError(f"grid has unknown settings {unknown}; known are {sorted(SearchRanges.model_fields)}")
+        if self.method == "grid" and not self.grid:
+            raise ValueError("method grid needs at least one setting in grid")
+        return self
+
+
+class TrainMeta(Section):
+    search: MetaSearch
+    ship: Literal["auto", "single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm"]
+    test_time_mode: Literal["refit", "fold_average"]
+    num_resamples: int = Field(ge=100, le=100_000)
+
+
+class EvaluateCascade(Section):
+    budget_forged: float = Field(gt=0, lt=1, description="largest share of the forged that may leave as real")
+    budget_real: float = Field(gt=0, lt=1, description="largest share of the real that may leave as forged")
+    certify: bool = Field(description="hold the 95 % bound to the budget, not the observed share")
+    unsure: Annotated[list[Share], Len(2, 2), AfterValidator(ordered)] | None = Field(
+        description="deferred pictures between these two probabilities get the verdict unsure"
+    )
+    num_resamples: int = Field(ge=100, le=100_000)
+    frontier_budgets: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+
+
+class Stacking(Images):
+    """Everything the experts and what follows them read."""
+
+    train_expert: TrainExpert
+    build_meta: BuildMeta
+    train_meta: TrainMeta
+    evaluate_cascade: EvaluateCascade
+
+    def expert(self, name: str) -> Expert:
+        """Settings of one expert.
+
+        Raises:
+            ValueError: no such expert.
+        """
+        if name not in EXPERTS:
+            raise ValueError(f"expert {name!r} is unknown; train_expert has {', '.join(EXPERTS)}")
+        found: Expert = getattr(self.train_expert, name)
+        return found

@@ -1,0 +1,44 @@
+"""init_expert@<expert>: the starting values of an expert's projection and head.
+
+    python -m assay.stages.init_expert --expert maxvit
+
+Saved once, so that all folds and the refit start from the same values and end in spaces that resemble each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from assay.images.experts import initial_head
+from assay.io import atomic_path
+from assay.params.base import load
+from assay.params.stacking import Stacking
+from assay.stage_entry import run
+from assay.timing import timed
+
+MODELS = Path("models/experts")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m assay.stages.init_expert")
+    parser.add_argument("--expert", required=True, help="a key of train_expert in params.yaml")
+    expert = parser.parse_args(arguments).expert
+    params = load(Stacking)
+    settings = params.expert(expert)
+    with timed(f"init_expert@{expert}"):
+        values = initial_head(
+            settings.architecture,
+            image_size=settings.image_size,
+            embedding_dim=settings.embedding_dim,
+            seed=params.runtime.seed,
+        )
+        with atomic_path(MODELS / expert / "init.safetensors") as temporary:
+            save_file(values, temporary)
+    print(f"{expert}: projection {tuple(values['projection.weight'].shape)}, head {tuple(values['head.weight'].shape)}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,90 @@
+"""train_meta: search, bake-off and refit of the meta-model over X_meta.
+
+    python -m assay.stages.train_meta
+
+Output: models/meta (lightgbm.txt: the tuned LightGBM; meta.json and, if a booster is shipped, shipped.txt;
+alignment.safetensors, without which the meta-model can't read a fold's networks) and metrics/meta.json. No pickle: loading
+one runs whatever the file says. See assay.stacking.meta.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from assay.io import atomic_path, read_json, read_npy, write_json
+from assay.metrics.binary import flatten, summarise
+from assay.params.base import load
+from assay.params.stacking import EXPERTS, Stacking
+from assay.stacking import meta
+from assay.stacking.saved import load_alignments, save_alignments, save_meta
+from assay.stage_entry import run
+from assay.timing import timed
+
+DATA = Path("data/meta")
+MODELS = Path("models/meta")
+METRICS = Path("metrics/meta.json")
+LOGITS_MODEL = {"n_estimators": 60, "num_leaves": 7, "learning_rate": 0.05, "min_child_samples": 40}
+
+
+def main() -> None:
+    params = load(Stacking)
+    settings, seed, threads = params.train_meta, params.runtime.seed, params.runtime.threads
+    with timed("train_meta"):
+        features, labels = read_npy(DATA / "X_meta.npy"), read_npy(DATA / "y_meta.npy")
+        keys = pd.read_parquet(DATA / "sample_ids.parquet")
+        base_fold, groups = keys["base_fold"].to_numpy(), keys["group_id"].to_numpy()
+        columns = meta.Columns(tuple(EXPERTS))
+        best, selection_auc = meta.search(
+            features, labels, base_fold, settings=settings.search, seed=seed, threads=threads
+        )
+        print(f"best settings {best}, leave-base-fold-out AUC {selection_auc:.4f} (a selection score, not a result)")
+        model = meta.lightgbm_classifier(seed=seed, threads=threads, **best)
+        logits_model = meta.lightgbm_classifier(seed=seed, threads=threads, **LOGITS_MODEL)
+        singles = columns.logits(features)
+        reports = {
+            f"single.{expert}": summarise(
+                labels, expit(singles[:, i]), groups, num_resamples=settings.num_resamples, seed=seed
+            )
+            for i, expert in enumerate(EXPERTS)
+        }
+        expert = int(np.argmax([reports[f"single.{name}"]["auc"] for name in EXPERTS]))
+        candidates = {"columns": columns, "expert": expert, "model": model, "logits_model": logits_model}
+        probs = meta.candidate_probs(features, labels, base_fold, **candidates)
+        reports |= {
+            name: summarise(labels, values, groups, num_resamples=settings.num_resamples, seed=seed)
+            for name, values in probs.items()
+        }
+        table = pd.DataFrame({name: reports[name] for name in meta.CANDIDATES}).T
+        shipped = meta.choose(table, ship=settings.ship)
+        rows, inner = meta.inner_split(model, features, labels, groups, seed=seed)
+        reports["inner_split"] = summarise(
+            labels[rows], inner, groups[rows], num_resamples=settings.num_resamples, seed=seed
+        )
+        tuned = meta.fit_meta("lightgbm", features, labels, **candidates)
+        final = tuned if shipped == "lightgbm" else meta.fit_meta(shipped, features, labels, **candidates)
+        info = {
+            "feature_names": read_json(DATA / "feature_names.json"),
+            "class_order": ["real", "forged"],
+            "best_params": best,
+            "alignment": params.build_meta.alignment,
+            "test_time_mode": settings.test_time_mode,
+            "threshold": 0.5,
+            "stacking_rejected": shipped in ("single", "mean_logit"),
+        }
+        save_meta(MODELS, final, info)
+        save_alignments(MODELS / "alignment.safetensors", load_alignments(DATA / "alignment.safetensors"))
+        assert tuned.booster is not None
+        with atomic_path(MODELS / "lightgbm.txt") as temporary:
+            temporary.write_text(tuned.booster.model_to_string(), encoding="utf-8")
+        write_json(METRICS, flatten(reports) | {"search.selection_auc": selection_auc, "shipped": shipped})
+    print(table[["n", "auc", "auc_low", "auc_high", "f1", "nll"]].astype(float).round(4).to_string())
+    print(f"90/10 inner group split: AUC {reports['inner_split']['auc']:.4f}, F1 {reports['inner_split']['f1']:.4f}")
+    print(f"shipped: {shipped}" + (" (stacking rejected)" if info["stacking_rejected"] else ""))
+
+
+if __name__ == "__main__":
+    run(main)

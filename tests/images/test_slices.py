@@ -1,0 +1,34 @@
+"""Slices: every real picture is in all of them, and each forged one where its family stands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from assay.images.slices import family_slices
+
+LABELS = np.array([0, 1, 1, 0, 1, 1])
+GENERATORS = np.array(["real", "paste", "strange", "real", "paste", "blend"], dtype=object)
+
+
+def test_families_that_training_saw_and_those_it_did_not() -> None:
+    masks = family_slices(LABELS, GENERATORS, seen={"real", "paste", "blend"})
+    assert {name: mask.astype(int).tolist() for name, mask in masks.items()} == {
+        "test": [1, 1, 0, 1, 1, 1],
+        "unseen": [1, 0, 1, 1, 0, 0],
+        "family.blend": [1, 0, 0, 1, 0, 1],
+        "family.paste": [1, 1, 0, 1, 1, 0],
+        "family.strange": [1, 0, 1, 1, 0, 0],
+    }
+
+
+def test_without_an_unseen_family_there_is_no_such_slice() -> None:
+    masks = family_slices(LABELS, GENERATORS, seen=set(GENERATORS))
+    assert "unseen" not in masks
+    assert masks["test"].all()
+
+
+def test_a_real_picture_of_a_source_that_training_did_not_see_stays_real() -> None:
+    masks = family_slices(LABELS, np.where(LABELS == 0, "camera", GENERATORS), seen={"real", "paste", "blend"})
+    assert masks["test"].tolist() == [True, True, False, True, True, True]
+    assert masks["unseen"].tolist() == [True, False, True, True, False, False]
+    assert "family.camera" not in masks

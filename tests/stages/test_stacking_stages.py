@@ -1,0 +1,321 @@
+"""From experts to the cascade, stage by stage, on pictures small networks can learn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+
+from assay.cascade.model import load as load_cascade
+from assay.images.experts import load_extractor
+from assay.images.store import open_writer
+from assay.params.stacking import EXPERTS
+from assay.stacking.out_of_fold import feature_names
+from assay.stacking.saved import load_alignments, load_meta
+from assay.stages import (
+    build_meta,
+    calibrate,
+    evaluate_cascade,
+    init_expert,
+    kfold_fold,
+    train_expert,
+    train_meta,
+    train_stage1,
+)
+
+ROOT = Path(__file__).parents[2]
+SIDE, DIM, FOLDS = 32, 8, 3
+ROLES = {"train": 120, "val": 24, "calib": 80, "tune": 80, "test": 80}
+SUBSETS = ("full", *(f"fold_{number}" for number in range(FOLDS)))
+SMALL = {"architecture": "mobilenetv3_small_050", "weights": "random", "image_size": SIDE, "batch_size": 8}
+WRITTEN = ("data/meta", "data/cascade", "models/meta", "models/cascade", "metrics", "plots/build_meta", "plots/cascade")
+
+
+def write_params(**changes: dict[str, object]) -> None:
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    params["runtime"] |= {"threads": 1}
+    params["prepare"] |= {"size": SIDE, "folds": FOLDS}
+    params["train_stage1"] |= SMALL | {"epochs": 4}
+    for expert in EXPERTS:
+        params["train_expert"][expert] |= SMALL | {"epochs": 2, "embedding_dim": DIM}
+    # Not the first expert's twin: mixed up experts must show.
+    params["train_expert"]["maxvit"]["architecture"] = "mobilenetv3_small_075"
+    params["train_meta"] |= {"num_resamples": 100}
+    params["train_meta"]["search"]["num_candidates"] = 2
+    params["train_meta"]["search"]["ranges"]["n_estimators"] = [5, 10]
+    params["evaluate_cascade"] |= {"num_resamples": 100, "frontier_budgets": [0.05, 0.2]}
+    for section, values in changes.items():
+        params[section] |= values
+    with Path("params.yaml").open("w") as stream:
+        yaml.dump(params, stream)
+
+
+def prepare() -> pd.DataFrame:
+    """Manifests, folds and pixels of all five roles; the forged are brighter, some of a family of test alone."""
+    splits = np.repeat(list(ROLES), list(ROLES.values()))
+    numbers = np.arange(len(splits))
+    labels = numbers % 2
+    strange = (splits == "test") & (numbers % 4 == 3)
+    frame = pd.DataFrame({"image_path": [f"data/x/{n}.png" for n in numbers], "label": labels, "dataset": "d"})
+    frame = frame.assign(
+        split=splits, sample_id=[f"{n:04d}" for n in numbers], group_id=[f"g{n // 4}" for n in numbers]
+    )
+    frame = frame.assign(generator=np.where(labels == 0, "real", np.where(strange, "strange", "paste")))
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 130, (len(frame), SIDE, SIDE, 3)) + rng.integers(0, 40, (len(frame), 1, 1, 1))
+    with open_writer(Path("data/processed"), side=SIDE, sample_ids=list(frame["sample_id"])) as writer:
+        writer.append((pixels + 80 * labels[:, None, None, None]).astype(np.uint8))
+    for role, part in frame.groupby("split"):
+        part.to_csv(f"data/processed/{role}_manifest.csv", index=False)
+    train = frame[frame["split"] == "train"]
+    folds = train[["sample_id", "group_id", "label"]].assign(fold=numbers[: len(train)] // 4 % FOLDS)
+    folds.to_csv("data/processed/folds.csv", index=False)
+    return frame
+
+
+def train_experts() -> None:
+    for expert in EXPERTS:
+        init_expert.main(["--expert", expert])
+        for subset in SUBSETS:
+            train_expert.main(["--expert", expert, "--subset", subset])
+
+
+def last_stages() -> None:
+    build_meta.main()
+    train_meta.main()
+    evaluate_cascade.main()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stacking")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_params()
+        prepare()
+        train_stage1.main([])
+        calibrate.main()
+        train_experts()
+        for fold in range(FOLDS):
+            kfold_fold.main(["--fold", str(fold)])
+        last_stages()
+    return folder
+
+
+def digests(project: Path) -> dict[str, str]:
+    files = [path for part in WRITTEN for path in sorted((project / part).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_the_expected_files_are_there(project: Path) -> None:
+    for expert in EXPERTS:
+        assert (project / "models/experts" / expert / "init.safetensors").is_file()
+        for subset in SUBSETS:
+            files = {path.name for path in (project / "models/experts" / expert / subset).iterdir()}
+            assert files == {"model.safetensors", "model.json", "history.csv"}
+    files = set(digests(project)) - {"models/meta/shipped.txt"}
+    assert files == {
+        *(f"data/meta/{name}" for name in ("X_meta.npy", "y_meta.npy", "sample_ids.parquet", "feature_names.json")),
+        "data/meta/alignment.safetensors",
+        *(f"models/meta/{name}" for name in ("meta.json", "lightgbm.txt", "alignment.safetensors")),
+        "models/cascade/cascade.json",
+        "data/cascade/test_predictions.parquet",
+        "plots/build_meta/alignment.csv",
+        "plots/cascade/frontier.csv",
+        "plots/cascade/frontier.png",
+        *(f"metrics/{name}.json" for name in ("alignment", "meta", "cascade")),
+    }
+
+
+def test_each_subset_trains_without_its_fold(project: Path) -> None:
+    folds = pd.read_csv(project / "data/processed/folds.csv")
+    counts = {f"fold_{k}": int((folds["fold"] != k).sum()) for k in range(FOLDS)} | {"full": ROLES["train"]}
+    for expert in EXPERTS:
+        for subset in SUBSETS:
+            info = json.loads((project / "models/experts" / expert / subset / "model.json").read_text())
+            assert (info["subset"], info["num_rows"], info["embedding_dim"]) == (subset, counts[subset], DIM)
+
+
+def test_a_folds_table_is_what_its_networks_say_of_held_out_rows_and_anchors(project: Path) -> None:
+    folds = pd.read_csv(project / "data/processed/folds.csv", dtype=str)
+    store = np.load(project / "data/processed/pixels.npy")
+    for fold in range(FOLDS):
+        table = pd.read_parquet(project / f"data/kfold/fold_{fold}.parquet")
+        held_out = table[table["part"] == "held_out"]
+        assert held_out["sample_id"].tolist() == folds.loc[folds["fold"] == str(fold), "sample_id"].tolist()
+        assert (table["part"] == "anchor").sum() == ROLES["calib"]
+        assert set(table["base_fold"]) == {fold}
+        assert table.shape[1] == 5 + 2 * (DIM + 1)
+    batch = torch.from_numpy(store[table["sample_id"].astype(int)[:64]]).permute(0, 3, 1, 2)
+    extractor = load_extractor(project / "models/experts/maxvit" / f"fold_{FOLDS - 1}", device="cpu")
+    embedding, logit = extractor(batch)
+    names = [name for name in feature_names(EXPERTS, DIM) if name.startswith("maxvit_e")]
+    np.testing.assert_allclose(table[names].to_numpy()[:64], embedding, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(table["maxvit_logit"].to_numpy()[:64], logit, rtol=1e-4, atol=1e-5)
+
+
+def test_x_meta_holds_every_training_row_once(project: Path) -> None:
+    features, labels = np.load(project / "data/meta/X_meta.npy"), np.load(project / "data/meta/y_meta.npy")
+    keys = pd.read_parquet(project / "data/meta/sample_ids.parquet")
+    assert (features.dtype, features.shape) == (np.float32, (ROLES["train"], 2 * DIM + 2))
+    assert keys["sample_id"].tolist() == [f"{n:04d}" for n in range(ROLES["train"])]
+    assert labels.tolist() == [n % 2 for n in range(ROLES["train"])]
+    assert keys["base_fold"].tolist() == [n // 4 % FOLDS for n in range(ROLES["train"])]
+    names = json.loads((project / "data/meta/feature_names.json").read_text())
+    assert names == feature_names(EXPERTS, DIM)
+    maps = load_alignments(project / "data/meta/alignment.safetensors")
+    assert set(maps) == {(expert, fold) for expert in EXPERTS for fold in range(FOLDS)}
+    table = pd.read_parquet(project / "data/kfold/fold_1.parquet").query("part == 'held_out'")
+    ours = features[keys["base_fold"] == 1][:, :DIM]
+    columns = [name for name in names if name.startswith(f"{EXPERTS[0]}_e")]
+    assert np.array_equal(ours, maps[EXPERTS[0], 1].apply(table[columns].to_numpy()))
+
+
+def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
+    alignment, meta, cascade = (
+        json.loads((project / f"metrics/{name}.json").read_text()) for name in ("alignment", "meta", "cascade")
+    )
+    for side in ("raw", "aligned"):
+        gap = alignment[f"{side}.random_cv_auc"] - alignment[f"{side}.leave_base_fold_out_auc"]
+        assert alignment[f"{side}.gap"] == pytest.approx(gap)
+        assert {f"{side}.correlation", f"{side}.fold_predictability"} <= set(alignment)
+    assert (alignment["n"], alignment["n_anchors"]) == (ROLES["train"], ROLES["calib"])
+    for name in ("single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm", "inner_split"):
+        assert {f"{name}.{key}" for key in ("n", "auc", "auc_low", "auc_high", "f1")} <= set(meta)
+    systems = ("stage1", *EXPERTS, "mean_logit", "ensemble", "cascade")
+    for name in (*systems, "majority", "unseen.cascade", "family.paste.cascade", "family.strange.ensemble"):
+        for metric in ("auc", "balanced_accuracy", "f1", "ece_width"):
+            assert {f"{name}.{metric}", f"{name}.{metric}_low", f"{name}.{metric}_high"} <= set(cascade)
+    assert cascade["cascade.n"] == 60
+    stage1, ensemble = cascade["cost.stage1_macs"], cascade["cost.ensemble_macs"]
+    assert cascade["cost.cascade_macs"] == pytest.approx(stage1 + cascade["share_deferred"] * ensemble)
+    assert cascade["speedup"] == pytest.approx(ensemble / cascade["cost.cascade_macs"])
+    assert cascade["cost.mean_logit_macs"] == sum(cascade[f"cost.{expert}_macs"] for expert in EXPERTS)
+    for name in ("exit_real", "exit_forged"):
+        assert {f"{name}.{key}" for key in ("threshold", "leak", "leak_upper", "certified", "rows_needed")} <= set(
+            cascade
+        )
+    loss = cascade["ensemble.balanced_accuracy"] - cascade["cascade.balanced_accuracy"]
+    assert cascade["balanced_accuracy_loss"] == pytest.approx(loss)
+
+
+def test_a_second_run_gives_the_same_bytes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    before = digests(project)
+    last_stages()
+    assert digests(project) == before
+
+
+def test_the_cascade_judges_like_its_predictions(project: Path) -> None:
+    cascade = load_cascade(project / "models")
+    table = pd.read_parquet(project / "data/cascade/test_predictions.parquet")
+    assert len(table) == table["sample_id"].nunique() == ROLES["test"]
+    found = cascade.predict(list(np.load(project / "data/processed/pixels.npy")[-ROLES["test"] :]))
+    np.testing.assert_allclose(found["probability"], table["prob"], rtol=1e-3, atol=1e-5)
+    assert found["decided_by"].tolist() == table["decided_by"].tolist()
+    mean = table.groupby("label")["prob"].mean()
+    assert mean[1] > mean[0], "forged means a high probability"
+
+
+def test_the_frontier_holds_every_budget_and_every_network(project: Path) -> None:
+    table = pd.read_csv(project / "plots/cascade/frontier.csv")
+    singles = {"stage1", "ensemble", *(f"{expert} (refit)" for expert in EXPERTS)}
+    assert set(table["system"]) == {"cascade", "random deferral"} | singles
+    assert table.loc[table["system"] == "cascade", "budget"].tolist() == [0.05, 0.2]
+
+
+def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    kept = {path: path.read_bytes() for part in WRITTEN for path in (project / part).rglob("*") if path.is_file()}
+    try:
+        write_params(
+            build_meta={"alignment": "none"},
+            train_meta={"ship": "lightgbm", "test_time_mode": "refit"},
+            evaluate_cascade={"unsure": [0.3, 0.7]},
+        )
+        last_stages()
+        model, info = load_meta(Path("models/meta"))
+        assert (model.kind, info["alignment"], info["test_time_mode"]) == ("lightgbm", "none", "refit")
+        assert info["stacking_rejected"] is False
+        assert (Path("models/meta/shipped.txt")).read_bytes() == Path("models/meta/lightgbm.txt").read_bytes()
+        table = pd.read_parquet("data/kfold/fold_0.parquet").query("part == 'held_out'")
+        keys = pd.read_parquet("data/meta/sample_ids.parquet")
+        ours = np.load("data/meta/X_meta.npy")[keys["base_fold"] == 0]
+        assert np.array_equal(ours, table[feature_names(EXPERTS, DIM)].to_numpy())
+        cascade = load_cascade("models")
+        assert (len(cascade.ensemble.views), cascade.unsure) == (1, (0.3, 0.7))
+    finally:
+        for path in [path for part in WRITTEN for path in (project / part).rglob("*") if path.is_file()]:
+            path.unlink()
+        for path, content in kept.items():
+            path.write_bytes(content)
+        write_params()
+
+
+def test_all_subsets_start_from_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params()
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml").read_text())
+    params["train_expert"]["maxvit"] |= {"lr": 1e-12}
+    with Path("params.yaml").open("w") as stream:
+        yaml.dump(params, stream)
+    prepare()
+    init_expert.main(["--expert", "maxvit"])
+    init = load_file("models/experts/maxvit/init.safetensors")
+    states = []
+    for subset in ("full", "fold_1"):
+        train_expert.main(["--expert", "maxvit", "--subset", subset])
+        states.append(load_file(f"models/experts/maxvit/{subset}/model.safetensors"))
+    for state in states:
+        for name, value in init.items():
+            torch.testing.assert_close(state[name], value, rtol=0, atol=1e-9)
+    for name, value in states[0].items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(states[1][name], value, rtol=0, atol=1e-9)
+
+
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    ids = [f"{n:02d}" for n in range(6)]
+    return pd.DataFrame({"sample_id": ids}), pd.DataFrame({"sample_id": ids, "fold": [0, 1, 2] * 2})
+
+
+def test_rows_of_a_subset_leave_the_fold_out() -> None:
+    manifest, folds = tables()
+    assert train_expert.rows_of_subset(manifest, folds, "full").equals(manifest)
+    assert train_expert.rows_of_subset(manifest, folds, "fold_1")["sample_id"].tolist() == ["00", "02", "03", "05"]
+    with pytest.raises(ValueError, match="subset 'fold_3' is not one of full, fold_0, fold_1, fold_2"):
+        train_expert.rows_of_subset(manifest, folds, "fold_3")
+
+
+def test_a_fold_table_of_other_rows_is_refused() -> None:
+    manifest, folds = tables()
+    for spoiled in (folds.iloc[1:], folds.replace("00", "99"), folds.assign(sample_id=folds["sample_id"].astype(int))):
+        with pytest.raises(ValueError, match=r"folds.csv and the train manifest differ in .* run dvc repro prepare"):
+            train_expert.rows_of_subset(manifest, spoiled, "fold_1")
+
+
+def test_what_does_not_exist_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    with pytest.raises(ValueError, match="expert 'resnet' is unknown"):
+        init_expert.main(["--expert", "resnet"])
+    with pytest.raises(ValueError, match=f"fold {FOLDS} holds no row"):
+        kfold_fold.main(["--fold", str(FOLDS)])
+    table = Path("data/kfold/fold_0.parquet")
+    kept = table.read_bytes()
+    try:
+        table.write_bytes(Path("data/kfold/fold_1.parquet").read_bytes())
+        with pytest.raises(ValueError, match="40 sample\\(s\\) stand in more than one fold's table"):
+            build_meta.main()
+    finally:
+        table.write_bytes(kept)
