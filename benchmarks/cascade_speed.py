@@ -7,14 +7,14 @@ Measured on pictures of the test role (drawn at random, the same for all), in on
 after the other in turn; medians over the turns:
 
 - stage 1 alone;
-- the ensemble on every picture, in both test-time modes: refit (one network per expert) and fold_average (those of every
-  fold), whichever of them was shipped;
+- the ensemble on every picture, in both test-time modes: refit (one network per expert) and fold_average (those of
+  every fold), whichever of them was shipped;
 - the cascade with either, at the thresholds in models/cascade/cascade.json.
 
-Pictures come from the pixel store, so decoding is not measured. Beside the ratio of ensemble to cascade stands ``speedup``
-of metrics/cascade.json: the same ratio in multiply-accumulates, of the shipped mode, at the share of test pictures that
-was deferred there. A network is seldom as fast as its operations promise, and a batch of which a third is deferred
-becomes a small batch: hence the two batch sizes. Not measured: accuracy, decoding, a GPU.
+Pictures come from the pixel store, so decoding is not measured. Beside the ratio of ensemble to cascade stands
+``speedup`` of metrics/cascade.json: the same ratio in multiply-accumulates, of the shipped mode, at the share of test
+pictures that was deferred there. A network is seldom as fast as its operations promise, and a batch of which a third
+is deferred becomes a small batch: hence the two batch sizes. Not measured: accuracy, decoding, a GPU.
 """
 
 from __future__ import annotations

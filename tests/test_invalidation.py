@@ -2,12 +2,14 @@
 
 Twice, because neither way alone shows everything:
 
-- A copy of dvc.yaml, params.yaml and the package in which every dependency and output is a small stand-in, committed by
-  ``dvc commit``. It needs no data and no dvc.lock. Observed with dvc 3.67: ``dvc repro --dry`` names only the stages that
-  changed themselves, since their outputs stay as they are; ``--force-downstream`` names those behind them too.
-- A clone of what is committed, without data, where dvc.lock speaks for what is missing (``--allow-missing``). Observed with
-  dvc 3.67: a changed stage whose deps are missing is not printed as "Running stage"; it ends the dry run with "failed to
-  reproduce". With ``--keep-going`` dvc goes on, names every changed stage as failed and everything behind it as skipped.
+- A copy of dvc.yaml, params.yaml and the package in which every dependency and output is a small stand-in, committed
+  by ``dvc commit``. It needs no data and no dvc.lock. Observed with dvc 3.67: ``dvc repro --dry`` names only the
+  stages that changed themselves, since their outputs stay as they are; ``--force-downstream`` names those behind them
+  too.
+- A clone of what is committed, without data, where dvc.lock speaks for what is missing (``--allow-missing``).
+  Observed with dvc 3.67: a changed stage whose deps are missing is not printed as "Running stage"; it ends the dry
+  run with "failed to reproduce". With ``--keep-going`` dvc goes on, names every changed stage as failed and
+  everything behind it as skipped.
 """
 
 from __future__ import annotations

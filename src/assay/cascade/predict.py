@@ -50,7 +50,8 @@ def expand(
     """Every input named by files, folders, globs, or ``-`` (a list on standard input), in the order given.
 
     A folder gives its pictures by suffix, with ``recursive`` those of its subfolders too (links to folders are not
-    followed); a glob what it matches. A file that is named twice comes twice. What names nothing comes with its problem.
+    followed); a glob what it matches. A file that is named twice comes twice. What names nothing comes with its
+    problem.
     ``stdin`` holds a path per line, or with ``null`` paths that end in a NUL byte; globs in it are not expanded.
     """
     for argument in arguments:
