@@ -3,8 +3,8 @@
     python benchmarks/cascade_speed.py
     python benchmarks/cascade_speed.py --pictures 512 --repeats 9 --threads 4
 
-Measured on pictures of the test role (drawn at random, the same for all), in one process, at batch 1 and 32, one system
-after the other in turn; medians over the turns:
+Measured on pictures of the test role and the seen families (drawn at random, the same for all), in one process, at
+batch 1 and 32, one system after the other in turn; medians over the turns:
 
 - stage 1 alone;
 - the ensemble on every picture, in both test-time modes: refit (one network per expert) and fold_average (those of
@@ -33,6 +33,7 @@ import torch
 from assay.cascade.ensemble import FOLD_AVERAGE, REFIT, load_ensemble, resize
 from assay.cascade.model import Cascade, load
 from assay.images.dataset import read_manifest
+from assay.images.slices import family_slices
 from assay.images.store import open_store
 from assay.io import read_json
 from assay.torch_runtime import set_up_torch
@@ -47,7 +48,7 @@ NEEDED = {
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=256, help="of the test role (%(default)s)")
+    parser.add_argument("--pictures", type=int, default=96, help="of the test role (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="turns that count (%(default)s)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="batch sizes (1 32)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (%(default)s)")
@@ -55,10 +56,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def role_pictures(count: int) -> np.ndarray:
-    """uint8 [n, S, S, 3]: pictures of the test role in a random order."""
+    """uint8 [n, S, S, 3]: pictures of the test role and the seen families, those of metrics/cascade.json, shuffled."""
     data = Path("data/processed")
-    store = open_store(data)
-    rows = store.rows_of(list(read_manifest(data, "test")["sample_id"]))
+    store, manifest = open_store(data), read_manifest(data, "test")
+    seen = set(read_manifest(data, "train")["generator"])
+    mask = family_slices(manifest["label"].to_numpy(), manifest["generator"].to_numpy(), seen=seen)["test"]
+    rows = store.rows_of(list(manifest.loc[mask, "sample_id"]))
     return store.pixels[np.random.default_rng(SEED).permutation(rows)[:count]]
 
 

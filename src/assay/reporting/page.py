@@ -41,7 +41,7 @@ def metric_tables(root: Path) -> list[dict[str, object]]:
     tables: list[dict[str, object]] = []
     for path in sorted((root / "metrics").glob("*.json")):
         metrics = read_json(path)
-        systems = list(dict.fromkeys(key.rpartition(".")[0] for key in metrics if key.endswith(".n")))
+        systems = [key.removesuffix(".n_groups") for key in metrics if key.endswith(".n_groups")]
         columns = [name for name in NAMES if any(f"{system}.{name}" in metrics for system in systems)]
         rows = []
         for system in systems:
