@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="assay",
-        description="Helpers beside dvc: dvc repro builds, assay checks and reports.",
+        description="Beside dvc, which builds: assay predicts, checks and reports.",
         epilog="Run from the root of the project, where dvc.yaml lies.",
     )
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
