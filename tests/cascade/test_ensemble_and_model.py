@@ -97,7 +97,7 @@ def test_refit_is_one_view_of_the_full_networks(models: Path) -> None:
     ensemble = load_ensemble(models, device="cpu")
     batch = pictures(7)
     view = ensemble.views[0]
-    assert (len(ensemble.views), view.alignments, ensemble.all_experts) == (1, {}, EXPERTS)
+    assert (len(ensemble.views), view.alignments) == (1, {})
     (e0, z0), (e1, z1) = (
         view.extractors[name](resize(batch, side)) for name, side in zip(EXPERTS, (SIDE, 48), strict=True)
     )
@@ -127,7 +127,6 @@ def test_single_loads_one_expert_and_costs_one(models: Path) -> None:
     ship(models, "single", "refit")
     ensemble = load_ensemble(models, device="cpu")
     assert list(ensemble.views[0].extractors) == [EXPERTS[1]]
-    assert ensemble.all_experts == EXPERTS
     extractor = ensemble.views[0].extractors[EXPERTS[1]]
     batch = pictures(5)
     largest = -logit(EPSILON)
@@ -165,7 +164,7 @@ def cascade() -> Cascade:
     liven(network, network.get_classifier())
     stage1 = Predictor(Checkpoint(network.eval(), config, {}))
     view = View({name: FeatureExtractor(expert(seed), config) for seed, name in enumerate(EXPERTS)}, {})
-    ensemble = Ensemble((view,), MetaModel("mean_logit", Columns(EXPERTS)), EXPERTS)
+    ensemble = Ensemble((view,), MetaModel("mean_logit", Columns(EXPERTS)))
     return Cascade(stage1, 1.5, ensemble, 2.5, NEVER_REAL, NEVER_FORGED, None, DECODE)
 
 

@@ -85,9 +85,9 @@ def test_pictures_change_with_the_data(tmp_path):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_no_folder_is_made(name, tmp_path):
-    with pytest.raises(FileNotFoundError):
-        WRITERS[name](tmp_path / "missing" / "figure.png")
+def test_a_picture_is_written_whole_into_a_folder_that_is_made(name, tmp_path):
+    WRITERS[name](tmp_path / "new" / "figure.png")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["figure.png"]
 
 
 def test_pyplot_stays_out():

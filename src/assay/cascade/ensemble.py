@@ -55,7 +55,6 @@ class Ensemble:
 
     views: tuple[View, ...]
     meta: MetaModel
-    all_experts: tuple[str, ...]
 
     def logits_of(self, features: list[np.ndarray]) -> np.ndarray:
         """Log-odds float64 [n] from each view's X_meta rows: the mean over views."""
@@ -82,16 +81,16 @@ def load_ensemble(models: Path, *, device: str, mode: str | None = None) -> Ense
         ValueError: files missing or not fitting each other, or an unknown mode.
     """
     shipped, info = load_meta(models / "meta")
-    everyone, meta = shipped.columns.experts, shipped.reduced()
+    meta = shipped.reduced()
     mode, experts = mode or str(info["test_time_mode"]), meta.columns.experts
     if mode not in (REFIT, FOLD_AVERAGE):
         raise ValueError(f"test-time mode {mode!r} is unknown; it is {REFIT} or {FOLD_AVERAGE}")
     if mode == REFIT:
         extractors = {expert: load_extractor(models / "experts" / expert / "full", device=device) for expert in experts}
-        return Ensemble((View(extractors, {}),), meta, everyone)
+        return Ensemble((View(extractors, {}),), meta)
     maps = load_alignments(models / "meta" / "alignment.safetensors")
     views = []
     for fold in sorted({fold for _, fold in maps}):
         extractors = {e: load_extractor(models / "experts" / e / f"fold_{fold}", device=device) for e in experts}
         views.append(View(extractors, {expert: maps[expert, fold] for expert in experts}))
-    return Ensemble(tuple(views), meta, everyone)
+    return Ensemble(tuple(views), meta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from assay.calibration.temperature import apply_temperature, fit_temperature
-from assay.cascade.cost import count_macs
 from assay.cascade.decision import Decisions
 from assay.cascade.ensemble import BATCH, Ensemble
 from assay.images.dataset import PictureSet, make_loader, read_manifest
-from assay.images.experts import load_extractor
+from assay.images.experts import FeatureExtractor, load_extractor
 from assay.images.prediction import Predictor
 from assay.images.slices import family_slices
 from assay.images.store import open_store
@@ -63,18 +62,15 @@ def measure_role(
     ensemble: Ensemble | None,
     *,
     stage1_temperature: float,
-    models: Path | None = None,
-    device: str = "cpu",
+    refit: Mapping[str, FeatureExtractor] | None = None,
 ) -> Measured:
     """Run stage 1, and if given the ensemble and the refit experts, on every row of a role."""
     manifest, store = read_manifest(data_dir, role), open_store(data_dir)
     first = stage1.logits(PictureSet(store, manifest, image_size=stage1.image_size), what=f"stage 1 on {role}")
     logits, singles = np.zeros(0), {}
     if ensemble is not None:
-        assert models is not None
         logits = ensemble_logits(ensemble, PictureSet(store, manifest, image_size=store.side), what=role)
-        for expert in ensemble.all_experts:
-            extractor = load_extractor(models / "experts" / expert / "full", device=device)
+        for expert, extractor in (refit or {}).items():
             data = PictureSet(store, manifest, image_size=extractor.image_size)
             singles[expert] = extractor.extract(data, what=f"{expert} on {role}")[1].astype(np.float64)
     seen = set(read_manifest(data_dir, "train")["generator"])
@@ -84,13 +80,9 @@ def measure_role(
     return Measured(keys, apply_temperature(first, stage1_temperature), logits, means, singles, slices)
 
 
-def expert_costs(models: Path, experts: Sequence[str]) -> dict[str, int]:
-    """MACs a picture of each expert's refit network."""
-    found = {}
-    for expert in experts:
-        extractor = load_extractor(models / "experts" / expert / "full", device="cpu")
-        found[expert] = count_macs(extractor.network, image_size=extractor.image_size)
-    return found
+def load_refit(models: Path, experts: Sequence[str], *, device: str) -> dict[str, FeatureExtractor]:
+    """The network of each expert that was trained on all training rows."""
+    return {expert: load_extractor(models / "experts" / expert / "full", device=device) for expert in experts}
 
 
 def ensemble_logits(ensemble: Ensemble, data: PictureSet, *, what: str) -> np.ndarray:

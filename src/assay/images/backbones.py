@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -165,18 +166,25 @@ def data_config_of(info: dict[str, Any]) -> DataConfig:
     return DataConfig(int(raw["image_size"]), tuple(raw["mean"]), tuple(raw["std"]), str(raw["interpolation"]))
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(
+    folder: Path, *, wrap: Callable[[nn.Module, dict[str, Any]], nn.Module] | None = None
+) -> Checkpoint:
     """Read what ``save_checkpoint`` wrote. Runs no code from the files.
+
+    ``wrap`` makes the network that was saved from a fresh timm one and the checkpoint's JSON, where the two differ.
 
     Raises:
         ValueError: files missing or not fitting each other.
     """
     for name in ("model.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise ValueError(f"no {name} in {folder}: train the model first, say dvc repro train_stage1")
+            stage = "train_stage1" if wrap is None else "train_expert"
+            raise ValueError(f"no {name} in {folder}: run dvc repro {stage}, or give the folder that holds it")
     info = read_json(folder / "model.json")
     config = data_config_of(info)
     model = create_network(info["architecture"], pretrained=False, image_size=config.image_size)
+    if wrap is not None:
+        model = wrap(model, info)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError) as error:

@@ -7,6 +7,7 @@ folds and of the refit start from the same values (``initial_head``): networks t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from assay.images.backbones import DataConfig, build, create_network, data_config_of
+from assay.images.backbones import DataConfig, build, create_network, load_checkpoint
 from assay.images.dataset import PictureSet, make_loader
 from assay.images.prediction import pick_device
 from assay.images.transforms import Normalize
-from assay.io import read_json
 from assay.progress import progress
 
 # How the names of projection and head begin.
@@ -112,16 +112,11 @@ def load_extractor(folder: Path, *, device: str) -> FeatureExtractor:
     Raises:
         ValueError: files missing or not fitting each other.
     """
-    for name in ("model.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise ValueError(f"no {name} in {folder}: run dvc repro train_expert, or give the folder that holds it")
-    info = read_json(folder / "model.json")
-    config = data_config_of(info)
-    backbone = create_network(info["architecture"], pretrained=False, image_size=config.image_size)
-    backbone.reset_classifier(0)  # type: ignore[operator]
-    network = ExpertNetwork(backbone, embedding_dim=int(info["embedding_dim"]))
-    try:
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: weights do not fit {info['architecture']}: {error}") from error
-    return FeatureExtractor(network, config, device=device)
+
+    def as_expert(backbone: nn.Module, info: dict[str, Any]) -> nn.Module:
+        backbone.reset_classifier(0)  # type: ignore[operator]
+        return ExpertNetwork(backbone, embedding_dim=int(info["embedding_dim"]))
+
+    checkpoint = load_checkpoint(folder, wrap=as_expert)
+    assert isinstance(checkpoint.model, ExpertNetwork)
+    return FeatureExtractor(checkpoint.model, checkpoint.data_config, device=device)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from assay.io import atomic_path
+
 
 def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
     """Frontier of a cascade: lines for the cascade and random deferral (with its 95 % band), a point per single system.
@@ -33,4 +35,5 @@ def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title)
-    figure.savefig(path, format="png", metadata={"Software": None})
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -1,7 +1,7 @@
 """PNG figures of the report, drawn without pyplot (no global state, no display) and with deterministic bytes.
 
-Every `save_*` writes one PNG at `path`, whose folder must exist (FileNotFoundError otherwise). Colours are
-Okabe and Ito's (2008), which stay apart under the common colour-vision deficiencies.
+Every `save_*` writes one PNG at `path`, whole or not at all. Colours are Okabe and Ito's (2008), which stay apart
+under the common colour-vision deficiencies.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from assay.io import atomic_path
 from assay.metrics.discrimination import check_labels, check_values
 
 DPI = 120
@@ -50,7 +51,8 @@ def _figure(width: float, height: float, *, title: str) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write the PNG without the software tag, whose version number would change the bytes."""
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _not_empty(size: int, *, name: str) -> None:

@@ -16,7 +16,7 @@ from assay.calibration.temperature import apply_temperature
 from assay.cascade.cost import count_macs, speedup
 from assay.cascade.decision import decide, deferred_mask
 from assay.cascade.ensemble import load_ensemble
-from assay.cascade.measure import Measured, expert_costs, fit_ensemble_temperature, measure_role, system_reports
+from assay.cascade.measure import Measured, fit_ensemble_temperature, load_refit, measure_role, system_reports
 from assay.cascade.systems import RoleProbs, frontier
 from assay.cascade.thresholds import certification_text, fit_thresholds
 from assay.images.decode_set import decode_settings
@@ -55,10 +55,11 @@ def main() -> None:
             certify=settings.certify,
         )
         exits = {"exit_real": found.exit_real.threshold, "exit_forged": found.exit_forged.threshold}
-        calib = measure_role(DATA, "calib", stage1, ensemble, stage1_temperature=t1, models=MODELS, device=device)
+        refit = load_refit(MODELS, EXPERTS, device=device)
+        calib = measure_role(DATA, "calib", stage1, ensemble, stage1_temperature=t1, refit=refit)
         deferred = deferred_mask(calib.stage1, **exits)
         temperature = fit_ensemble_temperature(calib, deferred)
-        test = measure_role(DATA, "test", stage1, ensemble, stage1_temperature=t1, models=MODELS, device=device)
+        test = measure_role(DATA, "test", stage1, ensemble, stage1_temperature=t1, refit=refit)
         probs = apply_temperature(test.ensemble_logits, temperature)
         unsure = (settings.unsure[0], settings.unsure[1]) if settings.unsure is not None else None
         decisions = decide(test.stage1, probs, **exits, unsure=unsure)
@@ -81,7 +82,7 @@ def main() -> None:
         }
         for name, side in (("exit_real", found.exit_real), ("exit_forged", found.exit_forged)):
             metrics |= {f"{name}.{key}": value for key, value in asdict(side).items()}
-        costs = expert_costs(MODELS, EXPERTS)
+        costs = {name: count_macs(one.network, image_size=one.image_size) for name, one in refit.items()}
         metrics |= {f"cost.{name}_macs": cost for name, cost in {**costs, "mean_logit": sum(costs.values())}.items()}
         write_json(METRICS, metrics)
         save_plots(tune, test, temperature, macs, metrics, params)
