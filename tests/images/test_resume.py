@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
-from assay.images.resume import ResumeFolder, resume_key, state_hash
+from assay.images.resume import ResumeFolder
+from assay.resume_key import resume_key, state_hash
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_key_covers_the_stage_that_runs_as_main() -> None:
-    code = "import assay.images.resume as r; print(sorted(r.project_code()))"
+    code = "import assay.resume_key as r; print(sorted(r.project_code()))"
     program = "import sys, runpy; sys.argv = ['x', '--help']\ntry:\n    runpy.run_module('assay.stages.train_stage1', "
     program += "run_name='__main__', alter_sys=True)\nexcept SystemExit:\n    pass\n"
     # runpy gives __main__ back when it is done, so the hashes are taken from inside, in place of the help text.

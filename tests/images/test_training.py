@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from assay.images.dataset import PictureSet
-from assay.images.resume import ResumeFolder, resume_key, state_hash
+from assay.images.resume import ResumeFolder
 from assay.images.store import open_store, open_writer
 from assay.images.training import Loop, Row, epoch_metrics, fit, make_schedule, start
 from assay.images.transforms import Normalize
 from assay.params.base import load
 from assay.params.images import Images, Training
+from assay.resume_key import resume_key, state_hash
 
 SIDE = 32
 

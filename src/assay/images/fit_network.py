@@ -12,12 +12,13 @@ from torch import nn
 
 from assay.images.backbones import DataConfig, save_checkpoint
 from assay.images.dataset import PictureSet, read_manifest
-from assay.images.resume import ResumeFolder, resume_key, state_hash
+from assay.images.resume import ResumeFolder
 from assay.images.store import open_store
 from assay.images.training import Row, TrainingState, fit, start
 from assay.images.transforms import Normalize, train_transform
 from assay.io import sha256_file, write_csv
 from assay.params.images import Training
+from assay.resume_key import resume_key, state_hash
 
 
 @dataclass(frozen=True)
