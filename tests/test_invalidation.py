@@ -37,6 +37,8 @@ def trainings(expert: str) -> set[str]:
     return {f"train_expert@{expert}-{subset}" for subset in SUBSETS}
 
 
+VARIANTS = ("regression", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
+BEHIND_COUNTS = {"prepare_counts", "evaluate_counts"} | {f"train_counts@{variant}" for variant in VARIANTS}
 EVERY_TRAINING = trainings("efficientnetv2_b3") | trainings("maxvit")
 # key, new value, stages that become invalid
 TABLE = [
@@ -47,6 +49,10 @@ TABLE = [
     ("train_stage1.lr", 0.0005, STAGE1),
     ("calibrate.objective", "ece", STAGE1 - {"train_stage1"}),
     ("evaluate.num_bins", 7, {"evaluate"}),
+    ("train_counts.quantile.lr", 0.0005, {"train_counts@quantile", "evaluate_counts"}),
+    ("train_counts.llm_lora.rank", 3, {"train_counts@llm_lora", "evaluate_counts"}),
+    ("evaluate_counts.ridge_alpha", 3.0, {"evaluate_counts"}),
+    ("prepare_counts.quantile_bins", 7, BEHIND_COUNTS),
     ("prepare.folds", 4, {"prepare"} | STAGE1 | EVERY_TRAINING | BEHIND_EXPERTS),
 ]
 

@@ -59,6 +59,40 @@ def predict(arguments: argparse.Namespace) -> int:
     return 3 if errors else 0
 
 
+def counts(arguments: argparse.Namespace) -> int:
+    """How many thinking units will a question cost? One row per question; exit status 3 if some could not be used."""
+    if (arguments.question is None) == (arguments.file is None):
+        raise ValueError("give either one question in quotes, or --file FILE (- for standard input)")
+    models = Path(arguments.models)
+    if not models.is_dir():
+        raise ValueError(f"no folder {models}: run dvc repro evaluate_counts, or give the folder of models by --models")
+    from assay.counts.answer import answer, check_output, open_predictor, read_questions, sentences, write_answers
+    from assay.torch_runtime import set_up_torch
+
+    output = Path(arguments.output) if arguments.output else None
+    check_output(output)
+    set_up_torch(threads=arguments.threads)
+    if arguments.file is None:
+        import pandas as pd
+
+        questions = pd.DataFrame({"text": [arguments.question], "setting": None}, dtype=object)
+    else:
+        questions = read_questions(None if arguments.file == "-" else Path(arguments.file))
+    predictor = open_predictor(models, wanted=arguments.variant, purpose=arguments.purpose, device=arguments.device)
+    rows = answer(predictor, questions, setting=arguments.setting)
+    if output is None and arguments.file is None:
+        print("\n".join(sentences(rows, variant=predictor.name)))
+    elif output is None:
+        rows.to_csv(sys.stdout, index=False, lineterminator="\n")
+    else:
+        write_answers(rows, output)
+    errors = int((rows["status"] == "error").sum())
+    if arguments.file is not None:
+        place = f", in {output}" if output else ""
+        print(f"{len(rows)} question(s) by {predictor.name}, {errors} error(s){place}", file=sys.stderr)
+    return 3 if errors else 0
+
+
 def params(arguments: argparse.Namespace) -> int:
     """Check a parameter file and, if it is not params.yaml itself, put it in its place."""
     from assay.params.use import use_params
@@ -132,6 +166,24 @@ def build_parser() -> argparse.ArgumentParser:
     five.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
     five.add_argument("--threads", type=positive, default=usable_cpus(), help="of decoding and torch (%(default)s)")
     five.set_defaults(run=predict)
+    six = commands.add_parser(
+        "counts",
+        help="how many thinking units will a question cost?",
+        description=counts.__doc__,
+        epilog="Exit status: 0 all answered, 3 some questions are rows with status error, 2 nothing could be done.",
+    )
+    six.add_argument("question", nargs="?", help="one question, in quotes")
+    six.add_argument(
+        "--file", metavar="FILE", help=".csv, .jsonl or .parquet with a column text; else a line each; - stdin"
+    )
+    six.add_argument("--setting", help='what produces the answer, say "GPT-4, 0-Shot", as in training')
+    six.add_argument("--variant", help="say regression or quantile (the one evaluate_counts chose)")
+    six.add_argument("--for", dest="purpose", choices=("count", "bin"), default="count", help="choose the best for it")
+    six.add_argument("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet (CSV on standard output)")
+    six.add_argument("--models", default="models/counts", help="folder of trained variants (%(default)s)")
+    six.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
+    six.add_argument("--threads", type=positive, default=usable_cpus(), help="of torch (%(default)s)")
+    six.set_defaults(run=counts)
     two = commands.add_parser("report", help="metrics and plots on one page", description=report.__doc__)
     two.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")
     two.set_defaults(run=report)

@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from assay.params.base import PARAMS_FILE, ParamsError, read_yaml, validate
+from assay.params.counts import Counts
 from assay.params.stacking import Stacking
 
-LINES: tuple[type[BaseModel], ...] = (Stacking,)
+LINES: tuple[type[BaseModel], ...] = (Stacking, Counts)
 
 
 def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -24,6 +25,13 @@ def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:
     unknown = sorted(set(content) - known, key=str)
     if unknown:
         raise ParamsError(f"{path}: unknown section(s) {unknown}; known: {sorted(known)}")
+    errors = []
     for line in LINES:
-        validate(line, content, path=path)
+        try:
+            validate(line, content, path=path)
+        except ParamsError as error:
+            errors.append(str(error))
+    if errors:
+        # A section that several lines read is wrong in each of them, and said once.
+        raise ParamsError("\n".join(dict.fromkeys(line for text in errors for line in text.splitlines())))
     return content

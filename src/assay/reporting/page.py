@@ -15,7 +15,10 @@ from ruamel.yaml import YAML
 from assay.io import atomic_path, read_json
 from assay.reporting.tables import interval_text
 
-NAMES = ("auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width")
+# Columns by what is predicted; a file belongs to the first whose leading name it holds.
+BINARY = ["auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width"]
+COUNTS = ["mse", "mae", "r2", "spearman", "accuracy", "macro_f1", "quadratic_kappa", "within_one"]
+COUNTS += ["width_accuracy", "width_macro_f1"]
 
 
 def stage_rows(root: Path) -> list[dict[str, str]]:
@@ -42,7 +45,8 @@ def metric_tables(root: Path) -> list[dict[str, object]]:
     for path in sorted((root / "metrics").glob("*.json")):
         metrics = read_json(path)
         systems = [key.removesuffix(".n_groups") for key in metrics if key.endswith(".n_groups")]
-        columns = [name for name in NAMES if any(f"{system}.{name}" in metrics for system in systems)]
+        names = next((names for names in (BINARY, COUNTS) if any(f"{s}.{names[0]}" in metrics for s in systems)), [])
+        columns = [name for name in names if any(f"{system}.{name}" in metrics for system in systems)]
         rows = []
         for system in systems:
             report = {key[len(system) + 1 :]: value for key, value in metrics.items() if key.startswith(f"{system}.")}

@@ -1,0 +1,1 @@
+"""The counts line: how many thinking units a question will cost."""

@@ -1,0 +1,192 @@
+"""Language models with a head for counts: built from a folder, planned before they are loaded, saved and read back."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from coral_pytorch.layers import CoralLayer
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from assay.counts.memory import (
+    FOUR_BIT_BYTES,
+    MemoryPlan,
+    TrainingSetup,
+    available_memory,
+    plan_memory,
+    shape_of,
+)
+from assay.io import atomic_path, read_json, sha256_file, write_json
+from assay.params.counts import CountVariant, LlmLora, Ordinal
+
+RECORD = "variant.json"
+WEIGHTS = "model.safetensors"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "4bit": torch.bfloat16}
+# The report of newly made heads; that the head is new is the point here.
+logging.set_verbosity_error()
+
+
+def device_of(setting: str) -> str:
+    """``cpu``, or for ``auto`` the accelerator that torch finds, if any."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found.type if setting == "auto" and found is not None else "cpu"
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder, padding on the right.
+
+    Raises:
+        ValueError: none there.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def lora_config(settings: LlmLora) -> LoraConfig:
+    """Adapters on the named linear layers; the new head is trained in full."""
+    return LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules),
+    )
+
+
+def _quantization(settings: CountVariant) -> Any:
+    if not isinstance(settings, LlmLora) or settings.weights_dtype != "4bit":
+        return None
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "train_counts.llm_lora.weights_dtype 4bit needs the package bitsandbytes: install it, or bfloat16"
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def _with_head(model: Any, settings: CountVariant, num_outputs: int) -> Any:
+    """CORAL's head has one weight vector and a bias per threshold."""
+    if isinstance(settings, Ordinal) and settings.loss == "coral":
+        if not isinstance(getattr(model, "classifier", None), nn.Linear):
+            raise ValueError(f"train_counts.ordinal.loss coral: {type(model).__name__} has no linear head; use corn")
+        model.classifier = CoralLayer(model.classifier.in_features, num_outputs + 1)
+    return model
+
+
+def _classifier(base: Path, settings: CountVariant, *, num_outputs: int, pad_token_id: int) -> Any:
+    """A sequence classifier on the pretrained weights in ``base``; its head has torch's random values."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base,
+        num_labels=num_outputs,
+        dtype=DTYPES[settings.weights_dtype] if isinstance(settings, LlmLora) else torch.float32,
+        quantization_config=_quantization(settings),
+        local_files_only=True,
+    )
+    model.config.pad_token_id = pad_token_id
+    return model
+
+
+def build_network(base: Path, settings: CountVariant, *, num_outputs: int, pad_token_id: int, seed: int) -> Any:
+    """A sequence classifier on the pretrained weights in ``base``; with LoRA for the variant that asks for it.
+
+    Raises:
+        ValueError: a head or quantisation that can't be had.
+    """
+    torch.manual_seed(seed)  # the head's first values
+    model = _classifier(base, settings, num_outputs=num_outputs, pad_token_id=pad_token_id)
+    if isinstance(settings, LlmLora):
+        return get_peft_model(model, lora_config(settings))
+    return _with_head(model, settings, num_outputs)
+
+
+def memory_plan(base: Path, settings: CountVariant, *, num_outputs: int, device: str) -> MemoryPlan:
+    """What training the variant will need, from its config alone: no weight is loaded."""
+    config = AutoConfig.from_pretrained(base, num_labels=num_outputs, local_files_only=True)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+        if isinstance(settings, LlmLora):
+            model = get_peft_model(model, lora_config(settings))
+    narrow = settings.mixed_precision != "no"
+    width, checkpointing = 4.0, False
+    if isinstance(settings, LlmLora):
+        width = {"float32": 4.0, "bfloat16": 2.0, "4bit": FOUR_BIT_BYTES}[settings.weights_dtype]
+        narrow, checkpointing = narrow or settings.weights_dtype != "float32", settings.checkpointing
+    setup = TrainingSetup(
+        weight_bytes=width,
+        batch_size=settings.batch_size,
+        sequence_length=settings.max_tokens,
+        activation_bytes=2 if narrow else 4,
+        checkpointing=checkpointing,
+        # BERT drops attention weights in training, and on a CPU their matrix is then kept.
+        stores_scores=device == "cpu" and getattr(config, "attention_probs_dropout_prob", 0) > 0,
+    )
+    return plan_memory(shape_of(model), setup, available=available_memory(device))
+
+
+def _base_hashes(base: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(base.glob("*.safetensors"))}
+
+
+def save_network(folder: Path, model: Any, tokenizer: Any, *, base: Path, record: dict[str, Any]) -> None:
+    """Write weights (of the adapter and head alone where there is one), tokenizer and ``variant.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    adapter = isinstance(model, PeftModel)
+    if adapter:
+        model.save_pretrained(folder)
+        record = record | {"base": base.as_posix(), "base_sha256": _base_hashes(base)}
+    else:
+        model.config.save_pretrained(folder)
+        state = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(state, temporary, metadata={"format": "pt"})
+    write_json(folder / RECORD, record | {"adapter": adapter})
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """``variant.json`` of a trained variant.
+
+    Raises:
+        ValueError: none there.
+    """
+    if not (folder / RECORD).is_file():
+        raise ValueError(f"no {RECORD} in {folder}: run dvc repro train_counts@{folder.name}, or name another variant")
+    record: dict[str, Any] = read_json(folder / RECORD)
+    return record
+
+
+def load_network(folder: Path, settings: CountVariant, *, num_outputs: int) -> Any:
+    """The network that ``save_network`` wrote, in evaluation mode. Runs no code from the files.
+
+    Raises:
+        ValueError: files missing, or an adapter whose base model is not the one it was trained on.
+    """
+    record = read_record(folder)
+    if record["adapter"]:
+        base = Path(record["base"])
+        if _base_hashes(base) != record["base_sha256"]:
+            raise ValueError(f"{folder}: its adapter was trained on other weights than {base} holds; train it again")
+        pad_token_id = load_tokenizer(folder).pad_token_id
+        model = _classifier(base, settings, num_outputs=num_outputs, pad_token_id=pad_token_id)
+        return PeftModel.from_pretrained(model, folder).eval()
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    model = _with_head(AutoModelForSequenceClassification.from_config(config), settings, num_outputs)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: weights are missing or do not fit its config: {error}") from error
+    return model.eval()

@@ -1,0 +1,183 @@
+"""What a variant learns: targets, loss, and the way from a network's outputs back to counts and bins.
+
+Losses are sums over the batch; dividing by the number of examples is left to the training loop, which knows how many
+there are when gradients are accumulated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from coral_pytorch.dataset import levels_from_labelbatch
+from coral_pytorch.losses import coral_loss, corn_loss
+from scipy.special import expit, softmax
+from torch.nn import functional
+
+from assay.counts.bins import Bins, bins_from_json
+from assay.params.counts import Classifier, CountVariant, Ordinal, Regression
+
+
+class Objective(Protocol):
+    """Targets, loss and predictions of one kind of variant."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs the network needs."""
+
+    def targets(self, counts: np.ndarray) -> np.ndarray:
+        """What the network is trained on, [n], from counts [n]."""
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Sum of the loss over a batch: outputs [n, num_outputs], targets [n]."""
+
+    def probs(self, outputs: np.ndarray) -> np.ndarray | None:
+        """Probability of each bin [n, num_bins], or None where there are no bins."""
+
+    def counts(self, outputs: np.ndarray) -> np.ndarray:
+        """Predicted count float64 [n], never below 1."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; ``objective_from_json`` reads them back."""
+
+
+@dataclass(frozen=True)
+class RegressionObjective:
+    """Squared error on the standardised count, or on log(1 + count) standardised.
+
+    Predictions stay within ``low`` and ``high``, the range of train. A prediction made on the log scale is the median
+    rather than the mean of the count if the logs are symmetric around it; it is reported as it is.
+    """
+
+    log: bool
+    mean: float
+    std: float
+    low: float
+    high: float
+    num_outputs: int = 1
+
+    def targets(self, counts: np.ndarray) -> np.ndarray:
+        values = np.log1p(counts) if self.log else np.asarray(counts, dtype=np.float64)
+        return ((values - self.mean) / self.std).astype(np.float32)
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.mse_loss(outputs.squeeze(1), targets, reduction="sum")
+
+    def probs(self, outputs: np.ndarray) -> np.ndarray | None:
+        return None
+
+    def counts(self, outputs: np.ndarray) -> np.ndarray:
+        values = outputs[:, 0].astype(np.float64) * self.std + self.mean
+        return np.clip(np.expm1(values) if self.log else values, self.low, self.high)
+
+    def to_json(self) -> dict[str, Any]:
+        numbers = {name: getattr(self, name) for name in ("log", "mean", "std", "low", "high")}
+        return {"kind": "regression", **numbers}
+
+
+@dataclass(frozen=True)
+class ClassObjective:
+    """Cross-entropy over bins, each weighted by ``weights`` (mean 1 over train)."""
+
+    bins: Bins
+    weights: tuple[float, ...]
+
+    @property
+    def num_outputs(self) -> int:
+        return self.bins.num_bins
+
+    def targets(self, counts: np.ndarray) -> np.ndarray:
+        return self.bins.assign(counts)
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        weights = torch.tensor(self.weights, dtype=outputs.dtype, device=outputs.device)
+        return functional.cross_entropy(outputs, targets, weight=weights, reduction="sum")
+
+    def probs(self, outputs: np.ndarray) -> np.ndarray | None:
+        return softmax(outputs.astype(np.float64), axis=1)
+
+    def counts(self, outputs: np.ndarray) -> np.ndarray:
+        return self.bins.expected(self.probs(outputs))  # type: ignore[arg-type]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "classes", "bins": self.bins.to_json(), "weights": list(self.weights)}
+
+
+@dataclass(frozen=True)
+class OrdinalObjective:
+    """CORN (Shi, Cao and Raschka 2021) or CORAL (Cao, Mirjalili and Raschka 2020) over ordered bins.
+
+    Output k speaks of "beyond bin k": in CORN given that bin k is reached, so that the product of the first k + 1
+    probabilities is that of lying beyond bin k; in CORAL directly.
+    """
+
+    bins: Bins
+    name: str
+
+    @property
+    def num_outputs(self) -> int:
+        return self.bins.num_bins - 1
+
+    def targets(self, counts: np.ndarray) -> np.ndarray:
+        return self.bins.assign(counts)
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self.name == "corn":
+            return corn_loss(outputs, targets, self.bins.num_bins) * len(targets)
+        levels = levels_from_labelbatch(targets, self.bins.num_bins, dtype=outputs.dtype).to(outputs.device)
+        return coral_loss(outputs, levels, reduction="sum")
+
+    def probs(self, outputs: np.ndarray) -> np.ndarray | None:
+        beyond = expit(outputs.astype(np.float64))
+        if self.name == "corn":
+            beyond = np.cumprod(beyond, axis=1)
+        ones, zeros = np.ones((len(outputs), 1)), np.zeros((len(outputs), 1))
+        # CORAL's biases are free during training: where they cross, a difference would be negative.
+        steps = np.clip(-np.diff(np.hstack([ones, beyond, zeros]), axis=1), 0, None)
+        return steps / steps.sum(axis=1, keepdims=True)
+
+    def counts(self, outputs: np.ndarray) -> np.ndarray:
+        return self.bins.expected(self.probs(outputs))  # type: ignore[arg-type]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "ordinal", "bins": self.bins.to_json(), "name": self.name}
+
+
+def class_weights(bins: Bins, how: str) -> tuple[float, ...]:
+    """Weight of each bin: 1, or for ``balanced`` inverse to its share of train (0 where it is empty), mean 1 over train."""
+    if how == "none":
+        return (1.0,) * bins.num_bins
+    filled = sum(share > 0 for share in bins.shares)
+    return tuple(1 / (filled * share) if share > 0 else 0.0 for share in bins.shares)
+
+
+def make_objective(variant: str, settings: CountVariant, *, counts: np.ndarray, bins: dict[str, Bins]) -> Objective:
+    """The objective of a variant, fitted on the counts of train."""
+    if isinstance(settings, Regression):
+        values = np.log1p(counts) if settings.target == "log1p" else counts.astype(np.float64)
+        low, high = float(counts.min()), float(counts.max())
+        return RegressionObjective(settings.target == "log1p", float(values.mean()), float(values.std()), low, high)
+    if isinstance(settings, Ordinal):
+        return OrdinalObjective(bins["quantile"], settings.loss)
+    assert isinstance(settings, Classifier)
+    chosen = bins["equal_width" if variant == "equal_width" else "quantile"]
+    return ClassObjective(chosen, class_weights(chosen, settings.class_weights))
+
+
+def objective_from_json(record: dict[str, Any]) -> Objective:
+    """The objective that ``to_json`` wrote.
+
+    Raises:
+        ValueError: of a kind that is not known.
+    """
+    kind = record["kind"]
+    if kind == "regression":
+        mean, std, low, high = (float(record[name]) for name in ("mean", "std", "low", "high"))
+        return RegressionObjective(bool(record["log"]), mean, std, low, high)
+    if kind == "classes":
+        return ClassObjective(bins_from_json(record["bins"]), tuple(map(float, record["weights"])))
+    if kind == "ordinal":
+        return OrdinalObjective(bins_from_json(record["bins"]), str(record["name"]))
+    raise ValueError(f"objective of kind {kind!r} is not known; train the variant again")

@@ -1,0 +1,114 @@
+"""From texts to counts, bins and probabilities, by one trained variant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from assay.counts.bins import Bins, bins_from_json
+from assay.counts.networks import load_network, load_tokenizer, read_record
+from assay.counts.objectives import Objective, objective_from_json
+from assay.counts.table import full_text
+from assay.params.counts import TrainCounts
+from assay.progress import progress
+
+BATCH = 32
+
+
+@torch.inference_mode()
+def network_outputs(
+    model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str, batch_size: int = BATCH
+) -> np.ndarray:
+    """Outputs float32 [n, k] of the network, in the order of ``texts``; longer texts are truncated."""
+    if not texts:
+        return np.zeros((0, 1), dtype=np.float32)
+    device = next(model.parameters()).device
+    model.eval()
+    ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+    # Longest first: little padding, and a batch that does not fit in memory fails at once.
+    order = np.argsort([-len(row) for row in ids], kind="stable")
+    parts = []
+    for start in progress(range(0, len(ids), batch_size), what=what, unit="batch"):
+        rows = [ids[number] for number in order[start : start + batch_size]]
+        batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(device)
+        parts.append(model(**batch).logits.float().cpu().numpy())
+    outputs = np.concatenate(parts)
+    return outputs[np.argsort(order, kind="stable")]
+
+
+@dataclass(frozen=True)
+class CountPredictor:
+    """A trained variant, ready to judge questions."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    objective: Objective
+    quantile: Bins
+    max_tokens: int
+
+    def outputs(self, texts: list[str], *, what: str = "questions") -> np.ndarray:
+        """What the network says of each text, float32 [n, num_outputs]."""
+        return network_outputs(self.model, self.tokenizer, texts, max_tokens=self.max_tokens, what=what)
+
+    @property
+    def bins(self) -> Bins:
+        """The variant's own bins; the quantile bins for a regression, which has none."""
+        return getattr(self.objective, "bins", self.quantile)
+
+    def predict(self, questions: list[str], *, setting: str | None = None) -> pd.DataFrame:
+        """One row per question.
+
+        Args:
+            questions: not empty.
+            setting: what produces the answer, say "GPT-4, 0-Shot"; part of the texts in training.
+
+        Returns:
+            Columns text, count (expected), bin (from 0), low and high (whole counts of the bin), truncated, and for a
+            classifier p_0, p_1, ...: the probability of each bin.
+
+        Raises:
+            ValueError: a question that is empty or no text.
+        """
+        for number, question in enumerate(questions):
+            if not isinstance(question, str) or not question.strip():
+                raise ValueError(f"question {number} is empty or no text: {question!r}")
+        texts = [full_text(question, setting) for question in questions]
+        outputs = self.outputs(texts)
+        counts, probs = self.objective.counts(outputs), self.objective.probs(outputs)
+        index = self.bins.assign(counts) if probs is None else probs.argmax(axis=1)
+        ranges = [self.bins.whole_range(int(number)) for number in index]
+        lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
+        frame = pd.DataFrame(
+            {
+                "text": questions,
+                "count": counts,
+                "bin": index,
+                "low": [low for low, _ in ranges],
+                "high": [high for _, high in ranges],
+                "truncated": [length > self.max_tokens for length in lengths],
+            }
+        )
+        columns = [] if probs is None else [f"p_{number}" for number in range(probs.shape[1])]
+        return frame if probs is None else pd.concat([frame, pd.DataFrame(probs, columns=columns)], axis=1)
+
+
+def load_predictor(folder: Path, *, device: str = "cpu") -> CountPredictor:
+    """The variant of a model folder; everything but an adapter's base model is read from there.
+
+    Raises:
+        ValueError: files missing or not fitting each other.
+    """
+    record = read_record(folder)
+    kind = TrainCounts.model_fields[record["variant"]].annotation
+    assert kind is not None
+    settings = kind.model_validate(record["settings"])
+    objective = objective_from_json(record["objective"])
+    model = load_network(folder, settings, num_outputs=objective.num_outputs).to(device)
+    quantile = bins_from_json(record["quantile_bins"])
+    return CountPredictor(record["variant"], model, load_tokenizer(folder), objective, quantile, settings.max_tokens)

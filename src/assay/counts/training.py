@@ -1,0 +1,207 @@
+"""Fine-tuning by Hugging Face's Trainer: AdamW, linear decay after a warm-up, resumed from its last checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from assay.counts.objectives import Objective
+from assay.params.counts import CountVariant
+
+HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
+# Share of the steps between two checkpoints, and between two lines of the history.
+SAVE_EVERY, LOG_EVERY = 0.25, 0.05
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One run of the Trainer: its name, epochs, and the rates of the pretrained weights and of the head."""
+
+    name: str
+    epochs: float
+    lr: float
+    head_lr: float
+
+
+class SeededLengthSampler(LengthGroupedSampler):
+    """Batches of similar length, drawn anew each epoch from (seed, epoch), so that a resumed run draws them again.
+
+    The Trainer's own takes them from torch's global generator, whose state at an epoch's start a resumed run has lost.
+    """
+
+    def __init__(self, *arguments: Any, seed: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Accelerate at the start of each epoch."""
+        state = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]
+        self.generator = torch.Generator().manual_seed(int(state) % 2**63)
+
+
+def head_names(model: Any) -> set[str]:
+    """Names of the parameters that are new: all that do not belong to the pretrained network or to adapters in it."""
+    bare = model.get_base_model() if isinstance(model, PeftModel) else model
+    body = {id(value) for value in getattr(bare, bare.base_model_prefix).parameters()}
+    return {name for name, value in model.named_parameters() if id(value) not in body}
+
+
+class CountTrainer(Trainer):
+    """The Trainer, with a rate of its own for the head, and batches of similar length as a function of (seed, epoch)."""
+
+    def __init__(self, *arguments: Any, head_lr: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_lr = head_lr
+
+    def create_optimizer(self, *arguments: Any, **options: Any) -> Any:
+        """AdamW over four groups: body and head, each with and without weight decay."""
+        if self.optimizer is None:  # type: ignore[has-type]
+            decayed, head = set(self.get_decay_parameter_names(self.model)), head_names(self.model)
+            groups = []
+            for lr, is_head in ((self.args.learning_rate, False), (self._head_lr, True)):
+                for decay, is_decayed in ((self.args.weight_decay, True), (0.0, False)):
+                    chosen = [
+                        value
+                        for name, value in self.model.named_parameters()
+                        if value.requires_grad and (name in head) == is_head and (name in decayed) == is_decayed
+                    ]
+                    groups += [{"params": chosen, "lr": lr, "weight_decay": decay}] if chosen else []
+            kind, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = kind(groups, **kwargs)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return SeededLengthSampler(size, dataset=train_dataset or self.train_dataset, seed=self.args.seed)
+
+
+def encode(tokenizer: Any, texts: list[str], targets: np.ndarray, *, max_tokens: int) -> list[dict[str, Any]]:
+    """Token ids with the target of each text, truncated to ``max_tokens``."""
+    ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+    return [{"input_ids": row, "labels": target} for row, target in zip(ids, targets.tolist(), strict=True)]
+
+
+def phase_arguments(settings: CountVariant, phase: Phase, folder: Path, *, seed: int, cpu: bool) -> TrainingArguments:
+    """The Trainer's settings for one phase."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=phase.epochs,
+        learning_rate=phase.lr,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length" if settings.length_grouped else "random",
+        bf16=settings.mixed_precision == "bf16",
+        fp16=settings.mixed_precision == "fp16",
+        activation_checkpointing=getattr(settings, "checkpointing", False),
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        seed=seed,
+        use_cpu=cpu,
+        logging_steps=LOG_EVERY,
+        save_strategy="steps",
+        save_steps=SAVE_EVERY,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=not cpu,
+    )
+
+
+class PrintLoss(TrainerCallback):
+    """A line per logged loss, as it comes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        if logs and "loss" in logs and state.is_world_process_zero:
+            print(f"{self._name} step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}", flush=True)
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    objective: Objective,
+    arguments: TrainingArguments,
+    *,
+    phase: Phase,
+) -> CountTrainer:
+    """A Trainer whose loss is the objective's mean over all examples of a step, accumulated ones included."""
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        total = objective.loss(outputs.logits.float(), labels)
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    trainer = CountTrainer(
+        head_lr=phase.head_lr,
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        compute_loss_func=loss,
+        callbacks=[PrintLoss(phase.name)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The latest checkpoint that is whole; half-written ones, which a kill leaves, are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        # Written last by the Trainer.
+        if (path / "trainer_state.json").is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return str(max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))) if whole else None
+
+
+def run_phase(
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    objective: Objective,
+    arguments: TrainingArguments,
+    *,
+    phase: Phase,
+) -> list[dict[str, Any]]:
+    """Train one phase to its end, from its last checkpoint if there is one; returns the history.
+
+    Raises:
+        FloatingPointError: the loss is no number.
+    """
+    checkpoint = last_checkpoint(Path(arguments.output_dir))
+    if checkpoint:
+        print(f"{phase.name}: resuming from {checkpoint}", flush=True)
+    trainer = make_trainer(model, tokenizer, rows, objective, arguments, phase=phase)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    lines = [row for row in trainer.state.log_history if "loss" in row]
+    history = [{"phase": phase.name} | {key: row.get(key) for key in HISTORY} for row in lines]
+    if not all(np.isfinite(row["loss"]) for row in history):
+        raise FloatingPointError(f"{phase.name}: the loss is no number; a smaller lr may help")
+    return history
+
+
+def set_backbone(model: Any, *, trainable: bool) -> None:
+    """Freeze or free everything but the head."""
+    for parameter in model.base_model.parameters():
+        parameter.requires_grad = trainable

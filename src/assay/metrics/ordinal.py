@@ -1,0 +1,170 @@
+"""How well numbers and ordered classes are predicted: regression errors, rank agreement, ordinal classification.
+
+Both metric functions take `weights` [B, n] as `discrimination` does: row b counts how often each sample occurs in
+bootstrap resample b, `None` stands for a single row of ones, and results always have shape [B]. Both fit
+`binary.summarise`; give `ordinal_metrics` its `num_classes` with `functools.partial`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.metrics.discrimination import FloatArray, IntArray, check_values, check_weights
+
+REGRESSION_NAMES = ("mse", "rmse", "mae", "r2", "spearman", "kendall")
+
+
+def check_classes(values: npt.ArrayLike, *, name: str, num_classes: int) -> IntArray:
+    """Return `values` as int64 [n], checked.
+
+    Parameters
+    ----------
+    values : integer array-like [n]
+    name : argument name used in messages.
+    num_classes : C >= 2; every value must lie in 0 .. C - 1.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two classes, wrong shape, a dtype that is not integer, or a class out of range.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}; count every class the labels can take")
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} must be 1-D and non-empty, got shape {array.shape}; pass one class per sample")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, got dtype {array.dtype}; round or take the argmax first")
+    wrong = array[(array < 0) | (array >= num_classes)]
+    if wrong.size:
+        raise ValueError(f"{name} must lie in 0 .. {num_classes - 1}, got {wrong[0]}; code the classes from 0")
+    return array.astype(np.int64)
+
+
+def _check_sizes(predictions: npt.NDArray, truth: npt.NDArray, *, name: str) -> None:
+    """ValueError unless both arrays have as many values; `name` is what the message calls the truth."""
+    if predictions.size != truth.size:
+        raise ValueError(f"predictions has {predictions.size} values but {name} has {truth.size}; align on sample_id")
+
+
+def _regression_figures(targets: FloatArray, predictions: FloatArray) -> tuple[float, ...]:
+    """The figures named in REGRESSION_NAMES, of one resample written out row by row."""
+    from scipy.stats import kendalltau, rankdata
+
+    errors = predictions - targets
+    mse = float(np.mean(errors**2))
+    variance = float(np.var(targets - targets[0]))  # the shift makes it exactly 0 for constant targets
+    r2 = 1.0 - mse / variance if variance > 0.0 else math.nan
+    spearman = kendall = math.nan
+    if np.ptp(targets) > 0.0 and np.ptp(predictions) > 0.0:
+        spearman = float(np.corrcoef(rankdata(targets), rankdata(predictions))[0, 1])
+        kendall = float(kendalltau(targets, predictions).statistic)
+    return mse, math.sqrt(mse), float(np.mean(np.abs(errors))), r2, spearman, kendall
+
+
+def regression_metrics(
+    targets: npt.ArrayLike, predictions: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
+) -> dict[str, FloatArray]:
+    """Errors and rank agreement of predicted numbers.
+
+    Parameters
+    ----------
+    targets : float array [n].
+    predictions : float array [n] in the unit of `targets`.
+    weights : float array [B, n] of non-negative whole multiplicities, or None for one row of ones.
+
+    Returns
+    -------
+    dict of float64 arrays [B]:
+        mse, rmse, mae : mean squared error, its root, and mean absolute error; lower is better.
+        r2 : 1 - mse / variance of the targets; NaN where the targets are constant.
+        spearman : Pearson correlation of the mid-ranks (Spearman 1904), in [-1, 1].
+        kendall : tau-b, which corrects for ties on both sides (Kendall 1945), in [-1, 1].
+        The two rank figures are NaN where targets or predictions are constant.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed.
+    """
+    targets = check_values(targets, name="targets")
+    predictions = check_values(predictions, name="predictions")
+    _check_sizes(predictions, targets, name="targets")
+    weights = check_weights(weights, size=targets.size)
+    counts = weights.astype(np.int64)
+    if (counts != weights).any():
+        raise ValueError(f"weights must be whole numbers, got {weights[counts != weights][0]}; pass multiplicities")
+    figures = [_regression_figures(np.repeat(targets, row), np.repeat(predictions, row)) for row in counts]
+    return dict(zip(REGRESSION_NAMES, np.array(figures).T, strict=True))
+
+
+def _cells(labels: npt.ArrayLike, predictions: npt.ArrayLike, *, num_classes: int) -> IntArray:
+    """Index int64 [n] of each sample's cell in the flattened [C, C] confusion matrix; ValueError if malformed."""
+    labels = check_classes(labels, name="labels", num_classes=num_classes)
+    predictions = check_classes(predictions, name="predictions", num_classes=num_classes)
+    _check_sizes(predictions, labels, name="labels")
+    return num_classes * labels + predictions
+
+
+def class_confusion(labels: npt.ArrayLike, predictions: npt.ArrayLike, *, num_classes: int) -> IntArray:
+    """Counts int64 [C, C]: rows = truth, columns = prediction, for integer classes 0 .. C - 1.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed.
+    """
+    cells = _cells(labels, predictions, num_classes=num_classes)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def ordinal_metrics(
+    labels: npt.ArrayLike, predictions: npt.ArrayLike, *, num_classes: int, weights: npt.ArrayLike | None = None
+) -> dict[str, FloatArray]:
+    """Agreement of predicted with true classes that have an order.
+
+    Parameters
+    ----------
+    labels, predictions : integer arrays [n] of classes 0 .. num_classes - 1.
+    num_classes : C >= 2.
+    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
+
+    Returns
+    -------
+    dict of float64 arrays [B]:
+        accuracy : share of exact hits.
+        macro_f1 : mean of 2 TP / (2 TP + FP + FN) over the classes that the resample holds as label or prediction.
+        quadratic_kappa : 1 - observed / expected mean squared class distance (Cohen 1968), at most 1, 0 = chance.
+            Distances are those of the class numbers, also across classes that do not occur. NaN where all
+            labels and predictions are one class.
+        within_one : share of predictions at most one class off.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed.
+    """
+    cells = _cells(labels, predictions, num_classes=num_classes)
+    weights = check_weights(weights, size=cells.size)
+    num_resamples, num_cells = len(weights), num_classes**2
+    index = cells + num_cells * np.arange(num_resamples)[:, None]
+    counts = np.bincount(index.ravel(), weights=weights.ravel(), minlength=num_resamples * num_cells)
+    matrices = counts.reshape(num_resamples, num_classes, num_classes)
+    total, true, called = matrices.sum(axis=(1, 2)), matrices.sum(axis=2), matrices.sum(axis=1)
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    present = true + called > 0.0
+    f1 = 2.0 * hits / np.where(present, true + called, 1.0)
+    distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes)))
+    observed = np.einsum("bij,ij->b", matrices, distance**2)
+    expected = np.einsum("bi,bi->b", true @ distance**2, called) / total
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the documented NaN
+        kappa = 1.0 - observed / expected
+    return {
+        "accuracy": hits.sum(axis=1) / total,
+        "macro_f1": f1.sum(axis=1) / present.sum(axis=1),
+        "quadratic_kappa": kappa,
+        "within_one": matrices[:, distance <= 1].sum(axis=1) / total,
+    }

@@ -1,0 +1,158 @@
+"""Parameters of the counts line: how many thinking units a question will cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from assay.params.base import Line, Section, Share
+from assay.params.shared import Runtime
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class CausalConfig(Section):
+    """A small Qwen2 with random weights, for where no pretrained causal model can be had."""
+
+    hidden_size: Annotated[int, Field(ge=8)]
+    num_layers: Positive
+    num_heads: Positive
+    intermediate_size: Annotated[int, Field(ge=8)]
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({self.num_heads})")
+        return self
+
+
+class FetchCounts(Section):
+    source: str = Field(min_length=1, description="packages, or a CSV, JSONL or parquet file with text and counts")
+    encoder: str = Field(min_length=1, description="'package: NAME==VERSION', 'hub: NAME' or 'folder: PATH'")
+    causal_lm: str = Field(min_length=1, description="config, 'hub: NAME' or 'folder: PATH'")
+    causal_lm_config: CausalConfig = Field(description="the network where causal_lm is config")
+
+
+class CountRoles(Section):
+    """Share of the groups (questions) that goes to each role."""
+
+    train: Share
+    val: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        shares = self.model_dump()
+        if min(shares.values()) == 0 or abs(sum(shares.values()) - 1) > 1e-9:
+            raise ValueError(f"the three shares must be above 0 and sum to 1, they sum to {sum(shares.values()):g}")
+        return self
+
+
+class RowsPerGroup(Section):
+    """Most rows of one group that a role keeps; null keeps all."""
+
+    train: Positive | None
+    val: Positive | None
+    test: Positive | None
+
+
+class PrepareCounts(Section):
+    roles: CountRoles
+    max_rows_per_group: RowsPerGroup
+    max_count: Positive | None = Field(description="larger counts are rejected; null: none is")
+    equal_width_bins: int = Field(ge=2, le=100)
+    quantile_bins: int = Field(ge=2, le=100)
+    ties: Literal["merge", "error"] = Field(description="where tied counts give one quantile twice")
+
+
+class CountVariant(Section):
+    """How one variant is trained; ``epochs`` may be a part of one."""
+
+    epochs: float = Field(gt=0, le=1000)
+    batch_size: Positive
+    gradient_accumulation: Positive
+    lr: Rate = Field(description="of the pretrained weights (of the adapters, with LoRA)")
+    head_lr: Rate = Field(description="of the new head, which starts from nothing")
+    weight_decay: float = Field(ge=0, lt=1)
+    warmup: Share = Field(description="share of the steps over which the rate rises")
+    max_tokens: int = Field(ge=8, le=8192)
+    length_grouped: bool = Field(description="texts of similar length in a batch: less padding")
+    mixed_precision: Literal["no", "bf16", "fp16"]
+
+
+class Regression(CountVariant):
+    target: Literal["log1p", "raw"]
+
+
+class Classifier(CountVariant):
+    class_weights: Literal["none", "balanced"]
+
+
+class Staged(Classifier):
+    """The head alone first, at ``head_lr``; then everything, the head too, at the smaller ``lr``."""
+
+    head_epochs: float = Field(gt=0, le=1000)
+
+    @model_validator(mode="after")
+    def _second_smaller(self) -> Self:
+        if self.lr > self.head_lr:
+            raise ValueError(
+                f"lr {self.lr:g} of the second stage must not be above head_lr {self.head_lr:g} of the first"
+            )
+        return self
+
+
+class Ordinal(CountVariant):
+    loss: Literal["corn", "coral"]
+
+
+class LlmLora(Classifier):
+    rank: Positive
+    alpha: Positive
+    dropout: Share
+    target_modules: list[str] = Field(min_length=1, description="linear layers that get an adapter, by last name")
+    checkpointing: bool = Field(description="recompute activations in the backward pass: slower, far less memory")
+    weights_dtype: Literal["float32", "bfloat16", "4bit"] = Field(description="of the frozen weights")
+
+
+class TrainCounts(Section):
+    """The variants, by name."""
+
+    regression: Regression
+    equal_width: Classifier
+    quantile: Classifier
+    staged: Staged
+    ordinal: Ordinal
+    llm_lora: LlmLora
+
+
+VARIANTS: tuple[str, ...] = tuple(TrainCounts.model_fields)
+
+
+class EvaluateCounts(Section):
+    num_resamples: int = Field(ge=100, le=100_000)
+    ridge_alpha: float = Field(gt=0, description="penalty of the TF-IDF + ridge baseline")
+    logistic_c: float = Field(gt=0, description="inverse penalty of the TF-IDF + logistic regression baseline")
+
+
+class Counts(Line):
+    """Everything the counts line reads."""
+
+    runtime: Runtime
+    fetch_counts: FetchCounts
+    prepare_counts: PrepareCounts
+    train_counts: TrainCounts
+    evaluate_counts: EvaluateCounts
+
+    def variant(self, name: str) -> CountVariant:
+        """Settings of one variant.
+
+        Raises:
+            ValueError: no such variant.
+        """
+        if name not in VARIANTS:
+            raise ValueError(f"variant {name!r} is unknown; train_counts has {', '.join(VARIANTS)}")
+        found: CountVariant = getattr(self.train_counts, name)
+        return found

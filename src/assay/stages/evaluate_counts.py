@@ -1,0 +1,139 @@
+"""evaluate_counts: every variant and the baselines on the same test rows, and which one to use.
+
+    python -m assay.stages.evaluate_counts
+
+Output: metrics/counts.json (keys <system>.<metric>), plots/counts, models/counts/choice.json (read by `assay counts`) and
+data/counts/test_predictions.parquet.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assay.counts.baselines import logreg_probs, ridge_counts, tfidf_logreg, tfidf_ridge
+from assay.counts.bins import Bins, bins_from_json
+from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, system_report
+from assay.counts.networks import device_of
+from assay.counts.prediction import load_predictor
+from assay.io import read_json, write_csv, write_json, write_parquet
+from assay.metrics.binary import flatten
+from assay.metrics.ordinal import class_confusion, ordinal_metrics, regression_metrics
+from assay.params.base import load
+from assay.params.counts import VARIANTS, Counts, EvaluateCounts
+from assay.reporting.counts_plots import save_confusions_png, save_curves_png, save_predicted_png
+from assay.reporting.tables import system_table
+from assay.stage_entry import run
+from assay.timing import timed
+from assay.torch_runtime import set_up_torch
+
+ROWS = Path("data/counts/rows")
+MODELS = Path("models/counts")
+METRICS = Path("metrics/counts.json")
+PLOTS = Path("plots/counts")
+PREDICTIONS = Path("data/counts/test_predictions.parquet")
+TABLES = (
+    ("mse", "rmse", "mae", "r2", "spearman", "kendall"),
+    ("accuracy", "macro_f1", "quadratic_kappa", "within_one"),
+    ("width_accuracy", "width_macro_f1"),
+)
+
+
+def variant_answers(name: str, texts: list[str], bins: dict[str, Bins], *, device: str) -> Answers:
+    """What a trained variant says; a classifier's own bin is its most likely one."""
+    predictor = load_predictor(MODELS / name, device=device)
+    outputs = predictor.outputs(texts, what=name)
+    counts, probs = predictor.objective.counts(outputs), predictor.objective.probs(outputs)
+    if probs is None:
+        return answers(counts, bins)
+    own = "width" if predictor.bins.kind == "equal_width" else "quantile"
+    return answers(counts, bins, **{own: probs.argmax(axis=1)})
+
+
+def baseline_answers(
+    train: pd.DataFrame, texts: list[str], bins: dict[str, Bins], settings: EvaluateCounts, *, seed: int
+) -> dict[str, Answers]:
+    """Constants and linear models, fitted on every row of train."""
+    counts, words, size = train["counts"].to_numpy(), list(train["text"]), len(texts)
+    largest = {kind: np.full(size, int(np.argmax(item.shares))) for kind, item in bins.items()}
+    middle = np.full(size, bins["quantile"].means[int(largest["quantile"][0])])
+    ridge = tfidf_ridge(words, counts, alpha=settings.ridge_alpha)
+    logreg = tfidf_logreg(words, counts, bins["quantile"], c=settings.logistic_c, seed=seed)
+    probs = logreg_probs(logreg, texts, bins["quantile"])
+    return {
+        "tfidf_ridge": answers(ridge_counts(ridge, texts, low=float(counts.min()), high=float(counts.max())), bins),
+        "tfidf_logreg": answers(bins["quantile"].expected(probs), bins, quantile=probs.argmax(axis=1)),
+        "majority": Answers(middle, largest["quantile"], largest["equal_width"]),
+        "median": answers(np.full(size, float(np.median(counts))), bins),
+    }
+
+
+def val_figures(bins: dict[str, Bins]) -> dict[str, dict[str, float]]:
+    """Spearman and macro-F1 of each variant on val, from what its training left behind."""
+    found = {}
+    for name in VARIANTS:
+        frame = pd.read_parquet(MODELS / name / "val.parquet")
+        truth, predicted = frame["counts"].to_numpy(), frame["predicted"].to_numpy()
+        # A variant on other bins is judged by the quantile bin of its count.
+        own = frame["bin"].to_numpy() if name != "equal_width" else bins["quantile"].assign(predicted)
+        classes = ordinal_metrics(bins["quantile"].assign(truth), own, num_classes=bins["quantile"].num_bins)
+        found[name] = {
+            "spearman": float(regression_metrics(truth, predicted)["spearman"][0]),
+            "macro_f1": float(classes["macro_f1"][0]),
+        }
+    return found
+
+
+def save_plots(truth: np.ndarray, said: dict[str, Answers], bins: dict[str, Bins]) -> None:
+    """Confusions of the classifiers (as plot data too), predictions against truth, training curves."""
+    matrices, labels = {}, {}
+    for name in ("equal_width", "quantile", "staged", "ordinal", "llm_lora", "tfidf_logreg"):
+        kind, predicted = (
+            ("equal_width", said[name].width) if name == "equal_width" else ("quantile", said[name].quantile)
+        )
+        ranges = [bins[kind].whole_range(number) for number in range(bins[kind].num_bins)]
+        labels[name] = [f"{low}-{high}" for low, high in ranges]
+        matrices[name] = class_confusion(bins[kind].assign(truth), predicted, num_classes=bins[kind].num_bins)
+        true, guess = np.array(labels[name])[bins[kind].assign(truth)], np.array(labels[name])[predicted]
+        write_csv(PLOTS / "confusion" / f"{name}.csv", pd.DataFrame({"true": true, "predicted": guess}))
+    save_confusions_png(PLOTS / "confusion.png", matrices, labels, title=f"Bins on test (n = {len(truth)})")
+    shown = {name: item.counts for name, item in said.items() if name not in ("majority", "median")}
+    save_predicted_png(PLOTS / "predicted.png", truth, shown, title=f"Counts on test (n = {len(truth)})")
+    histories = {name: pd.read_csv(MODELS / name / "history.csv") for name in VARIANTS}
+    last = {name: frame[frame["phase"] == "all"] for name, frame in histories.items()}
+    curves = {name: (list(frame["step"]), list(frame["loss"])) for name, frame in last.items()}
+    save_curves_png(PLOTS / "training.png", curves, title="Training loss")
+
+
+def main() -> None:
+    params = load(Counts)
+    settings, seed = params.evaluate_counts, params.runtime.seed
+    set_up_torch(threads=params.runtime.threads)
+    with timed("evaluate_counts"):
+        train, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "test"))
+        bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
+        texts, truth, groups = list(test["text"]), test["counts"].to_numpy(), test["group"].to_numpy()
+        device = device_of(params.runtime.device)
+        said = {name: variant_answers(name, texts, bins, device=device) for name in VARIANTS}
+        said |= baseline_answers(train, texts, bins, settings, seed=seed)
+        how = {"num_resamples": settings.num_resamples, "seed": seed}
+        reports = {name: system_report(truth, groups, item, bins, **how) for name, item in said.items()}
+        for name in VARIANTS:
+            reports[name] |= gains(truth, groups, said, bins, name, **how)
+        val = val_figures(bins)
+        chosen = choose(val)
+        outside = {"test.clipped": bins["quantile"].num_outside(truth)}
+        write_json(METRICS, flatten(reports) | flatten({f"val.{k}": v for k, v in val.items()}) | outside)
+        write_json(MODELS / "choice.json", chosen)
+        columns = {name: item.counts for name, item in said.items()}
+        write_parquet(PREDICTIONS, test[["sample_id", "counts", "group"]].assign(**columns))
+        save_plots(truth, said, bins)
+    for names in TABLES:
+        print(system_table(flatten(reports), list(reports), names).to_string())
+    print("\n".join(conclusion(chosen, reports)))
+
+
+if __name__ == "__main__":
+    run(main)

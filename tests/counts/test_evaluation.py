@@ -1,0 +1,96 @@
+"""Gains on paired resamples, the choice, and conclusions that follow from the figures."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import f1_score
+
+from assay.counts.baselines import logreg_probs, ridge_counts, tfidf_logreg, tfidf_ridge
+from assay.counts.bins import equal_width_bins, quantile_bins
+from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, paired_gain, system_report
+
+RNG = np.random.default_rng(2)
+TRUTH = np.round(RNG.lognormal(2.8, 0.7, 400)) + 1
+GROUPS = np.repeat(np.arange(40), 10)
+BINS = {
+    "quantile": quantile_bins(TRUTH, num_bins=8, ties="merge"),
+    "equal_width": equal_width_bins(TRUTH, num_bins=10),
+}
+HOW = {"num_resamples": 200, "seed": 3}
+
+
+def noisy(scale: float) -> Answers:
+    return answers(np.maximum(1, TRUTH * np.exp(RNG.normal(0, scale, len(TRUTH)))), BINS)
+
+
+SAID = {"good": noisy(0.2), "tfidf_ridge": noisy(0.8), "tfidf_logreg": noisy(0.8), "poor": noisy(2.5)}
+SAID["majority"] = Answers(np.full(400, 12.0), np.full(400, 3), np.zeros(400, dtype=np.int64))
+
+
+def test_a_report_holds_the_figures_of_the_libraries() -> None:
+    report = system_report(TRUTH, GROUPS, SAID["good"], BINS, **HOW)
+    assert report["spearman"] == pytest.approx(spearmanr(TRUTH, SAID["good"].counts)[0])
+    labels = BINS["quantile"].assign(TRUTH)
+    assert report["macro_f1"] == pytest.approx(f1_score(labels, SAID["good"].quantile, average="macro"))
+    wide = BINS["equal_width"].assign(TRUTH)
+    assert report["width_accuracy"] == pytest.approx(np.mean(wide == SAID["good"].width))
+    assert report["n"] == 400
+    assert report["n_groups"] == 40
+
+
+def test_the_trap_of_equal_width_bins_shows_for_a_constant() -> None:
+    report = system_report(TRUTH, GROUPS, SAID["majority"], BINS, **HOW)
+    assert report["width_accuracy"] > 0.4 > 0.1 > report["width_macro_f1"]
+
+
+def test_gains_are_those_of_paired_resamples() -> None:
+    found = gains(TRUTH, GROUPS, SAID, BINS, "good", **HOW)
+    expected = spearmanr(TRUTH, SAID["good"].counts)[0] - spearmanr(TRUTH, SAID["tfidf_ridge"].counts)[0]
+    assert found["spearman_gain"] == pytest.approx(expected)
+    assert 0 < found["spearman_gain_low"] < found["spearman_gain"] < found["spearman_gain_high"]
+    assert gains(TRUTH, GROUPS, SAID, BINS, "poor", **HOW)["spearman_gain_high"] < 0
+
+
+def test_a_system_gains_nothing_over_itself() -> None:
+    def mean(weights: np.ndarray | None) -> np.ndarray:
+        return np.ones(1) * TRUTH.mean() if weights is None else weights @ TRUTH / weights.sum(axis=1)
+
+    assert paired_gain(mean, mean, GROUPS, **HOW) == (0, 0, 0)
+
+
+def test_choice_takes_the_best_of_val_and_passes_over_the_undefined() -> None:
+    val = {"a": {"spearman": np.nan, "macro_f1": 0.3}, "b": {"spearman": 0.1, "macro_f1": 0.2}}
+    assert choose(val) == {"count": "b", "bin": "a"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"), [("good", "better than"), ("poor", "worse than"), ("even", "not told apart")]
+)
+def test_the_conclusion_follows_from_the_figures(variant: str, words: str) -> None:
+    said = SAID | {"equal_width": SAID["good"], "even": noisy(0.8)}
+    reports = {name: system_report(TRUTH, GROUPS, item, BINS, **HOW) for name, item in said.items()}
+    reports[variant] |= gains(TRUTH, GROUPS, said, BINS, variant, **HOW)
+    lines = conclusion({"count": variant, "bin": variant}, reports)
+    assert words in lines[0]
+    assert variant in lines[0]
+    assert any("costs next to nothing" in line for line in lines) == (variant == "poor")
+    assert "Equal-width bins" in lines[-1]
+
+
+def test_baselines_learn_from_words_and_stay_in_range() -> None:
+    texts = [f"{'long' if n % 2 else 'short'} question w{n % 7}" for n in range(200)]
+    counts = np.where(np.arange(200) % 2, 40, 4) + np.arange(200) % 3
+    ridge = partial(ridge_counts, tfidf_ridge(texts, counts, alpha=1.0), low=4.0, high=42.0)
+    predicted = ridge(["long question w1", "short question w2", "never seen"])
+    assert predicted[0] > 30 > 10 > predicted[1]
+    assert ((predicted >= 4) & (predicted <= 42)).all()
+    bins = equal_width_bins(counts, num_bins=10)  # bins between the two kinds are empty
+    model = tfidf_logreg(texts, counts, bins, c=1.0, seed=0)
+    probs = logreg_probs(model, texts[:5], bins)
+    assert probs.shape == (5, 10)
+    assert np.allclose(probs.sum(axis=1), 1)
+    assert (probs[:, 2:8] == 0).all()

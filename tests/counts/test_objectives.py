@@ -1,0 +1,117 @@
+"""Losses against coral-pytorch's documented values and torch's own; predictions that are probabilities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from coral_pytorch.dataset import corn_label_from_logits, proba_to_label
+from torch.nn import functional
+
+from assay.counts.bins import quantile_bins
+from assay.counts.objectives import (
+    ClassObjective,
+    OrdinalObjective,
+    RegressionObjective,
+    class_weights,
+    make_objective,
+    objective_from_json,
+)
+from assay.params.base import load
+from assay.params.counts import VARIANTS, Counts
+
+ROOT = Path(__file__).parents[2]
+COUNTS = np.random.default_rng(1).integers(2, 90, 400)
+BINS = quantile_bins(COUNTS, num_bins=5, ties="error")
+
+
+def test_corn_loss_is_the_documented_one() -> None:
+    """coral-pytorch's docstring: seed 123, 8 examples of 99 features, 5 classes, loss 0.7127."""
+    torch.manual_seed(123)
+    features = torch.rand(8, 99)
+    labels = torch.tensor([0, 1, 2, 2, 2, 3, 4, 4])
+    outputs = torch.nn.Linear(99, 4)(features)
+    total = OrdinalObjective(BINS, "corn").loss(outputs, labels)
+    assert total.item() / 8 == pytest.approx(0.7127, abs=5e-5)
+
+
+def test_coral_loss_is_the_documented_one() -> None:
+    """coral-pytorch's docstring: levels of labels 2, 1 and 4 among 5 classes, mean loss 0.6920."""
+    outputs = torch.tensor([[2.1, 1.8, -2.1, -1.8], [1.9, -1.0, -1.5, -1.3], [1.9, 1.8, 1.7, 1.6]])
+    total = OrdinalObjective(BINS, "coral").loss(outputs, torch.tensor([2, 1, 4]))
+    assert total.item() / 3 == pytest.approx(0.6920, abs=5e-5)
+
+
+@pytest.mark.parametrize("name", ["corn", "coral"])
+def test_ordinal_probabilities_are_probabilities_and_agree_with_the_library(name: str) -> None:
+    outputs = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    if name == "coral":  # as its head makes them: one score, falling biases
+        outputs = outputs[:, :1] + np.array([1.0, 0.4, -0.3, -1.2], dtype=np.float32)
+    probs = OrdinalObjective(BINS, name).probs(outputs)
+    assert probs is not None
+    assert probs.min() >= 0
+    assert np.allclose(probs.sum(axis=1), 1)
+    # The library names the rank; ours is where half of the probability is passed.
+    tensor = torch.from_numpy(outputs)
+    rank = corn_label_from_logits(tensor) if name == "corn" else proba_to_label(torch.sigmoid(tensor))
+    assert np.array_equal((np.cumsum(probs, axis=1) < 0.5).sum(axis=1), rank.numpy())
+
+
+def test_crossed_coral_biases_still_give_probabilities() -> None:
+    probs = OrdinalObjective(BINS, "coral").probs(np.array([[-1.0, 2.0, 0.5, 0.0]]))
+    assert probs is not None
+    assert probs.min() >= 0
+    assert probs.sum() == pytest.approx(1)
+
+
+def test_class_loss_is_torchs_and_weighted_when_asked() -> None:
+    outputs, labels = torch.randn(30, 5), torch.randint(0, 5, (30,))
+    plain = ClassObjective(BINS, class_weights(BINS, "none")).loss(outputs, labels)
+    assert torch.equal(plain, functional.cross_entropy(outputs, labels, reduction="sum"))
+    weights = class_weights(BINS, "balanced")
+    expected = functional.cross_entropy(outputs, labels, weight=torch.tensor(weights), reduction="sum")
+    assert torch.equal(ClassObjective(BINS, weights).loss(outputs, labels), expected)
+
+
+def test_balanced_weights_are_scikit_learns_with_nothing_for_an_empty_bin() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = BINS.assign(COUNTS)
+    expected = compute_class_weight("balanced", classes=np.arange(5), y=labels)
+    assert np.allclose(class_weights(BINS, "balanced"), expected)
+    from assay.counts.bins import equal_width_bins
+
+    gap = equal_width_bins([1, 1, 1, 9], num_bins=3)
+    assert class_weights(gap, "balanced") == pytest.approx((2 / 3, 0, 2))
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_regression_comes_back_in_units(log: bool) -> None:
+    values = np.log1p(COUNTS) if log else COUNTS
+    objective = RegressionObjective(log, float(values.mean()), float(values.std()), 2.0, 89.0)
+    targets = objective.targets(COUNTS)
+    assert targets.mean() == pytest.approx(0, abs=1e-5)
+    assert targets.std() == pytest.approx(1, abs=1e-5)
+    assert np.allclose(objective.counts(targets[:, None]), COUNTS, rtol=1e-4)
+    assert objective.counts(np.array([[-50.0], [50.0]])).tolist() == [2.0, 89.0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_has_an_objective_that_json_brings_back(variant: str) -> None:
+    params = load(Counts, ROOT / "params.yaml")
+    bins = {"quantile": BINS, "equal_width": BINS}
+    objective = make_objective(variant, params.variant(variant), counts=COUNTS, bins=bins)
+    assert objective_from_json(json.loads(json.dumps(objective.to_json()))) == objective
+    outputs = np.random.default_rng(2).normal(size=(7, objective.num_outputs))
+    counts = objective.counts(outputs)
+    assert ((counts >= 1) & (counts <= COUNTS.max())).all()
+    targets = torch.from_numpy(np.asarray(objective.targets(COUNTS[:7])))
+    assert torch.isfinite(objective.loss(torch.from_numpy(outputs), targets))
+
+
+def test_an_unknown_objective_is_refused() -> None:
+    with pytest.raises(ValueError, match="kind 'tree' is not known"):
+        objective_from_json({"kind": "tree"})

@@ -1,0 +1,128 @@
+"""Reading questions with counts: every way a row can be wrong, and roles that share no question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assay.counts.table import assign_roles, check_rows, full_text, limit_rows, read_table
+
+
+def table(**columns: list[object]) -> pd.DataFrame:
+    size = len(next(iter(columns.values())))
+    rows = {"text": ["q"] * size, "setting": [None] * size, "counts": [3] * size, "group": [None] * size} | columns
+    return pd.DataFrame(rows, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (None, "no count"),
+        ("about five", "count is no number"),
+        ("nan", "count is no number"),
+        ("inf", "count is no number"),
+        (True, "count is no number"),
+        ("2.5", "count is not whole"),
+        (0, "count below 1"),
+        (-4, "count below 1"),
+        (457, "count above max_count"),
+    ],
+)
+def test_a_count_that_cant_be_used_is_a_row_with_its_reason(count: object, reason: str) -> None:
+    rows, rejected = check_rows(table(counts=[7, count]), max_count=456)
+    assert rows["counts"].tolist() == [7]
+    assert rejected[["row", "reason"]].to_numpy().tolist() == [[2, reason]]
+
+
+def test_counts_written_as_text_are_numbers() -> None:
+    rows, rejected = check_rows(table(text=["a", "b", "c"], counts=["17", "17.0", " 3 "]), max_count=None)
+    assert rows["counts"].tolist() == [17, 17, 3]
+    assert rejected.empty
+
+
+@pytest.mark.parametrize("text", [None, "", "  \n\t ", 17])
+def test_an_empty_text_is_a_row_with_its_reason(text: object) -> None:
+    rows, rejected = check_rows(table(text=["fine", text]), max_count=None)
+    assert len(rows) == 1
+    assert rejected["reason"].tolist() == ["empty text"]
+
+
+def test_a_text_of_twenty_thousand_characters_is_kept() -> None:
+    rows, _ = check_rows(table(text=["long " * 4000]), max_count=None)
+    assert len(rows["text"][0]) == 19_999
+
+
+def test_sample_ids_are_unique_and_do_not_depend_on_order() -> None:
+    content = table(text=["a", "b", "a", "a"], counts=[1, 1, 1, 2])
+    rows, _ = check_rows(content, max_count=None)
+    assert rows["sample_id"].is_unique
+    again, _ = check_rows(content.iloc[::-1], max_count=None)
+    assert set(again["sample_id"]) == set(rows["sample_id"])
+
+
+def test_without_a_group_equal_texts_form_one() -> None:
+    rows, _ = check_rows(table(text=["a", "b", "a"], setting=["x", "x", "y"]), max_count=None)
+    assert rows["group"][0] == rows["group"][2] != rows["group"][1]
+    assert rows["text"].tolist() == ["x: a", "x: b", "y: a"]
+
+
+def test_the_setting_comes_first() -> None:
+    assert full_text(" why? ", "GPT-4, 0-Shot") == "GPT-4, 0-Shot: why?"
+    assert full_text("why?", None) == full_text("why?", " ") == "why?"
+
+
+def test_no_group_stands_in_two_roles_and_shares_are_kept() -> None:
+    groups = pd.Series(np.repeat(np.arange(200), 7))
+    roles = assign_roles(groups, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=3)
+    per_group = pd.DataFrame({"group": groups, "role": roles}).groupby("group")["role"].agg(["nunique", "first"])
+    assert (per_group["nunique"] == 1).all()
+    assert per_group["first"].value_counts().to_dict() == {"train": 140, "test": 40, "val": 20}
+    assert np.array_equal(roles, assign_roles(groups, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=3))
+
+
+def test_two_questions_cant_be_split_in_three() -> None:
+    with pytest.raises(ValueError, match="2 group"):
+        assign_roles(pd.Series(["a", "b", "a"]), {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0)
+
+
+def test_rows_of_a_group_are_limited_by_chance_and_stay_in_order() -> None:
+    rows = pd.DataFrame({"group": ["a"] * 50 + ["b"] * 3, "n": range(53)})
+    kept = limit_rows(rows, 5, seed=1)
+    assert kept["group"].value_counts().to_dict() == {"a": 5, "b": 3}
+    assert kept["n"].is_monotonic_increasing
+    assert kept["n"].tolist()[:5] != [0, 1, 2, 3, 4]
+    assert limit_rows(rows, None, seed=1) is rows
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_the_three_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
+    frame = pd.DataFrame({"text": ["a,b", 'c"d'], "counts": ["3", "x"], "group": ["g", None]})
+    path = tmp_path / f"own{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path)
+    found = read_table(path)
+    assert found.to_numpy().tolist() == [["a,b", None, "3", "g"], ['c"d', None, "x", None]]
+
+
+def test_a_source_that_cant_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        read_table(tmp_path / "missing.csv")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"suffix '.txt'"):
+        read_table(tmp_path / "a.txt")
+    (tmp_path / "a.csv").write_text("text,number\nq,3\n")
+    with pytest.raises(ValueError, match=r"lacks the column\(s\) \['counts'\]"):
+        read_table(tmp_path / "a.csv")
+    (tmp_path / "a.jsonl").write_text("{broken")
+    with pytest.raises(ValueError, match="not readable as JSON lines"):
+        read_table(tmp_path / "a.jsonl")
+    (tmp_path / "a.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match="not readable as parquet"):
+        read_table(tmp_path / "a.parquet")

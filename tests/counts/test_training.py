@@ -1,0 +1,221 @@
+"""The Trainer against a loop written out by hand, phases, resumption, accumulation, length-grouped batches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+from assay.counts.bins import quantile_bins
+from assay.counts.networks import build_network, load_tokenizer
+from assay.counts.objectives import ClassObjective, Objective, RegressionObjective, class_weights
+from assay.counts.training import (
+    Phase,
+    SeededLengthSampler,
+    encode,
+    last_checkpoint,
+    make_trainer,
+    phase_arguments,
+    run_phase,
+    set_backbone,
+)
+from assay.params.base import load
+from assay.params.counts import Classifier, Counts
+
+ROOT = Path(__file__).parents[2]
+ALL = Phase("all", 2.0, 1e-3, 1e-2)
+RNG = np.random.default_rng(5)
+COUNTS = RNG.integers(1, 60, 48)
+TEXTS = [" ".join(f"w{n}" for n in RNG.integers(0, 40, RNG.integers(3, 20))) for _ in COUNTS]
+BINS = quantile_bins(COUNTS, num_bins=4, ties="error")
+
+
+def settings(**changes: Any) -> Classifier:
+    found = load(Counts, ROOT / "params.yaml").train_counts.quantile
+    small = {"batch_size": 8, "epochs": 2.0, "lr": 1e-3, "max_tokens": 24, "warmup": 0.25, "length_grouped": False}
+    return found.model_copy(update=small | changes)
+
+
+def class_objective() -> ClassObjective:
+    return ClassObjective(BINS, class_weights(BINS, "balanced"))
+
+
+def network(base: Path, objective: Objective) -> Any:
+    return build_network(base, settings(), num_outputs=objective.num_outputs, pad_token_id=0, seed=3)
+
+
+def no_dropout(model: Any) -> Any:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.dropout.p = 0.0
+    return model
+
+
+def values(model: Any) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder: Path, tmp_path: Path, accumulation: int) -> None:
+    """Same seed, same batches in the same order: loss after loss, and the weights at the end."""
+    objective, how = class_objective(), settings(gradient_accumulation=accumulation)
+    tokenizer = load_tokenizer(tiny_encoder)
+    rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
+    arguments = phase_arguments(how, ALL, tmp_path / "run", seed=3, cpu=True)
+    arguments.logging_steps, arguments.save_strategy = 1, "no"
+    model = no_dropout(network(tiny_encoder, objective))
+    trainer = make_trainer(model, tokenizer, rows, objective, arguments, phase=ALL)
+    order: list[torch.Tensor] = []
+    collate = trainer.data_collator
+    trainer.data_collator = lambda batch: order.append(collate(batch)) or order[-1]  # type: ignore[func-returns-value]
+    trainer.train()
+    found = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+    plain = no_dropout(network(tiny_encoder, objective)).train()
+    decay = set(trainer.get_decay_parameter_names(plain))
+    groups = [
+        {"params": [p], "lr": 1e-2 if n.startswith("classifier") else 1e-3, "weight_decay": 0.01 * (n in decay)}
+        for n, p in plain.named_parameters()
+    ]
+    optimizer = torch.optim.AdamW(groups)
+    steps = len(order) // accumulation
+    schedule = get_linear_schedule_with_warmup(optimizer, int(np.ceil(0.25 * steps)), steps)
+    expected = []
+    for start in range(0, len(order), accumulation):
+        batches = order[start : start + accumulation]
+        size = sum(len(batch["labels"]) for batch in batches)
+        total = 0.0
+        for batch in batches:
+            loss = objective.loss(plain(batch["input_ids"], batch["attention_mask"]).logits, batch["labels"]) / size
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        expected.append(total)
+    assert len(found) == steps
+    assert np.allclose(found, expected, atol=1e-4)
+    for name, value in values(plain).items():
+        assert torch.allclose(value, model.state_dict()[name], atol=1e-5), name
+
+
+def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder: Path, tmp_path: Path) -> None:
+    objective, tokenizer = class_objective(), load_tokenizer(tiny_encoder)
+    rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
+    model = network(tiny_encoder, objective)
+    before = values(model)
+    for phase, frozen in ((Phase("head", 1.0, 1e-2, 1e-2), True), (Phase("all", 1.0, 1e-3, 1e-3), False)):
+        set_backbone(model, trainable=not frozen)
+        how = phase_arguments(settings(), phase, tmp_path / phase.name, seed=3, cpu=True)
+        run_phase(model, tokenizer, rows, objective, how, phase=phase)
+        after = values(model)
+        moved = {name for name in after if not torch.equal(after[name], before[name])}
+        assert {name for name in moved if name.startswith("classifier")} == {"classifier.weight", "classifier.bias"}
+        backbone = {name for name in moved if not name.startswith("classifier")}
+        # The pooler's and every layer's weights; position 0 .. of the table move only where texts reach.
+        assert (not backbone) if frozen else len(backbone) > 30
+        before = after
+
+
+def test_a_regression_learns(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Counts that follow from one word are learned: the loss falls well below that of the mean."""
+    counts = np.where(np.arange(64) % 2, 40, 4)
+    texts = [f"w{n % 2} w{5 + n % 7}" for n in range(64)]
+    logs = np.log1p(counts)
+    objective = RegressionObjective(True, float(logs.mean()), float(logs.std()), 4.0, 40.0)
+    tokenizer, model = load_tokenizer(tiny_encoder), network(tiny_encoder, RegressionObjective(True, 0, 1, 1, 2))
+    rows = encode(tokenizer, texts, objective.targets(counts), max_tokens=24)
+    phase = Phase("all", 12.0, 5e-3, 5e-3)
+    how = phase_arguments(settings(), phase, tmp_path, seed=3, cpu=True)
+    history = run_phase(model, tokenizer, rows, objective, how, phase=phase)
+    assert history[-1]["loss"] < 0.2 < history[0]["loss"]
+
+
+def test_length_grouped_batches_are_a_function_of_seed_and_epoch() -> None:
+    lengths = [int(n) for n in RNG.integers(3, 60, 300)]
+
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = SeededLengthSampler(8, lengths=lengths, seed=seed)
+        sampler.set_epoch(epoch)
+        torch.manual_seed(int(RNG.integers(1e6)))  # the global generator has no say
+        return list(sampler)
+
+    assert order(1, 2) == order(1, 2)
+    assert sorted(order(1, 2)) == list(range(300))
+    assert order(1, 2) != order(1, 3) != order(2, 3)
+    spread = [np.ptp([lengths[n] for n in order(1, 0)[k : k + 8]]) for k in range(0, 296, 8)]
+    assert np.mean(spread) < 15
+
+
+def test_a_half_written_checkpoint_is_not_taken(tmp_path: Path) -> None:
+    for step, whole in ((5, True), (10, True), (15, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if whole:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert not (tmp_path / "checkpoint-15").exists()
+    assert last_checkpoint(tmp_path / "missing") is None
+
+
+KILLED = textwrap.dedent(
+    """
+    import os, signal, sys
+    import numpy as np, torch
+    from pathlib import Path
+    from safetensors.torch import save_file
+    sys.path.insert(0, {tests!r})
+    import test_training as t
+    from assay.counts.training import *
+    base, folder, kill = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    objective, tokenizer = t.class_objective(), t.load_tokenizer(base)
+    rows = encode(tokenizer, t.TEXTS, objective.targets(t.COUNTS), max_tokens=24)
+    model = t.network(base, objective)
+    phase = Phase("all", 3.0, 1e-3, 1e-2)
+    how = phase_arguments(t.settings(length_grouped=True), phase, folder / "run", seed=3, cpu=True)
+    if kill:
+        from transformers import TrainerCallback
+        class Kill(TrainerCallback):
+            def on_step_end(self, args, state, control, **_):
+                if state.global_step == kill:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        make = CountTrainer.__init__
+        def init(self, *a, **k):
+            make(self, *a, **k)
+            self.add_callback(Kill())
+        CountTrainer.__init__ = init
+    history = run_phase(model, tokenizer, rows, objective, how, phase=phase)
+    save_file({{k: v.contiguous() for k, v in model.state_dict().items()}}, folder / "end.safetensors")
+    (folder / "history.txt").write_text(repr(history))
+    """
+)
+
+
+def test_a_killed_run_resumes_bit_identically(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Dropout is on and batches are drawn anew each epoch: the kill comes in the second epoch, between checkpoints."""
+    code = KILLED.format(tests=str(Path(__file__).parent))
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TQDM_DISABLE": "1"}
+
+    def go(folder: Path, kill: int) -> int:
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", code, str(tiny_encoder), str(folder), str(kill)]
+        return subprocess.run(command, env=env, cwd=ROOT, check=False, capture_output=True).returncode
+
+    assert go(tmp_path / "straight", 0) == 0
+    assert go(tmp_path / "killed", 11) == -signal.SIGKILL
+    assert list((tmp_path / "killed" / "run").glob("checkpoint-*"))
+    assert go(tmp_path / "killed", 0) == 0
+    for name in ("end.safetensors", "history.txt"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name

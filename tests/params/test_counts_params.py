@@ -1,0 +1,76 @@
+"""The counts sections: what is refused, and by which key."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.params.base import ParamsError, read_yaml, validate
+from assay.params.counts import VARIANTS, Counts
+from assay.params.schema import validate_file
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
+
+
+def put(key: str, value: object) -> dict[str, Any]:
+    content = copy.deepcopy(read_yaml(FILES[0]))
+    section = content
+    *parents, last = key.split(".")
+    for name in parents:
+        section = section[name]
+    section[last] = value
+    return content
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_files_that_ship_have_all_variants(path: Path) -> None:
+    params = validate(Counts, read_yaml(path))
+    assert VARIANTS == ("regression", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
+    assert params.variant("staged") is params.train_counts.staged
+    with pytest.raises(ValueError, match="variant 'tree' is unknown; train_counts has regression"):
+        params.variant("tree")
+
+
+def test_the_real_settings_name_the_real_models() -> None:
+    params = validate(Counts, read_yaml(FILES[1])).fetch_counts
+    assert params.encoder == "hub: bert-base-uncased"
+    assert params.causal_lm == "hub: deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("prepare_counts.roles.test", 0.3, "sum to 1"),
+        ("prepare_counts.quantile_bins", 1, "prepare_counts.quantile_bins"),
+        ("prepare_counts.ties", "drop", "prepare_counts.ties"),
+        ("train_counts.regression.target", "sqrt", "train_counts.regression.target"),
+        ("train_counts.regression.class_weights", "balanced", "train_counts.regression.class_weights: unknown key"),
+        ("train_counts.quantile.lr", 1, "train_counts.quantile.lr"),
+        ("train_counts.quantile.lr", "1e-5", "train_counts.quantile.lr"),
+        ("train_counts.ordinal.loss", "mse", "train_counts.ordinal.loss"),
+        ("train_counts.llm_lora.weights_dtype", "8bit", "train_counts.llm_lora.weights_dtype"),
+        ("train_counts.staged.head_epochs", 0, "train_counts.staged.head_epochs"),
+        ("fetch_counts.causal_lm_config.hidden_size", 66, "multiple of 2"),
+        ("evaluate_counts.num_resamples", 10, "evaluate_counts.num_resamples"),
+    ],
+)
+def test_a_bad_value_is_named(key: str, value: object, message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        validate(Counts, put(key, value))
+
+
+def test_the_whole_file_names_bad_values_of_every_line_at_once(tmp_path: Path) -> None:
+    from ruamel.yaml import YAML
+
+    content = put("train_counts.quantile.lr", 5.0)
+    content["train_meta"]["ship"] = "tree"
+    with (tmp_path / "params.yaml").open("w") as stream:
+        YAML().dump(content, stream)
+    with pytest.raises(ParamsError) as caught:
+        validate_file(tmp_path / "params.yaml")
+    assert "train_counts.quantile.lr" in str(caught.value)
+    assert "train_meta.ship" in str(caught.value)

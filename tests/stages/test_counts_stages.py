@@ -1,0 +1,256 @@
+"""fetch_counts -> prepare_counts -> train_counts@<variant> -> evaluate_counts, and `assay counts`, on a small own table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from assay.cli import main as assay
+from assay.counts.prediction import CountPredictor, load_predictor
+from assay.io import read_json, sha256_file
+from assay.params.counts import VARIANTS
+from assay.stages import evaluate_counts, fetch_counts, prepare_counts, train_counts
+
+ROOT = Path(__file__).parents[2]
+WRITTEN = ("data/counts", "models/counts", "metrics", "plots")
+
+
+def write_params(encoder: Path, **changes: dict[str, object]) -> None:
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    params["runtime"] |= {"threads": 1}
+    params["fetch_counts"] |= {"source": "own.csv", "encoder": f"folder: {encoder}"}
+    params["fetch_counts"]["causal_lm_config"] |= {"hidden_size": 16, "intermediate_size": 32, "num_heads": 2}
+    params["prepare_counts"] |= {"quantile_bins": 4, "equal_width_bins": 5}
+    params["prepare_counts"]["max_rows_per_group"] |= {"val": 4, "test": 5}
+    for variant in VARIANTS:
+        params["train_counts"][variant] |= {"epochs": 2.0, "lr": 0.001, "head_lr": 0.01}
+        params["train_counts"][variant] |= {"batch_size": 8, "max_tokens": 24}
+    params["train_counts"]["staged"]["head_epochs"] = 1.0
+    params["evaluate_counts"]["num_resamples"] = 100
+    for section, values in changes.items():
+        params[section] |= values
+    with Path("params.yaml").open("w") as stream:
+        yaml.dump(params, stream)
+
+
+def own_table() -> pd.DataFrame:
+    """60 questions under 6 settings; the count follows from words of the question and from the setting."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for question in range(60):
+        kind = question % 3
+        words = f"{['find the sum', 'is it prime', 'how many ways'][kind]} w{rng.integers(40)}"
+        for setting in range(6):
+            count = int(rng.lognormal(1.5 + 0.8 * kind + 0.2 * setting, 0.2)) + 1
+            rows.append((words, f"gpt w{setting}", count, f"q{question}"))
+    frame = pd.DataFrame(rows, columns=["text", "setting", "counts", "group"]).astype(object)
+    bad = pd.DataFrame({"text": ["", "why"], "setting": "gpt", "counts": [3, "many"], "group": "q0"}, dtype=object)
+    return pd.concat([frame, bad], ignore_index=True)
+
+
+def run_line() -> None:
+    fetch_counts.main()
+    prepare_counts.main()
+    for variant in VARIANTS:
+        train_counts.main(["--variant", variant])
+    evaluate_counts.main()
+
+
+def hashes() -> dict[str, str]:
+    files = [path for folder in WRITTEN for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.as_posix(): sha256_file(path) for path in sorted(files)}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("counts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_params(tiny_encoder)
+        own_table().to_csv("own.csv", index=False)
+        run_line()
+    return folder
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def test_roles_share_no_question_and_refused_rows_have_reasons(here: Path) -> None:
+    parts = {role: pd.read_parquet(f"data/counts/rows/{role}.parquet") for role in ("train", "val", "test")}
+    groups = {role: set(part["group"]) for role, part in parts.items()}
+    assert {role: len(names) for role, names in groups.items()} == {"train": 42, "val": 6, "test": 12}
+    assert not groups["train"] & groups["val"]
+    assert not (groups["train"] | groups["val"]) & groups["test"]
+    assert len(parts["test"]) == 60
+    rejected = pd.read_csv("data/counts/rows/rejected.csv")
+    assert rejected["reason"].tolist() == ["empty text", "count is no number"]
+    assert read_json("metrics/counts_data.json")["rejected"] == 2
+
+
+def test_bins_were_fitted_on_train_alone(here: Path) -> None:
+    bins = read_json("data/counts/rows/bins.json")
+    counts = pd.read_parquet("data/counts/rows/train.parquet")["counts"]
+    assert bins["quantile"]["edges"] == list(pd.qcut(counts, 4, retbins=True, duplicates="drop")[1])
+    assert [bins["equal_width"]["edges"][0], bins["equal_width"]["edges"][-1]] == [counts.min(), counts.max()]
+
+
+def test_every_system_is_on_the_same_rows_with_interval(here: Path) -> None:
+    metrics = read_json("metrics/counts.json")
+    for name in (*VARIANTS, "tfidf_ridge", "tfidf_logreg", "majority", "median"):
+        assert metrics[f"{name}.n"] == 60
+        assert metrics[f"{name}.n_groups"] == 12
+        for figure in ("mse", "mae", "accuracy", "macro_f1", "within_one", "width_accuracy", "width_macro_f1"):
+            low, value, high = (metrics[f"{name}.{figure}{end}"] for end in ("_low", "", "_high"))
+            assert low <= high
+            assert value is not None
+    assert metrics["majority.spearman"] is None
+    assert metrics["tfidf_ridge.spearman"] > 0.5
+    assert metrics["regression.spearman_gain"] == pytest.approx(
+        metrics["regression.spearman"] - metrics["tfidf_ridge.spearman"]
+    )
+
+
+def test_predictions_give_the_figures_again(here: Path) -> None:
+    from scipy.stats import spearmanr
+    from sklearn.metrics import mean_squared_error
+
+    frame = pd.read_parquet("data/counts/test_predictions.parquet")
+    metrics = read_json("metrics/counts.json")
+    for name in (*VARIANTS, "tfidf_ridge", "tfidf_logreg"):
+        assert metrics[f"{name}.mse"] == pytest.approx(mean_squared_error(frame["counts"], frame[name]))
+        assert frame[name].nunique() > 1, name
+        assert metrics[f"{name}.spearman"] == pytest.approx(spearmanr(frame["counts"], frame[name])[0])
+        assert frame[name].min() >= 1
+
+
+def test_the_choice_was_made_on_val(here: Path) -> None:
+    metrics, choice = read_json("metrics/counts.json"), read_json("models/counts/choice.json")
+    for what, figure in (("count", "spearman"), ("bin", "macro_f1")):
+        best = max(VARIANTS, key=lambda name: metrics[f"val.{name}.{figure}"] or -1)
+        assert choice[what] == best
+
+
+def test_plots_are_there_and_hold_every_row(here: Path) -> None:
+    for name in ("distribution", "confusion", "predicted", "training"):
+        assert Path(f"plots/counts/{name}.png").stat().st_size > 5_000
+    for path in Path("plots/counts/confusion").iterdir():
+        assert len(pd.read_csv(path)) == 60
+
+
+def test_a_second_run_gives_the_same_bytes(here: Path) -> None:
+    before = hashes()
+    for folder in WRITTEN:
+        shutil.rmtree(folder)
+    run_line()
+    assert hashes() == before
+
+
+def test_answers_do_not_depend_on_batch_or_order(here: Path) -> None:
+    texts = list(pd.read_parquet("data/counts/rows/test.parquet")["text"])[:9]
+    for variant in VARIANTS:
+        predictor: CountPredictor = load_predictor(Path("models/counts") / variant)
+        together = predictor.predict(texts)
+        one_by_one = pd.concat([predictor.predict([text]) for text in texts], ignore_index=True)
+        backwards = predictor.predict(texts[::-1]).iloc[::-1].reset_index(drop=True)
+        pd.testing.assert_frame_equal(together, one_by_one, rtol=1e-4)
+        pd.testing.assert_frame_equal(together, backwards, rtol=1e-4)
+        assert ((together["low"] <= together["high"]) & (together["count"] >= 1)).all()
+        probs = together.filter(like="p_")
+        if variant == "regression":
+            assert probs.empty
+            assert ((together["low"] <= together["count"].round()) | (together["bin"] == 0)).all()
+        else:
+            assert np.allclose(probs.sum(axis=1), 1)
+            assert np.array_equal(probs.to_numpy().argmax(axis=1), together["bin"])
+
+
+def test_one_question_is_answered_in_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert assay(["counts", "how many ways w3?", "--setting", "gpt w1", "--variant", "quantile", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "units, bin" in said
+    assert "by quantile, probabilities by bin" in said
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here: Path, tmp_path: Path, suffix: str) -> None:
+    questions = pd.DataFrame(
+        {"text": ["is it prime w3", "", "find the sum " * 3000], "setting": ["gpt w2", "gpt", None]}
+    )
+    source, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    if suffix == ".csv":
+        questions.to_csv(source, index=False)
+    elif suffix == ".jsonl":
+        questions.to_json(source, orient="records", lines=True)
+    else:
+        questions.to_parquet(source)
+    assert assay(["counts", "--file", str(source), "-o", str(output), "--for", "bin", "--threads", "1"]) == 3
+    readers = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
+    rows = readers[suffix](output)
+    assert rows["status"].tolist() == ["ok", "error", "ok"]
+    assert rows["reason"][1] == "empty or no text"
+    assert [bool(value) for value in rows["truncated"][[0, 2]]] == [False, True]
+
+
+def test_lines_of_a_text_file_are_questions(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "q.txt").write_text("is it prime\nhow many ways\n")
+    assert assay(["counts", "--file", str(tmp_path / "q.txt"), "--threads", "1"]) == 0
+    out = capsys.readouterr()
+    assert len(out.out.splitlines()) == 3
+    assert "2 question(s) by" in out.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either one question in quotes, or --file"),
+        (["q", "--file", "x"], "either one question"),
+        (["q", "--variant", "tree"], "variant 'tree' is not trained .*trained: equal_width"),
+        (["q", "--models", "nowhere"], "no folder nowhere"),
+        (["--file", "nowhere.csv"], "nowhere.csv can't be read"),
+        (["--file", "nowhere.txt"], "nowhere.txt can't be read"),
+        (["q", "-o", "x.xlsx"], "suffix '.xlsx' is not known"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    import re
+
+    assert assay(["counts", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_variant_that_cannot_fit_is_refused_before_training(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("assay.counts.networks.available_memory", lambda device: 1000)
+    with pytest.raises(ValueError, match=r"train_counts.quantile needs .* GiB"):
+        train_counts.main(["--variant", "quantile"])
+    assert "optimizer" in capsys.readouterr().out
+
+
+def test_shuffled_counts_teach_nothing(
+    project: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole chain on counts that follow from nothing: no system ranks the test rows."""
+    monkeypatch.chdir(tmp_path)
+    write_params(tiny_encoder)
+    table = own_table().iloc[:360]
+    table["counts"] = np.random.default_rng(3).permutation(table["counts"].to_numpy())
+    table.to_csv("own.csv", index=False)
+    run_line()
+    metrics = read_json("metrics/counts.json")
+    for name in (*VARIANTS, "tfidf_ridge"):
+        assert abs(metrics[f"{name}.spearman"] or 0) < 0.45, json.dumps({name: metrics[f"{name}.spearman"]})
