@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.counts.bins import bins_from_json, equal_width_bins, quantile_bins
+from assay.counts.bins import bins_from_json, cut, equal_width_bins, matched_cuts, quantile_bins
 
 SKEWED = np.round(np.random.default_rng(0).lognormal(2.8, 0.8, 3000)).clip(1, 456)
 
@@ -96,3 +96,12 @@ def test_expected_counts_are_the_means_weighted() -> None:
 def test_json_brings_back_the_same_bins() -> None:
     bins = quantile_bins(SKEWED, num_bins=8, ties="merge")
     assert bins_from_json(json.loads(json.dumps(bins.to_json()))) == bins
+
+
+def test_matched_cuts_name_each_bin_as_often_as_it_occurs_and_keep_the_order() -> None:
+    bins = quantile_bins(SKEWED, num_bins=8, ties="error")
+    shrunk = 20 + 0.2 * (SKEWED - 20) + np.random.default_rng(1).normal(0, 1, len(SKEWED))
+    found = cut(shrunk, matched_cuts(shrunk, bins.shares))
+    assert np.allclose(np.bincount(found, minlength=8) / len(found), bins.shares, atol=0.002)
+    assert (np.diff(found[np.argsort(shrunk)]) >= 0).all()
+    assert (np.bincount(bins.assign(shrunk), minlength=8)[[0, 7]] < 50).all()  # what the edges would have said

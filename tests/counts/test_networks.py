@@ -21,7 +21,14 @@ from assay.params.base import load
 from assay.params.counts import CausalConfig, Counts
 
 ROOT = Path(__file__).parents[2]
-PARAMS = load(Counts, ROOT / "params.yaml").train_counts
+LOADED = load(Counts, ROOT / "params.yaml").train_counts
+# The tiny encoder has two layers.
+PARAMS = LOADED.model_copy(
+    update={
+        name: getattr(LOADED, name).model_copy(update={"frozen_layers": 1})
+        for name in ("regression", "equal_width", "quantile", "staged", "ordinal")
+    }
+)
 CORAL = PARAMS.ordinal.model_copy(update={"loss": "coral"})
 FLOAT_LORA = PARAMS.llm_lora.model_copy(update={"weights_dtype": "float32"})
 TEXTS = ["how many ways", "find the sum of all roots", "is w3 prime", "w1 w2 w5 w8 w9"]
@@ -94,6 +101,21 @@ def test_an_adapter_refuses_another_base(causal: Path, tiny_encoder: Path, tmp_p
     save_random_causal_lm(base, SMALL, tokenizer=tiny_encoder, seed=8)
     with pytest.raises(ValueError, match="trained on other weights"):
         load_network(tmp_path / "out", FLOAT_LORA, num_outputs=3)
+
+
+def test_frozen_layers_stay_as_they_are_and_the_plan_knows(tiny_encoder: Path) -> None:
+    tokenizer = load_tokenizer(tiny_encoder)
+    model = build_network(tiny_encoder, PARAMS.quantile, num_outputs=8, pad_token_id=0, seed=1)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    one_step(model, tokenizer)
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert not [name for name in moved if "embeddings" in name or "layer.0." in name]
+    assert [name for name in moved if "layer.1." in name]
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    assert memory_plan(tiny_encoder, PARAMS.quantile, num_outputs=8, device="cpu").gradients == 4 * trained
+    many = PARAMS.quantile.model_copy(update={"frozen_layers": 3})
+    with pytest.raises(ValueError, match="frozen_layers 3: BertForSequenceClassification has 2 layers"):
+        build_network(tiny_encoder, many, num_outputs=8, pad_token_id=0, seed=1)
 
 
 def test_heads_start_alike_for_a_seed(tiny_encoder: Path) -> None:

@@ -21,12 +21,12 @@ from assay.counts.objectives import ClassObjective, Objective, RegressionObjecti
 from assay.counts.training import (
     Phase,
     SeededLengthSampler,
+    body_trained,
     encode,
     last_checkpoint,
     make_trainer,
     phase_arguments,
     run_phase,
-    set_backbone,
 )
 from assay.params.base import load
 from assay.params.counts import Classifier, Counts
@@ -42,6 +42,7 @@ BINS = quantile_bins(COUNTS, num_bins=4, ties="error")
 def settings(**changes: Any) -> Classifier:
     found = load(Counts, ROOT / "params.yaml").train_counts.quantile
     small = {"batch_size": 8, "epochs": 2.0, "lr": 1e-3, "max_tokens": 24, "warmup": 0.25, "length_grouped": False}
+    small |= {"frozen_layers": None}
     return found.model_copy(update=small | changes)
 
 
@@ -115,9 +116,10 @@ def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder: Path
     objective, tokenizer = class_objective(), load_tokenizer(tiny_encoder)
     rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
     model = network(tiny_encoder, objective)
-    before = values(model)
+    before, body = values(model), body_trained(model)
     for phase, frozen in ((Phase("head", 1.0, 1e-2, 1e-2), True), (Phase("all", 1.0, 1e-3, 1e-3), False)):
-        set_backbone(model, trainable=not frozen)
+        for parameter in body:
+            parameter.requires_grad = not frozen
         how = phase_arguments(settings(), phase, tmp_path / phase.name, seed=3, cpu=True)
         run_phase(model, tokenizer, rows, objective, how, phase=phase)
         after = values(model)

@@ -32,6 +32,8 @@ def write_params(encoder: Path, **changes: dict[str, object]) -> None:
     for variant in VARIANTS:
         params["train_counts"][variant] |= {"epochs": 2.0, "lr": 0.001, "head_lr": 0.01}
         params["train_counts"][variant] |= {"batch_size": 8, "max_tokens": 24}
+        if variant != "llm_lora":
+            params["train_counts"][variant]["frozen_layers"] = 1
     params["train_counts"]["staged"]["head_epochs"] = 1.0
     params["evaluate_counts"]["num_resamples"] = 100
     for section, values in changes.items():
@@ -128,7 +130,7 @@ def test_predictions_give_the_figures_again(here: Path) -> None:
     metrics = read_json("metrics/counts.json")
     for name in (*VARIANTS, "tfidf_ridge", "tfidf_logreg"):
         assert metrics[f"{name}.mse"] == pytest.approx(mean_squared_error(frame["counts"], frame[name]))
-        assert frame[name].nunique() > 1, name
+        assert frame[name].std() > 0, name
         assert metrics[f"{name}.spearman"] == pytest.approx(spearmanr(frame["counts"], frame[name])[0])
         assert frame[name].min() >= 1
 
@@ -168,9 +170,10 @@ def test_answers_do_not_depend_on_batch_or_order(here: Path) -> None:
         probs = together.filter(like="p_")
         if variant == "regression":
             assert probs.empty
-            assert ((together["low"] <= together["count"].round()) | (together["bin"] == 0)).all()
+            assert together.sort_values("count")["bin"].is_monotonic_increasing
         else:
             assert np.allclose(probs.sum(axis=1), 1)
+        if variant in ("equal_width", "quantile", "staged", "llm_lora"):
             assert np.array_equal(probs.to_numpy().argmax(axis=1), together["bin"])
 
 

@@ -65,6 +65,21 @@ class Bins:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
+def matched_cuts(scores: npt.ArrayLike, shares: npt.ArrayLike) -> np.ndarray:
+    """Cuts float64 [num_bins - 1] between bins such that scores fall into each bin as often as ``shares`` says.
+
+    Predictions of a mean are drawn to the middle: read through the bins' own edges, they hardly ever name an outer bin.
+    Cuts at the quantiles of the predictions undo that and keep their order (quantile matching, as in Cannon et al. 2015).
+    """
+    levels = np.cumsum(np.asarray(shares, dtype=np.float64))[:-1]
+    return np.quantile(np.asarray(scores, dtype=np.float64), np.clip(levels, 0, 1))
+
+
+def cut(scores: npt.ArrayLike, cuts: npt.ArrayLike) -> np.ndarray:
+    """Bin of each score, int64 [n]; a score on a cut belongs to the bin below it."""
+    return np.searchsorted(np.asarray(cuts), np.asarray(scores, dtype=np.float64), side="left").astype(np.int64)
+
+
 def bins_from_json(record: dict[str, Any]) -> Bins:
     """The bins that ``Bins.to_json`` wrote."""
     lists = {name: tuple(float(v) for v in record[name]) for name in ("edges", "shares", "means")}

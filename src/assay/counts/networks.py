@@ -24,7 +24,7 @@ from assay.counts.memory import (
     shape_of,
 )
 from assay.io import atomic_path, read_json, sha256_file, write_json
-from assay.params.counts import CountVariant, LlmLora, Ordinal
+from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
 
 RECORD = "variant.json"
 WEIGHTS = "model.safetensors"
@@ -100,6 +100,31 @@ def _classifier(base: Path, settings: CountVariant, *, num_outputs: int, pad_tok
     return model
 
 
+def freeze_lowest(model: Any, num_layers: int) -> None:
+    """Keep the embeddings and the ``num_layers`` lowest layers as they are.
+
+    Raises:
+        ValueError: a network without such layers, or with fewer.
+    """
+    body = getattr(model, model.base_model_prefix)
+    layers = getattr(getattr(body, "encoder", None), "layer", None)
+    if layers is None or not hasattr(body, "embeddings") or num_layers > len(layers):
+        have = 0 if layers is None else len(layers)
+        raise ValueError(f"frozen_layers {num_layers}: {type(model).__name__} has {have} layers to freeze; or set null")
+    for part in (body.embeddings, *layers[:num_layers]):
+        part.requires_grad_(False)
+
+
+def _prepared(model: Any, settings: CountVariant, *, num_outputs: int) -> Any:
+    """Adapters, head and frozen layers as the settings ask."""
+    if isinstance(settings, LlmLora):
+        return get_peft_model(model, lora_config(settings))
+    model = _with_head(model, settings, num_outputs)
+    if isinstance(settings, EncoderVariant) and settings.frozen_layers is not None:
+        freeze_lowest(model, settings.frozen_layers)
+    return model
+
+
 def build_network(base: Path, settings: CountVariant, *, num_outputs: int, pad_token_id: int, seed: int) -> Any:
     """A sequence classifier on the pretrained weights in ``base``; with LoRA for the variant that asks for it.
 
@@ -108,9 +133,7 @@ def build_network(base: Path, settings: CountVariant, *, num_outputs: int, pad_t
     """
     torch.manual_seed(seed)  # the head's first values
     model = _classifier(base, settings, num_outputs=num_outputs, pad_token_id=pad_token_id)
-    if isinstance(settings, LlmLora):
-        return get_peft_model(model, lora_config(settings))
-    return _with_head(model, settings, num_outputs)
+    return _prepared(model, settings, num_outputs=num_outputs)
 
 
 def memory_plan(base: Path, settings: CountVariant, *, num_outputs: int, device: str) -> MemoryPlan:
@@ -118,8 +141,7 @@ def memory_plan(base: Path, settings: CountVariant, *, num_outputs: int, device:
     config = AutoConfig.from_pretrained(base, num_labels=num_outputs, local_files_only=True)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
-        if isinstance(settings, LlmLora):
-            model = get_peft_model(model, lora_config(settings))
+        model = _prepared(model, settings, num_outputs=num_outputs)
     narrow = settings.mixed_precision != "no"
     width, checkpointing = 4.0, False
     if isinstance(settings, LlmLora):

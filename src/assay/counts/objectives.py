@@ -17,7 +17,7 @@ from scipy.special import expit, softmax
 from torch.nn import functional
 
 from assay.counts.bins import Bins, bins_from_json
-from assay.params.counts import Classifier, CountVariant, Ordinal, Regression
+from assay.params.counts import Classifier, CountVariant, LlmLora, Ordinal, Regression
 
 
 class Objective(Protocol):
@@ -38,6 +38,9 @@ class Objective(Protocol):
 
     def counts(self, outputs: np.ndarray) -> np.ndarray:
         """Predicted count float64 [n], never below 1."""
+
+    def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
+        """Predicted bin int64 [n]: of the variant's own bins, or of ``quantile`` where it has none."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; ``objective_from_json`` reads them back."""
@@ -72,6 +75,9 @@ class RegressionObjective:
         values = outputs[:, 0].astype(np.float64) * self.std + self.mean
         return np.clip(np.expm1(values) if self.log else values, self.low, self.high)
 
+    def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
+        return quantile.assign(self.counts(outputs))
+
     def to_json(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name) for name in ("log", "mean", "std", "low", "high")}
         return {"kind": "regression", **numbers}
@@ -100,6 +106,9 @@ class ClassObjective:
 
     def counts(self, outputs: np.ndarray) -> np.ndarray:
         return self.bins.expected(self.probs(outputs))  # type: ignore[arg-type]
+
+    def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
+        return np.asarray(outputs.argmax(axis=1), dtype=np.int64)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "classes", "bins": self.bins.to_json(), "weights": list(self.weights)}
@@ -141,6 +150,11 @@ class OrdinalObjective:
     def counts(self, outputs: np.ndarray) -> np.ndarray:
         return self.bins.expected(self.probs(outputs))  # type: ignore[arg-type]
 
+    def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
+        # The rank of both papers: how many thresholds are passed with a probability above one half.
+        passed = np.cumsum(self.probs(outputs), axis=1)[:, :-1]  # type: ignore[arg-type]
+        return np.asarray((passed < 0.5).sum(axis=1), dtype=np.int64)
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": "ordinal", "bins": self.bins.to_json(), "name": self.name}
 
@@ -161,7 +175,7 @@ def make_objective(variant: str, settings: CountVariant, *, counts: np.ndarray, 
         return RegressionObjective(settings.target == "log1p", float(values.mean()), float(values.std()), low, high)
     if isinstance(settings, Ordinal):
         return OrdinalObjective(bins["quantile"], settings.loss)
-    assert isinstance(settings, Classifier)
+    assert isinstance(settings, Classifier | LlmLora)
     chosen = bins["equal_width" if variant == "equal_width" else "quantile"]
     return ClassObjective(chosen, class_weights(chosen, settings.class_weights))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from assay.counts.bins import Bins, bins_from_json
+from assay.counts.bins import Bins, bins_from_json, cut
 from assay.counts.networks import load_network, load_tokenizer, read_record
 from assay.counts.objectives import Objective, objective_from_json
 from assay.counts.table import full_text
@@ -51,6 +51,7 @@ class CountPredictor:
     objective: Objective
     quantile: Bins
     max_tokens: int
+    cuts: tuple[float, ...] | None
 
     def outputs(self, texts: list[str], *, what: str = "questions") -> np.ndarray:
         """What the network says of each text, float32 [n, num_outputs]."""
@@ -60,6 +61,12 @@ class CountPredictor:
     def bins(self) -> Bins:
         """The variant's own bins; the quantile bins for a regression, which has none."""
         return getattr(self.objective, "bins", self.quantile)
+
+    def bins_of(self, outputs: np.ndarray) -> np.ndarray:
+        """Predicted bin int64 [n] of each row of ``outputs``."""
+        if self.cuts is None:
+            return self.objective.bins_of(outputs, self.quantile)
+        return cut(self.objective.counts(outputs), self.cuts)
 
     def predict(self, questions: list[str], *, setting: str | None = None) -> pd.DataFrame:
         """One row per question.
@@ -81,7 +88,7 @@ class CountPredictor:
         texts = [full_text(question, setting) for question in questions]
         outputs = self.outputs(texts)
         counts, probs = self.objective.counts(outputs), self.objective.probs(outputs)
-        index = self.bins.assign(counts) if probs is None else probs.argmax(axis=1)
+        index = self.bins_of(outputs)
         ranges = [self.bins.whole_range(int(number)) for number in index]
         lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
         frame = pd.DataFrame(
@@ -111,4 +118,6 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> CountPredictor:
     objective = objective_from_json(record["objective"])
     model = load_network(folder, settings, num_outputs=objective.num_outputs).to(device)
     quantile = bins_from_json(record["quantile_bins"])
-    return CountPredictor(record["variant"], model, load_tokenizer(folder), objective, quantile, settings.max_tokens)
+    cuts = None if record["cuts"] is None else tuple(map(float, record["cuts"]))
+    tokenizer = load_tokenizer(folder)
+    return CountPredictor(record["variant"], model, tokenizer, objective, quantile, settings.max_tokens, cuts)

@@ -201,7 +201,7 @@ def run_phase(
     return history
 
 
-def set_backbone(model: Any, *, trainable: bool) -> None:
-    """Freeze or free everything but the head."""
-    for parameter in model.base_model.parameters():
-        parameter.requires_grad = trainable
+def body_trained(model: Any) -> list[torch.nn.Parameter]:
+    """Parameters of the pretrained network that are trained: what the first of two stages freezes for a while."""
+    head = head_names(model)
+    return [value for name, value in model.named_parameters() if value.requires_grad and name not in head]

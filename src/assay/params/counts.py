@@ -82,11 +82,22 @@ class CountVariant(Section):
     mixed_precision: Literal["no", "bf16", "fp16"]
 
 
-class Regression(CountVariant):
+class EncoderVariant(CountVariant):
+    """A variant on the encoder."""
+
+    frozen_layers: Annotated[int, Field(ge=0)] | None = Field(
+        description="embeddings and so many of the lowest layers keep their pretrained weights; null: all are trained"
+    )
+
+
+class Regression(EncoderVariant):
     target: Literal["log1p", "raw"]
+    bin_rule: Literal["edges", "matched"] = Field(
+        description="edges: the bin a count lies in; matched: cuts on val such that each bin is named as often as it occurs"
+    )
 
 
-class Classifier(CountVariant):
+class Classifier(EncoderVariant):
     class_weights: Literal["none", "balanced"]
 
 
@@ -104,11 +115,15 @@ class Staged(Classifier):
         return self
 
 
-class Ordinal(CountVariant):
+class Ordinal(EncoderVariant):
     loss: Literal["corn", "coral"]
+    bin_rule: Literal["rank", "matched"] = Field(
+        description="rank: the rule of CORN and CORAL (half of the probability is passed); matched: as for regression"
+    )
 
 
-class LlmLora(Classifier):
+class LlmLora(CountVariant):
+    class_weights: Literal["none", "balanced"]
     rank: Positive
     alpha: Positive
     dropout: Share

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from assay.counts.baselines import logreg_probs, ridge_counts, tfidf_logreg, tfidf_ridge
-from assay.counts.bins import Bins, bins_from_json
+from assay.counts.bins import Bins, bins_from_json, cut, matched_cuts
 from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, system_report
 from assay.counts.networks import device_of
 from assay.counts.prediction import load_predictor
@@ -42,28 +42,35 @@ TABLES = (
 
 
 def variant_answers(name: str, texts: list[str], bins: dict[str, Bins], *, device: str) -> Answers:
-    """What a trained variant says; a classifier's own bin is its most likely one."""
+    """What a trained variant says: counts, and bins by its own rule."""
     predictor = load_predictor(MODELS / name, device=device)
     outputs = predictor.outputs(texts, what=name)
-    counts, probs = predictor.objective.counts(outputs), predictor.objective.probs(outputs)
-    if probs is None:
-        return answers(counts, bins)
     own = "width" if predictor.bins.kind == "equal_width" else "quantile"
-    return answers(counts, bins, **{own: probs.argmax(axis=1)})
+    return answers(predictor.objective.counts(outputs), bins, **{own: predictor.bins_of(outputs)})
 
 
 def baseline_answers(
-    train: pd.DataFrame, texts: list[str], bins: dict[str, Bins], settings: EvaluateCounts, *, seed: int
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    texts: list[str],
+    bins: dict[str, Bins],
+    settings: EvaluateCounts,
+    *,
+    seed: int,
 ) -> dict[str, Answers]:
     """Constants and linear models, fitted on every row of train."""
     counts, words, size = train["counts"].to_numpy(), list(train["text"]), len(texts)
     largest = {kind: np.full(size, int(np.argmax(item.shares))) for kind, item in bins.items()}
     middle = np.full(size, bins["quantile"].means[int(largest["quantile"][0])])
     ridge = tfidf_ridge(words, counts, alpha=settings.ridge_alpha)
+    keep = {"low": float(counts.min()), "high": float(counts.max())}
+    guesses = ridge_counts(ridge, texts, **keep)
+    # Its bins are cut as those of the variants that predict a number.
+    cuts = matched_cuts(ridge_counts(ridge, list(val["text"]), **keep), bins["quantile"].shares)
     logreg = tfidf_logreg(words, counts, bins["quantile"], c=settings.logistic_c, seed=seed)
     probs = logreg_probs(logreg, texts, bins["quantile"])
     return {
-        "tfidf_ridge": answers(ridge_counts(ridge, texts, low=float(counts.min()), high=float(counts.max())), bins),
+        "tfidf_ridge": answers(guesses, bins, quantile=cut(guesses, cuts)),
         "tfidf_logreg": answers(bins["quantile"].expected(probs), bins, quantile=probs.argmax(axis=1)),
         "majority": Answers(middle, largest["quantile"], largest["equal_width"]),
         "median": answers(np.full(size, float(np.median(counts))), bins),
@@ -112,20 +119,20 @@ def main() -> None:
     settings, seed = params.evaluate_counts, params.runtime.seed
     set_up_torch(threads=params.runtime.threads)
     with timed("evaluate_counts"):
-        train, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "test"))
+        train, val, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "test"))
         bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
         texts, truth, groups = list(test["text"]), test["counts"].to_numpy(), test["group"].to_numpy()
         device = device_of(params.runtime.device)
         said = {name: variant_answers(name, texts, bins, device=device) for name in VARIANTS}
-        said |= baseline_answers(train, texts, bins, settings, seed=seed)
+        said |= baseline_answers(train, val, texts, bins, settings, seed=seed)
         how = {"num_resamples": settings.num_resamples, "seed": seed}
         reports = {name: system_report(truth, groups, item, bins, **how) for name, item in said.items()}
         for name in VARIANTS:
             reports[name] |= gains(truth, groups, said, bins, name, **how)
-        val = val_figures(bins)
-        chosen = choose(val)
+        on_val = val_figures(bins)
+        chosen = choose(on_val)
         outside = {"test.clipped": bins["quantile"].num_outside(truth)}
-        write_json(METRICS, flatten(reports) | flatten({f"val.{k}": v for k, v in val.items()}) | outside)
+        write_json(METRICS, flatten(reports) | flatten({f"val.{k}": v for k, v in on_val.items()}) | outside)
         write_json(MODELS / "choice.json", chosen)
         columns = {name: item.counts for name, item in said.items()}
         write_parquet(PREDICTIONS, test[["sample_id", "counts", "group"]].assign(**columns))

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.counts.bins import bins_from_json
+from assay.counts.bins import bins_from_json, cut, matched_cuts
 from assay.counts.memory import plan_table, require_fit
 from assay.counts.networks import build_network, device_of, load_tokenizer, memory_plan, save_network
 from assay.counts.objectives import make_objective
 from assay.counts.prediction import network_outputs
-from assay.counts.training import Phase, encode, phase_arguments, run_phase, set_backbone
+from assay.counts.training import Phase, body_trained, encode, phase_arguments, run_phase
 from assay.io import read_json, sha256_file, write_csv, write_parquet
 from assay.params.base import load
-from assay.params.counts import Counts, CountVariant, Staged
+from assay.params.counts import Counts, CountVariant, Ordinal, Regression, Staged
 from assay.resume_key import ROOT, resume_key, state_hash
 from assay.stage_entry import run
 from assay.timing import timed
@@ -41,6 +41,11 @@ def phases_of(settings: CountVariant) -> list[Phase]:
         return [Phase("all", settings.epochs, settings.lr, settings.head_lr)]
     head = Phase("head", settings.head_epochs, settings.head_lr, settings.head_lr)
     return [head, Phase("all", settings.epochs, settings.lr, settings.lr)]
+
+
+def is_matched(settings: CountVariant) -> bool:
+    """Whether bins are cut from the predicted counts, so that each is named as often as it occurs."""
+    return isinstance(settings, Regression | Ordinal) and settings.bin_rule == "matched"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -74,19 +79,21 @@ def main(arguments: list[str] | None = None) -> None:
         )
         resume = ROOT / f"train_counts-{variant}-{key}"
         data = encode(tokenizer, list(rows["train"]["text"]), objective.targets(counts), max_tokens=settings.max_tokens)
-        history = []
+        history, body = [], body_trained(model)
         for phase in phases_of(settings):
-            if isinstance(settings, Staged):
-                set_backbone(model, trainable=phase.name == "all")
+            for parameter in body:
+                parameter.requires_grad = phase.name == "all"
             how = phase_arguments(settings, phase, resume / phase.name, seed=seed, cpu=cpu)
             history += run_phase(model, tokenizer, data, objective, how, phase=phase)
         val = list(rows["val"]["text"])
         outputs = network_outputs(model, tokenizer, val, max_tokens=settings.max_tokens, what="val")
-        probs, predicted = objective.probs(outputs), objective.counts(outputs)
-        chosen = bins["quantile"].assign(predicted) if probs is None else probs.argmax(axis=1)
+        predicted = objective.counts(outputs)
+        cuts = matched_cuts(predicted, bins["quantile"].shares) if is_matched(settings) else None
+        chosen = objective.bins_of(outputs, bins["quantile"]) if cuts is None else cut(predicted, cuts)
         frame = rows["val"][["sample_id", "counts", "group"]].assign(predicted=predicted, bin=chosen)
         record = {"variant": variant, "settings": settings.model_dump(), "objective": objective.to_json()}
-        save_network(output, model, tokenizer, base=base, record=record | {"quantile_bins": bins["quantile"].to_json()})
+        record |= {"quantile_bins": bins["quantile"].to_json(), "cuts": None if cuts is None else cuts.tolist()}
+        save_network(output, model, tokenizer, base=base, record=record)
         write_parquet(output / "val.parquet", frame)
         write_csv(output / "history.csv", pd.DataFrame(history))
         shutil.rmtree(resume, ignore_errors=True)

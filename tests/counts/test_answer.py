@@ -1,0 +1,84 @@
+"""Questions from files and the choice of a variant, without a network."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from assay.counts.answer import answer, check_output, pick_variant, read_questions, sentences, write_answers
+from assay.io import write_json
+
+
+class Echo:
+    """Predicts the length of each text, and remembers what it was asked."""
+
+    name = "echo"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[tuple[str, ...], str | None]] = []
+
+    def predict(self, questions: list[str], *, setting: str | None = None) -> pd.DataFrame:
+        self.asked.append((tuple(questions), setting))
+        rows = {"text": questions, "count": [float(len(text)) for text in questions], "bin": 1, "low": 2, "high": 9}
+        return pd.DataFrame(rows).assign(truncated=False, p_0=0.25, p_1=0.75)
+
+
+def test_rows_keep_their_order_and_settings_of_their_own() -> None:
+    questions = pd.DataFrame(
+        {"text": ["aaa", "", "b", None, "cc"], "setting": ["x", "x", None, None, "x"]}, dtype=object
+    )
+    echo = Echo()
+    rows = answer(echo, questions, setting="default")  # type: ignore[arg-type]
+    assert rows["status"].tolist() == ["ok", "error", "ok", "error", "ok"]
+    assert rows["count"].fillna(-1).tolist() == [3, -1, 1, -1, 2]
+    assert echo.asked == [(("aaa", "cc"), "x"), (("b",), "default")]
+    assert rows["bin"].dtype == "Int64"
+    said = sentences(rows, variant="echo")
+    assert said[0] == "3.0 units, bin 1 (2-9) by echo, probabilities by bin 0.25 0.75"
+    assert said[1] == "error: empty or no text"
+
+
+def test_nothing_usable_is_still_a_row_each() -> None:
+    rows = answer(Echo(), pd.DataFrame({"text": ["", " "], "setting": None}, dtype=object), setting=None)  # type: ignore[arg-type]
+    assert rows["status"].tolist() == ["error", "error"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_answers_are_written_and_read_back(tmp_path: Path, suffix: str) -> None:
+    rows = answer(Echo(), pd.DataFrame({"text": ["数学?", ""], "setting": None}, dtype=object), setting=None)  # type: ignore[arg-type]
+    path = tmp_path / f"out{suffix}"
+    check_output(path)
+    write_answers(rows, path)
+    readers = {".csv": pd.read_csv, ".jsonl": lambda p: pd.read_json(p, lines=True), ".parquet": pd.read_parquet}
+    back = readers[suffix](path)
+    assert back["text"].fillna("").tolist() == ["数学?", ""]
+    assert back["status"].tolist() == ["ok", "error"]
+
+
+def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_json(tmp_path / name / "variant.json", {})
+    with pytest.raises(ValueError, match=r"no .*choice\.json: run dvc repro evaluate_counts"):
+        pick_variant(tmp_path, wanted=None, purpose="count")
+    write_json(tmp_path / "choice.json", {"count": "a", "bin": "b"})
+    assert pick_variant(tmp_path, wanted=None, purpose="bin") == tmp_path / "b"
+    assert pick_variant(tmp_path, wanted="a", purpose="bin") == tmp_path / "a"
+    with pytest.raises(ValueError, match=r"'c' is not trained .*trained: a, b"):
+        pick_variant(tmp_path, wanted="c", purpose="bin")
+
+
+def test_standard_input_holds_a_question_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    assert read_questions(None)["text"].tolist() == ["one", "two"]
+
+
+def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("question\nq\n")
+    with pytest.raises(ValueError, match="has no column text"):
+        read_questions(tmp_path / "a.csv")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="can't be read as text"):
+        read_questions(tmp_path / "bad.txt")
