@@ -91,7 +91,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n")
     with Repo(str(folder)) as repo:
         paths = {Path(item.fs_path) for stage in repo.index.stages for item in [*stage.outs, *stage.deps]}
-    for path in sorted(paths):
+    # Children first: a file that is a dep may lie in a folder that is an output.
+    for path in sorted(paths, reverse=True):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(path.name)

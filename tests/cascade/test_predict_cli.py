@@ -97,7 +97,12 @@ def start(models: Path, folder: Path, *arguments: str, **streams: int) -> subpro
     command = [sys.executable, "-m", "assay.cli", "predict", "--models", str(models), "--device", "cpu", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     environment.pop("TQDM_DISABLE", None)
-    return subprocess.Popen(command, cwd=folder, env=environment, **streams)
+
+    def heed_interrupts() -> None:
+        # A shell's background job ignores SIGINT, and would hand that on to what is started here.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(command, cwd=folder, env=environment, preexec_fn=heed_interrupts, **streams)
 
 
 def test_a_reader_that_stops_early_is_no_error(tiny_models: Path, pictures: Path, tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_every_system_is_on_the_same_rows_with_interval(here: Path) -> None:
             assert low <= high
             assert value is not None
     assert metrics["majority.spearman"] is None
+    assert metrics["regression.spearman"] is not None
     assert metrics["tfidf_ridge.spearman"] > 0.5
     assert metrics["regression.spearman_gain"] == pytest.approx(
         metrics["regression.spearman"] - metrics["tfidf_ridge.spearman"]
@@ -130,8 +131,10 @@ def test_predictions_give_the_figures_again(here: Path) -> None:
     metrics = read_json("metrics/counts.json")
     for name in (*VARIANTS, "tfidf_ridge", "tfidf_logreg"):
         assert metrics[f"{name}.mse"] == pytest.approx(mean_squared_error(frame["counts"], frame[name]))
-        assert frame[name].std() > 0, name
-        assert metrics[f"{name}.spearman"] == pytest.approx(spearmanr(frame["counts"], frame[name])[0])
+        if metrics[f"{name}.spearman"] is None:  # undefined where a small network says the same of every text
+            assert np.ptp(frame[name]) < 1e-6, name
+        else:
+            assert metrics[f"{name}.spearman"] == pytest.approx(spearmanr(frame["counts"], frame[name])[0])
         assert frame[name].min() >= 1
 
 
