@@ -32,7 +32,8 @@ def predict(arguments: argparse.Namespace) -> int:
     record = Path(arguments.models) / "cascade" / "cascade.json"
     if not record.is_file():
         raise ValueError(f"no {record}: run dvc repro evaluate_cascade, or give the folder of models by --models")
-    from assay.cascade.predict import check_output, expand, open_cascade, predict_paths, write_rows
+    from assay.cascade.predict import expand, open_cascade, predict_paths, write_rows
+    from assay.outputs import check_output
     from assay.torch_runtime import set_up_torch
 
     check_output(output)
@@ -66,7 +67,8 @@ def counts(arguments: argparse.Namespace) -> int:
     models = Path(arguments.models)
     if not models.is_dir():
         raise ValueError(f"no folder {models}: run dvc repro evaluate_counts, or give the folder of models by --models")
-    from assay.counts.answer import answer, check_output, open_predictor, read_questions, sentences, write_answers
+    from assay.counts.answer import answer, open_predictor, read_questions, sentences, write_answers
+    from assay.outputs import check_output
     from assay.torch_runtime import set_up_torch
 
     output = Path(arguments.output) if arguments.output else None

@@ -29,7 +29,6 @@ from assay.cascade.predict import (
     COLUMNS,
     Input,
     Row,
-    check_output,
     escape_path,
     expand,
     open_cascade,
@@ -39,6 +38,7 @@ from assay.cascade.predict import (
 )
 from assay.images.decode import decode_rgb
 from assay.images.store import fit_square
+from assay.outputs import check_output
 
 
 @pytest.fixture(scope="module")

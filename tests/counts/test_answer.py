@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.counts.answer import answer, check_output, pick_variant, read_questions, sentences, write_answers
+from assay.counts.answer import answer, pick_variant, read_questions, sentences, write_answers
 from assay.io import write_json
+from assay.outputs import check_output
 
 
 class Echo:

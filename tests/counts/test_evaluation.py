@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from assay.counts.baselines import logreg_probs, ridge_counts, tfidf_logreg, tfidf_ridge
 from assay.counts.bins import equal_width_bins, quantile_bins
-from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, paired_gain, system_report
+from assay.counts.evaluation import Answers, answers, choose, conclusion, gain, gains, measure
 
 RNG = np.random.default_rng(2)
 TRUTH = np.round(RNG.lognormal(2.8, 0.7, 400)) + 1
@@ -32,7 +32,7 @@ SAID["majority"] = Answers(np.full(400, 12.0), np.full(400, 3), np.zeros(400, dt
 
 
 def test_a_report_holds_the_figures_of_the_libraries() -> None:
-    report = system_report(TRUTH, GROUPS, SAID["good"], BINS, **HOW)
+    report = measure(TRUTH, GROUPS, SAID["good"], BINS, **HOW).summary()
     assert report["spearman"] == pytest.approx(spearmanr(TRUTH, SAID["good"].counts)[0])
     labels = BINS["quantile"].assign(TRUTH)
     assert report["macro_f1"] == pytest.approx(f1_score(labels, SAID["good"].quantile, average="macro"))
@@ -43,23 +43,22 @@ def test_a_report_holds_the_figures_of_the_libraries() -> None:
 
 
 def test_the_trap_of_equal_width_bins_shows_for_a_constant() -> None:
-    report = system_report(TRUTH, GROUPS, SAID["majority"], BINS, **HOW)
+    report = measure(TRUTH, GROUPS, SAID["majority"], BINS, **HOW).summary()
     assert report["width_accuracy"] > 0.4 > 0.1 > report["width_macro_f1"]
 
 
 def test_gains_are_those_of_paired_resamples() -> None:
-    found = gains(TRUTH, GROUPS, SAID, BINS, "good", **HOW)
+    measured = {name: measure(TRUTH, GROUPS, item, BINS, **HOW) for name, item in SAID.items()}
+    found = gains(measured, "good")
     expected = spearmanr(TRUTH, SAID["good"].counts)[0] - spearmanr(TRUTH, SAID["tfidf_ridge"].counts)[0]
     assert found["spearman_gain"] == pytest.approx(expected)
     assert 0 < found["spearman_gain_low"] < found["spearman_gain"] < found["spearman_gain_high"]
-    assert gains(TRUTH, GROUPS, SAID, BINS, "poor", **HOW)["spearman_gain_high"] < 0
+    assert gains(measured, "poor")["spearman_gain_high"] < 0
 
 
 def test_a_system_gains_nothing_over_itself() -> None:
-    def mean(weights: np.ndarray | None) -> np.ndarray:
-        return np.ones(1) * TRUTH.mean() if weights is None else weights @ TRUTH / weights.sum(axis=1)
-
-    assert paired_gain(mean, mean, GROUPS, **HOW) == (0, 0, 0)
+    measured = measure(TRUTH, GROUPS, SAID["good"], BINS, **HOW)
+    assert tuple(gain(measured, measured, "mae").values()) == (0, 0, 0)
 
 
 def test_choice_takes_the_best_of_val_and_passes_over_the_undefined() -> None:
@@ -72,8 +71,9 @@ def test_choice_takes_the_best_of_val_and_passes_over_the_undefined() -> None:
 )
 def test_the_conclusion_follows_from_the_figures(variant: str, words: str) -> None:
     said = SAID | {"equal_width": SAID["good"], "even": noisy(0.8)}
-    reports = {name: system_report(TRUTH, GROUPS, item, BINS, **HOW) for name, item in said.items()}
-    reports[variant] |= gains(TRUTH, GROUPS, said, BINS, variant, **HOW)
+    measured = {name: measure(TRUTH, GROUPS, item, BINS, **HOW) for name, item in said.items()}
+    reports = {name: item.summary() for name, item in measured.items()}
+    reports[variant] |= gains(measured, variant)
     lines = conclusion({"count": variant, "bin": variant}, reports)
     assert words in lines[0]
     assert variant in lines[0]

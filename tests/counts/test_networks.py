@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,6 +92,29 @@ def test_only_adapters_and_head_of_a_lora_are_trained_and_saved(causal: Path, tm
         value.numel() for name, value in model.named_parameters() if name in trained
     )
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_same_adapter_is_the_same_bytes_whatever_the_hash_seed(causal: Path, tmp_path: Path) -> None:
+    """Two processes, since the seed stands at the start of one: sets come out in another order in each."""
+    code = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_networks import PARAMS
+from assay.counts.networks import build_network, load_tokenizer, save_network
+base = Path(sys.argv[1])
+model = build_network(base, PARAMS.llm_lora, num_outputs=8, pad_token_id=0, seed=1)
+save_network(Path(sys.argv[2]), model, load_tokenizer(base), base=base, record={})
+"""
+    found = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        command = [sys.executable, "-c", code, str(causal), str(folder), str(Path(__file__).parent)]
+        env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, env=env, cwd=ROOT, check=True, capture_output=True)
+        found.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert "adapter_config.json" in found[0]
+    assert found[0] == found[1]
 
 
 def test_an_adapter_refuses_another_base(causal: Path, tiny_encoder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,7 @@ from assay.params.schema import validate_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
-
-
-def put(key: str, value: object) -> dict[str, Any]:
-    content = copy.deepcopy(read_yaml(FILES[0]))
-    section = content
-    *parents, last = key.split(".")
-    for name in parents:
-        section = section[name]
-    section[last] = value
-    return content
+Edit = Callable[[str, object], dict[str, Any]]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -58,12 +49,12 @@ def test_the_real_settings_name_the_real_models() -> None:
         ("evaluate_counts.num_resamples", 10, "evaluate_counts.num_resamples"),
     ],
 )
-def test_a_bad_value_is_named(key: str, value: object, message: str) -> None:
+def test_a_bad_value_is_named(put: Edit, key: str, value: object, message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         validate(Counts, put(key, value))
 
 
-def test_the_whole_file_names_bad_values_of_every_line_at_once(tmp_path: Path) -> None:
+def test_the_whole_file_names_bad_values_of_every_line_at_once(put: Edit, tmp_path: Path) -> None:
     from ruamel.yaml import YAML
 
     content = put("train_counts.quantile.lr", 5.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,7 @@ from assay.params.stacking import EXPERTS, Stacking
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
-EMBEDDED: dict[str, Any] = read_yaml(ROOT / "params.yaml")
-
-
-def put(key: str, value: object) -> dict[str, Any]:
-    content = copy.deepcopy(EMBEDDED)
-    section = content
-    *parents, last = key.split(".")
-    for name in parents:
-        section = section[name]
-    section[last] = value
-    return content
+Edit = Callable[[str, object], dict[str, Any]]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -74,18 +64,18 @@ def test_the_real_settings_name_the_real_networks() -> None:
         ("evaluate_cascade.certify", "yes", "evaluate_cascade.certify: got 'yes'"),
     ],
 )
-def test_a_value_out_of_range_is_told_by_its_key(key: str, value: object, message: str) -> None:
+def test_a_value_out_of_range_is_told_by_its_key(put: Edit, key: str, value: object, message: str) -> None:
     with pytest.raises(ParamsError) as caught:
         validate(Stacking, put(key, value))
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [None, [0.4, 0.6]])
-def test_unsure_may_be_switched_off(value: list[float] | None) -> None:
+def test_unsure_may_be_switched_off(put: Edit, value: list[float] | None) -> None:
     assert validate(Stacking, put("evaluate_cascade.unsure", value)).evaluate_cascade.unsure == value
 
 
-def test_a_grids_integers_stay_integers() -> None:
+def test_a_grids_integers_stay_integers(put: Edit) -> None:
     content = put("train_meta.search.grid", {"num_leaves": [4, 8], "learning_rate": [0.1]})
     content["train_meta"]["search"]["method"] = "grid"
     grid = validate(Stacking, content).train_meta.search.grid

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +33,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 def test_a_picture_is_written_with_the_same_bytes_twice(name: str, tmp_path: Path) -> None:
     first, second = tmp_path / "one" / "a.png", tmp_path / "two" / "a.png"
     WRITERS[name](first)
-    WRITERS[name](second)
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red"}):  # a user's matplotlibrc
+        WRITERS[name](second)
     assert first.read_bytes() == second.read_bytes()
     assert [path.name for path in first.parent.iterdir()] == ["a.png"]
     with Image.open(first) as image:

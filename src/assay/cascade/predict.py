@@ -31,7 +31,6 @@ from assay.progress import progress
 
 COLUMNS = ["path", "verdict", "probability", "decided_by", "status", "reason"]
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-OUTPUTS = (".csv", ".jsonl", ".parquet")
 # What stands for a byte that is not UTF-8, or for a backslash, in a path that was escaped.
 ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 Row = dict[str, Any]
@@ -219,19 +218,6 @@ def open_cascade(models: Path, *, device: str) -> Cascade:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise ValueError(f"{models} holds no complete cascade ({problem}); run dvc repro evaluate_cascade") from error
-
-
-def check_output(output: Path | None) -> None:
-    """Raise a ValueError, before any work, for an output that could not be written after it."""
-    if output is None:
-        return
-    if output.suffix.lower() not in OUTPUTS:
-        raise ValueError(f"--output {output}: suffix {output.suffix!r} is not known; use {', '.join(OUTPUTS)}")
-    if output.is_dir():
-        raise ValueError(f"--output {output} is a folder; name a file")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise ValueError(f"--output {output}: no permission to write into {output.parent}")
 
 
 def write_rows(rows: Iterable[Row], output: Path | None) -> tuple[int, int]:

@@ -9,9 +9,8 @@ import pandas as pd
 
 from assay.counts.networks import device_of
 from assay.counts.prediction import CountPredictor, load_predictor
+from assay.counts.table import READ_ERRORS, READERS, read_frame
 from assay.io import atomic_path, read_json, write_csv, write_parquet
-
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
 def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
@@ -36,23 +35,19 @@ def read_questions(path: Path | None) -> pd.DataFrame:
     Raises:
         ValueError: no such file, unreadable, or without a column text.
     """
-    if path is None or path.suffix not in SUFFIXES:
+    if path is None or path.suffix not in READERS:
         try:
             content = sys.stdin.read() if path is None else path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path or 'standard input'} can't be read as text: {error}") from error
         return pd.DataFrame({"text": content.splitlines(), "setting": None}, dtype=object)
     try:
-        if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=object, keep_default_na=False)
-        else:
-            frame = pd.read_json(path, lines=True, dtype=False) if path.suffix == ".jsonl" else pd.read_parquet(path)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+        frame = read_frame(path)
+    except READ_ERRORS as error:
         raise ValueError(f"{path} can't be read: {error}") from error
     if "text" not in frame:
         raise ValueError(f"{path} has no column text; it has {list(frame.columns)}")
-    frame = frame.astype(object).where(frame.notna(), None)
-    return frame.reindex(columns=["text", "setting"]).astype(object).where(lambda f: f.notna(), None)
+    return frame.assign(setting=frame.get("setting"))[["text", "setting"]].astype(object)
 
 
 def answer(predictor: CountPredictor, questions: pd.DataFrame, *, setting: str | None) -> pd.DataFrame:
@@ -93,23 +88,14 @@ def sentences(rows: pd.DataFrame, *, variant: str) -> list[str]:
 
 def write_answers(rows: pd.DataFrame, output: Path) -> None:
     """Write the rows as CSV, JSON lines or parquet, by suffix; whole or not at all."""
-    if output.suffix == ".csv":
+    suffix = output.suffix.lower()
+    if suffix == ".csv":
         write_csv(output, rows)
-    elif output.suffix == ".parquet":
+    elif suffix == ".parquet":
         write_parquet(output, rows)
     else:
         with atomic_path(output) as temporary:
             rows.to_json(temporary, orient="records", lines=True, force_ascii=False)
-
-
-def check_output(output: Path | None) -> None:
-    """Refuse a file name before minutes of work.
-
-    Raises:
-        ValueError: another suffix than those that can be written.
-    """
-    if output is not None and output.suffix not in SUFFIXES:
-        raise ValueError(f"output {output}: suffix {output.suffix!r} is not known; use {', '.join(SUFFIXES)}")
 
 
 def open_predictor(models: Path, *, wanted: str | None, purpose: str, device: str) -> CountPredictor:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from assay.counts.bins import Bins
-from assay.metrics.binary import summarise
-from assay.metrics.intervals import group_bootstrap_weights, percentile_interval
+from assay.metrics.binary import Resampled, resample
+from assay.metrics.intervals import percentile_interval
 from assay.metrics.ordinal import ordinal_metrics, regression_metrics
 
 # What each variant is held against: the linear model of its kind.
@@ -38,63 +38,31 @@ def answers(counts: np.ndarray, bins: Mapping[str, Bins], **own: np.ndarray) -> 
     return Answers(counts, own.get("quantile", quantile), own.get("width", width))
 
 
-def system_report(
+def measure(
     truth: np.ndarray, groups: np.ndarray, said: Answers, bins: Mapping[str, Bins], *, num_resamples: int, seed: int
-) -> dict[str, float]:
-    """All metrics with group-bootstrap intervals: of counts, of quantile bins, and ``width_`` those of equal-width bins."""
+) -> Resampled:
+    """All metrics on group-bootstrap resamples: of counts, of quantile bins, and as ``width_`` of equal-width bins."""
     how = {"num_resamples": num_resamples, "seed": seed}
-    report = summarise(truth, said.counts, groups, metrics=regression_metrics, **how)
+    found = resample(truth, said.counts, groups, metrics=regression_metrics, **how)
     for kind, predicted, prefix in (("quantile", said.quantile, ""), ("equal_width", said.width, "width_")):
         metrics = partial(ordinal_metrics, num_classes=bins[kind].num_bins)
-        found = summarise(bins[kind].assign(truth), predicted, groups, metrics=metrics, **how)
-        report |= {f"{prefix}{name}": value for name, value in found.items() if not name.startswith("n")}
-    return report
+        part = resample(bins[kind].assign(truth), predicted, groups, metrics=metrics, **how)
+        found.point.update({f"{prefix}{name}": value for name, value in part.point.items()})
+        found.draws.update({f"{prefix}{name}": values for name, values in part.draws.items()})
+    return found
 
 
-def paired_gain(
-    ours: Callable[[np.ndarray | None], np.ndarray],
-    theirs: Callable[[np.ndarray | None], np.ndarray],
-    groups: np.ndarray,
-    *,
-    num_resamples: int,
-    seed: int,
-) -> tuple[float, float, float]:
-    """Gain of one system over another with its 95 % interval; both are measured on the same resamples of groups.
-
-    ``ours``, ``theirs``: from weights [B, n] (None: ones) to a system's figures [B].
-    """
-    resamples = group_bootstrap_weights(groups, num_resamples=num_resamples, seed=seed)
-    draws = [ours(weights) - theirs(weights) for weights in resamples]
-    return float((ours(None) - theirs(None))[0]), *percentile_interval(np.concatenate(draws))
+def gain(ours: Resampled, theirs: Resampled, name: str) -> dict[str, float]:
+    """Keys ``<name>_gain``, ``_low``, ``_high``: one system over another, on the same resamples of groups."""
+    low, high = percentile_interval(ours.draws[name] - theirs.draws[name])
+    return {f"{name}_gain": ours.point[name] - theirs.point[name], f"{name}_gain_low": low, f"{name}_gain_high": high}
 
 
-def gains(
-    truth: np.ndarray,
-    groups: np.ndarray,
-    said: Mapping[str, Answers],
-    bins: Mapping[str, Bins],
-    variant: str,
-    *,
-    num_resamples: int,
-    seed: int,
-) -> dict[str, float]:
-    """Keys ``spearman_gain`` over TF-IDF + ridge and ``macro_f1_gain`` over TF-IDF + logistic regression, with limits."""
-    labels = bins["quantile"].assign(truth)
-
-    def spearman(weights: np.ndarray | None, name: str) -> np.ndarray:
-        return regression_metrics(truth, said[name].counts, weights=weights)["spearman"]
-
-    def macro_f1(weights: np.ndarray | None, name: str) -> np.ndarray:
-        classes = bins["quantile"].num_bins
-        return ordinal_metrics(labels, said[name].quantile, num_classes=classes, weights=weights)["macro_f1"]
-
+def gains(measured: Mapping[str, Resampled], variant: str) -> dict[str, float]:
+    """``spearman_gain`` over TF-IDF + ridge and ``macro_f1_gain`` over TF-IDF + logistic regression, with limits."""
     found: dict[str, float] = {}
-    for name, figure in (("spearman", spearman), ("macro_f1", macro_f1)):
-        peer = PEERS[name]
-
-        ours, theirs = partial(figure, name=variant), partial(figure, name=peer)
-        value, low, high = paired_gain(ours, theirs, groups, num_resamples=num_resamples, seed=seed)
-        found |= {f"{name}_gain": value, f"{name}_gain_low": low, f"{name}_gain_high": high}
+    for name, peer in PEERS.items():
+        found |= gain(measured[variant], measured[peer], name)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,14 @@ def load_tokenizer(folder: Path) -> Any:
 
 def lora_config(settings: LlmLora) -> LoraConfig:
     """Adapters on the named linear layers; the new head is trained in full."""
+    names = "|".join(re.escape(name) for name in settings.target_modules)
     return LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules),
+        # As a pattern: peft keeps a list as a set, and would write it in an order that changes with the hash seed.
+        target_modules=rf".*\.({names})",
     )
 
 

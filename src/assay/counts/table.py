@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,27 @@ ROLES = ("train", "val", "test")
 REJECTED = ["row", "text", "reason", "detail"]
 READERS = {".csv": "CSV", ".jsonl": "JSON lines", ".parquet": "parquet"}
 SHOWN = 60
+# What stands for a missing value in a CSV file of counts.
+MISSING = ("", "nan", "NaN", "NA", "null")
+READ_ERRORS = (ValueError, OSError)
+
+
+def read_frame(path: Path, *, missing: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV, JSONL or parquet file, by suffix: every value as it stands there, missing ones as None.
+
+    Args:
+        missing: texts that stand for a missing value in CSV, which has no other way to say it.
+
+    Raises:
+        ValueError, OSError: not readable (`READ_ERRORS`).
+    """
+    if path.suffix == ".csv":
+        frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=list(missing))
+    elif path.suffix == ".jsonl":
+        frame = pd.read_json(path, lines=True, dtype=False)
+    else:
+        frame = pd.read_parquet(path)
+    return frame.astype(object).where(frame.notna(), None)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -32,18 +54,12 @@ def read_table(path: Path) -> pd.DataFrame:
     if path.suffix not in READERS:
         raise ValueError(f"fetch_counts.source {path}: suffix {path.suffix!r} is not known; use {', '.join(READERS)}")
     try:
-        if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=["", "nan", "NaN", "NA", "null"])
-        elif path.suffix == ".jsonl":
-            frame = pd.read_json(path, lines=True, dtype=False)
-        else:
-            frame = pd.read_parquet(path)
-    except (ValueError, OSError, pd.errors.ParserError) as error:
+        frame = read_frame(path, missing=MISSING)
+    except READ_ERRORS as error:
         raise ValueError(f"fetch_counts.source {path} is not readable as {READERS[path.suffix]}: {error}") from error
     missing = sorted({"text", "counts"} - set(frame.columns))
     if missing:
         raise ValueError(f"fetch_counts.source {path} lacks the column(s) {missing}; it has {list(frame.columns)}")
-    frame = frame.astype(object).where(frame.notna(), None)
     for column in ("setting", "group"):
         if column not in frame:
             frame[column] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -60,7 +61,38 @@ def binary_metrics(
     }
 
 
-def summarise(
+@dataclass(frozen=True)
+class Resampled:
+    """Figures on the whole sample and on each bootstrap resample.
+
+    Two systems resampled with the same groups, number and seed met the same resamples: their draws may be subtracted.
+
+    Attributes
+    ----------
+    n, n_groups : rows and groups of the sample.
+    point : metric -> figure on the whole sample.
+    draws : metric -> figures on the resamples [B].
+    """
+
+    n: int
+    n_groups: int
+    point: dict[str, float]
+    draws: dict[str, FloatArray]
+
+    def summary(self) -> dict[str, float]:
+        """Flat dict: n, n_groups, then for each metric `name`, `name_low` and `name_high` (95 % percentile interval).
+
+        A limit is NaN where fewer than half of the resamples define the metric. The ECE of a resample is biased
+        upwards, so its interval may lie above the ECE itself: judge ECE by its noise floor.
+        """
+        summary: dict[str, float] = {"n": self.n, "n_groups": self.n_groups}
+        for name, value in self.point.items():
+            low, high = percentile_interval(self.draws[name])
+            summary |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        return summary
+
+
+def resample(
     labels: npt.ArrayLike,
     probs: npt.ArrayLike,
     groups: npt.ArrayLike,
@@ -68,8 +100,8 @@ def summarise(
     num_resamples: int,
     seed: int,
     metrics: WeightedMetrics = binary_metrics,
-) -> dict[str, float]:
-    """Metrics on the whole sample, each with its group-bootstrap 95 % percentile interval.
+) -> Resampled:
+    """Metrics on the whole sample and on resamples of its groups.
 
     Parameters
     ----------
@@ -78,12 +110,6 @@ def summarise(
     groups : array [n]; rows of one group are drawn together.
     num_resamples, seed : of the bootstrap.
     metrics : function with the signature of `binary_metrics`.
-
-    Returns
-    -------
-    Flat dict: n, n_groups, then for each metric `name`, `name_low` and `name_high`. A limit is NaN where
-    fewer than half of the resamples define the metric. The ECE of a resample is biased upwards, so its
-    interval may lie above the ECE itself: judge ECE by its noise floor.
 
     Raises
     ------
@@ -96,11 +122,24 @@ def summarise(
         metrics(labels, probs, weights=weights)
         for weights in group_bootstrap_weights(codes, num_resamples=num_resamples, seed=seed)
     ]
-    summary: dict[str, float] = {"n": codes.size, "n_groups": int(codes.max()) + 1}
-    for name, value in point.items():
-        low, high = percentile_interval(np.concatenate([chunk[name] for chunk in chunks]))
-        summary |= {name: float(value[0]), f"{name}_low": low, f"{name}_high": high}
-    return summary
+    draws = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in point}
+    return Resampled(codes.size, int(codes.max()) + 1, {name: float(value[0]) for name, value in point.items()}, draws)
+
+
+def summarise(
+    labels: npt.ArrayLike,
+    probs: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    num_resamples: int,
+    seed: int,
+    metrics: WeightedMetrics = binary_metrics,
+) -> dict[str, float]:
+    """Metrics on the whole sample, each with its group-bootstrap 95 % percentile interval.
+
+    Parameters and errors are those of `resample`; the result is `Resampled.summary`.
+    """
+    return resample(labels, probs, groups, num_resamples=num_resamples, seed=seed, metrics=metrics).summary()
 
 
 def flatten(reports: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:

@@ -6,24 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from assay.io import atomic_path
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+from assay.reporting.drawing import COLOURS, new_figure, save_png, styled
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
-
-
+@styled
 def save_distribution_png(
     path: Path, counts: Mapping[str, np.ndarray], edges: Mapping[str, Sequence[float]], *, title: str
 ) -> None:
     """Counts of each role as a share of it, log-spaced, with the edges of each kind of bins as ticks below."""
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-    figure.suptitle(title)
+    figure = new_figure(7.5, 4.8, title=title)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
     largest = max(float(values.max()) for values in counts.values())
     bins = np.unique(np.round(np.geomspace(1, largest + 1, 36)))
@@ -34,23 +26,20 @@ def save_distribution_png(
         below.plot(marks, np.full(len(marks), row), "|", markersize=14, color=COLOURS[row])
         below.text(0.01, row, kind, transform=below.get_yaxis_transform(), va="center", fontsize=8)
     top.set_ylabel("share of the rows")
-    top.legend(frameon=False)
-    top.grid(alpha=0.25)
+    top.legend()
     below.set_ylim(-0.7, len(edges) - 0.3)
     below.set_yticks([])
     below.set_xscale("log")
     below.set_xlabel("count (log scale); ticks: edges of the bins")
-    for axes in (top, below):
-        axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
+@styled
 def save_predicted_png(path: Path, truth: np.ndarray, predictions: Mapping[str, np.ndarray], *, title: str) -> None:
     """Predicted against true count, one panel per system, both axes logarithmic, the diagonal for reference."""
     columns = min(4, len(predictions))
     rows = -(-len(predictions) // columns)
-    figure = Figure(figsize=(2.9 * columns, 2.9 * rows + 0.5), layout="constrained")
-    figure.suptitle(title)
+    figure = new_figure(2.9 * columns, 2.9 * rows + 0.5, title=title)
     panels = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
     top = float(max(truth.max(), *(values.max() for values in predictions.values()))) * 1.1
     for axes, (name, values) in zip(panels, predictions.items(), strict=False):
@@ -58,25 +47,25 @@ def save_predicted_png(path: Path, truth: np.ndarray, predictions: Mapping[str, 
         axes.plot(truth, values, ".", markersize=2.5, alpha=0.35, color=COLOURS[0])
         axes.set(xscale="log", yscale="log", xlim=(0.9, top), ylim=(0.9, top))
         axes.set_title(name, fontsize=9)
-        axes.grid(alpha=0.2)
     for axes in panels[len(predictions) :]:
         axes.set_visible(False)
     figure.supxlabel("true count", fontsize=9)
     figure.supylabel("predicted count", fontsize=9)
-    _save(figure, path)
+    save_png(figure, path)
 
 
+@styled
 def save_confusions_png(
     path: Path, matrices: Mapping[str, np.ndarray], labels: Mapping[str, Sequence[str]], *, title: str
 ) -> None:
     """Confusion matrices side by side; each row is a share of the true class, the number in a cell its count."""
     columns = min(3, len(matrices))
     rows = -(-len(matrices) // columns)
-    figure = Figure(figsize=(4.6 * columns, 4.4 * rows + 0.4), layout="constrained")
-    figure.suptitle(title)
+    figure = new_figure(4.6 * columns, 4.4 * rows + 0.4, title=title)
     panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=False):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axes.grid(False)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (i, j), number in np.ndenumerate(matrix):
             axes.text(j, i, str(number), ha="center", va="center", fontsize=6, color="w" if shares[i, j] > 0.5 else "k")
@@ -87,21 +76,19 @@ def save_confusions_png(
         axes.set(xlabel="predicted", ylabel="true")
     for axes in panels[len(matrices) :]:
         axes.set_visible(False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
+@styled
 def save_curves_png(
     path: Path, histories: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str
 ) -> None:
     """Training loss (each in units of its own loss) against the share of the training that has passed."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    figure.suptitle(title)
+    figure = new_figure(7, 4.2, title=title)
     axes = figure.subplots()
     for (name, (steps, losses)), colour in zip(histories.items(), COLOURS, strict=False):
         if len(steps):
             axes.plot(np.asarray(steps) / max(steps), np.asarray(losses) / losses[0], color=colour, label=name)
     axes.set(xlabel="share of the steps", ylabel="training loss over its first value")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    axes.legend(fontsize=8)
+    save_png(figure, path)

@@ -6,17 +6,17 @@ from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from assay.io import atomic_path
+from assay.reporting.drawing import new_figure, save_png, styled
 
 
+@styled
 def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
     """Frontier of a cascade: lines for the cascade and random deferral (with its 95 % band), a point per single system.
 
     ``table``: columns system, cost (MACs a picture), balanced_error, low, high.
     """
-    figure = Figure(figsize=(7, 4.6), dpi=120, layout="constrained")
+    figure = new_figure(7, 4.6, title=title)
     axes = figure.subplots()
     line = table[table["system"] == "cascade"].sort_values("cost")
     axes.plot(line["cost"] / 1e6, line["balanced_error"], "o-", color="#0072b2", label="cascade, by budget")
@@ -31,9 +31,6 @@ def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
     axes.set_xlabel("cost (million multiply-accumulates a picture, log scale)")
     axes.set_ylabel("balanced error on test")
     axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.25, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    figure.suptitle(title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    axes.grid(which="both")
+    axes.legend(fontsize=8)
+    save_png(figure, path)

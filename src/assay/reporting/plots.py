@@ -10,49 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from assay.io import atomic_path
 from assay.metrics.discrimination import check_labels, check_values
-
-DPI = 120
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GUIDE = "#8A8A8A"
-
-# On top of matplotlib's own defaults, so that no user's matplotlibrc changes a figure.
-_STYLE: dict[str, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.prop_cycle": cycler(color=COLOURS),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "figure.titlesize": 12,
-    "font.size": 9,
-    "grid.alpha": 0.6,
-    "grid.color": "#DDDDDD",
-    "legend.frameon": False,
-}
-_styled = matplotlib.style.context(["default", _STYLE])
-
-
-def _figure(width: float, height: float, *, title: str) -> Figure:
-    """An empty figure of `width` x `height` inches with a title."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.suptitle(title)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write the PNG without the software tag, whose version number would change the bytes."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+from assay.reporting.drawing import GUIDE, new_figure, save_png, styled
 
 
 def _not_empty(size: int, *, name: str) -> None:
@@ -103,7 +67,7 @@ def roc_points(labels: npt.ArrayLike, probs: npt.ArrayLike, *, max_points: int =
     return pd.DataFrame({"fpr": fpr, "tpr": tpr})
 
 
-@_styled
+@styled
 def save_roc_png(
     path: Path,
     curves: Mapping[str, pd.DataFrame],
@@ -119,7 +83,7 @@ def save_roc_png(
     missing = sorted(set(curves) - set(aucs))
     if missing:
         raise ValueError(f"aucs lacks {missing}; give (auc, low, high) for every curve")
-    figure = _figure(5.4, 5.4, title=title)
+    figure = new_figure(5.4, 5.4, title=title)
     axes = figure.subplots()
     for name, curve in curves.items():
         auc, low, high = aucs[name]
@@ -128,17 +92,17 @@ def save_roc_png(
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
     axes.legend(loc="lower right", title="AUC [95 % interval]", alignment="left")
-    _save(figure, path)
+    save_png(figure, path)
 
 
-@_styled
+@styled
 def save_reliability_png(path: Path, tables: Mapping[str, pd.DataFrame], *, title: str) -> None:
     """Reliability diagrams side by side, row counts underneath; tables come from `reliability_table`.
 
     Raises ValueError if there is none.
     """
     _not_empty(len(tables), name="tables")
-    figure = _figure(max(3.8 * len(tables), 4.6), 5.0, title=title)
+    figure = new_figure(max(3.8 * len(tables), 4.6), 5.0, title=title)
     panels = figure.subplots(2, len(tables), sharex=True, sharey="row", height_ratios=[3.4, 1], squeeze=False)
     for column, (name, table) in enumerate(tables.items()):
         above, below = panels[:, column]
@@ -153,10 +117,10 @@ def save_reliability_png(path: Path, tables: Mapping[str, pd.DataFrame], *, titl
         below.set_xlabel("predicted probability")
     panels[0, 0].set_ylabel("share of positives (95 % limits)")
     panels[1, 0].set_ylabel("rows")
-    _save(figure, path)
+    save_png(figure, path)
 
 
-@_styled
+@styled
 def save_confusion_png(path: Path, matrix: npt.ArrayLike, *, class_names: Sequence[str], title: str) -> None:
     """Confusion matrix [k, k] of counts (rows = truth), each cell with its share of the row.
 
@@ -169,7 +133,7 @@ def save_confusion_png(path: Path, matrix: npt.ArrayLike, *, class_names: Sequen
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     side = 2.6 + 0.85 * size
-    figure = _figure(side, side - 0.4, title=title)
+    figure = new_figure(side, side - 0.4, title=title)
     axes = figure.subplots()
     rows = zip(counts, shares, strict=True)
     texts = [[f"{n:,}\n{share:.1%}" for n, share in zip(*row, strict=True)] for row in rows]
@@ -177,10 +141,10 @@ def save_confusion_png(path: Path, matrix: npt.ArrayLike, *, class_names: Sequen
     axes.set_xticks(range(size), class_names)
     axes.set_yticks(range(size), class_names, rotation=90, va="center")
     axes.set(xlabel="decision", ylabel="truth")
-    _save(figure, path)
+    save_png(figure, path)
 
 
-@_styled
+@styled
 def save_training_png(path: Path, history: pd.DataFrame) -> None:
     """Loss and AUC per epoch; the epoch of the best validation AUC is marked in both panels.
 
@@ -194,7 +158,7 @@ def save_training_png(path: Path, history: pd.DataFrame) -> None:
     _need_columns(history, {"epoch", "train_loss", "val_loss", "train_auc", "val_auc"}, name="history")
     scores = history["val_auc"].to_numpy(dtype=np.float64)
     best = None if np.isnan(scores).all() else history["epoch"].iloc[int(np.nanargmax(scores))]
-    figure = _figure(8.0, 3.6, title="Training" if best is None else f"Training (best epoch: {best})")
+    figure = new_figure(8.0, 3.6, title="Training" if best is None else f"Training (best epoch: {best})")
     for axes, name, label in zip(figure.subplots(1, 2), ("loss", "auc"), ("loss", "AUC"), strict=True):
         for part, marker in (("train", "o"), ("val", "s")):
             axes.plot(history["epoch"], history[f"{part}_{name}"], marker=marker, markersize=4, label=part)
@@ -203,10 +167,10 @@ def save_training_png(path: Path, history: pd.DataFrame) -> None:
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
-    _save(figure, path)
+    save_png(figure, path)
 
 
-@_styled
+@styled
 def save_contact_sheet(
     path: Path,
     rows: Sequence[Sequence[npt.NDArray[np.uint8]]],
@@ -225,7 +189,7 @@ def save_contact_sheet(
         raise ValueError(f"row_titles has {len(row_titles)} entries but rows has {len(rows)}; name every row")
     if column_titles is not None and len(column_titles) != width:
         raise ValueError(f"column_titles has {len(column_titles)} entries but the widest row has {width}")
-    figure = _figure(1.0 + 1.4 * width, 0.5 + 1.45 * len(rows), title=title)
+    figure = new_figure(1.0 + 1.4 * width, 0.5 + 1.45 * len(rows), title=title)
     grid = figure.subplots(len(rows), width, squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
@@ -238,10 +202,10 @@ def save_contact_sheet(
             grid[row, column].imshow(image, interpolation="nearest")
     for axes, name in zip(grid[0], column_titles or (), strict=False):
         axes.set_title(name)
-    _save(figure, path)
+    save_png(figure, path)
 
 
-@_styled
+@styled
 def save_heatmap_grid_png(
     path: Path, table: pd.DataFrame, *, value: str, rows: str, columns: str, facet: str, title: str
 ) -> None:
@@ -261,7 +225,7 @@ def save_heatmap_grid_png(
     if table.duplicated([facet, rows, columns]).any():
         raise ValueError(f"table gives a cell of ({facet}, {rows}, {columns}) twice; average or drop first")
     facets, down, across = (list(table[name].unique()) for name in (facet, rows, columns))
-    figure = _figure(1.9 + len(facets) * (0.5 + 0.62 * len(across)), 1.6 + 0.42 * len(down), title=title)
+    figure = new_figure(1.9 + len(facets) * (0.5 + 0.62 * len(across)), 1.6 + 0.42 * len(down), title=title)
     panels = figure.subplots(1, len(facets), sharey=True, squeeze=False)[0]
     limits = (float(table[value].min()), float(table[value].max()))
     for axes, name in zip(panels, facets, strict=True):
@@ -274,7 +238,7 @@ def save_heatmap_grid_png(
         axes.set_yticks(range(len(down)), [str(item) for item in down])
     panels[0].set_ylabel(rows)
     figure.colorbar(mesh, ax=panels, label=value, shrink=0.9)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _draw_cells(

@@ -76,8 +76,7 @@ def main() -> None:
             "cost.stage1_macs": macs["stage1"],
             "cost.ensemble_macs": macs["ensemble"],
             "cost.cascade_macs": macs["stage1"] + share * macs["ensemble"],
-            "balanced_accuracy_loss": reports["ensemble"]["balanced_accuracy"]
-            - reports["cascade"]["balanced_accuracy"],
+            "balanced_accuracy_loss": loss,
             "ensemble_temperature": temperature,
         }
         for name, side in (("exit_real", found.exit_real), ("exit_forged", found.exit_forged)):

@@ -15,7 +15,7 @@ import pandas as pd
 
 from assay.counts.baselines import logreg_probs, ridge_counts, tfidf_logreg, tfidf_ridge
 from assay.counts.bins import Bins, bins_from_json, cut, matched_cuts
-from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, system_report
+from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, measure
 from assay.counts.networks import device_of
 from assay.counts.prediction import load_predictor
 from assay.io import read_json, write_csv, write_json, write_parquet
@@ -126,9 +126,10 @@ def main() -> None:
         said = {name: variant_answers(name, texts, bins, device=device) for name in VARIANTS}
         said |= baseline_answers(train, val, texts, bins, settings, seed=seed)
         how = {"num_resamples": settings.num_resamples, "seed": seed}
-        reports = {name: system_report(truth, groups, item, bins, **how) for name, item in said.items()}
+        measured = {name: measure(truth, groups, item, bins, **how) for name, item in said.items()}
+        reports = {name: item.summary() for name, item in measured.items()}
         for name in VARIANTS:
-            reports[name] |= gains(truth, groups, said, bins, name, **how)
+            reports[name] |= gains(measured, name)
         on_val = val_figures(bins)
         chosen = choose(on_val)
         outside = {"test.clipped": bins["quantile"].num_outside(truth)}

@@ -31,8 +31,7 @@ def main() -> None:
         packages = settings.source == "packages"
         table = fetch_champ(cache_dir=DOWNLOADS) if packages else read_table(Path(settings.source))
         # As text: a file may hold numbers, words and gaps in one column; prepare_counts judges each row.
-        texts = table.astype(object).where(table.notna(), None)
-        write_parquet(OUTPUT / "table.parquet", texts.map(lambda value: None if value is None else str(value)))
+        write_parquet(OUTPUT / "table.parquet", table.map(lambda value: None if value is None else str(value)))
         print(f"{len(table)} rows from {settings.source}", flush=True)
         encoder, causal = OUTPUT / "encoder", OUTPUT / "causal_lm"
         fetch_language_model(settings.encoder, encoder, field="fetch_counts.encoder", cache_dir=DOWNLOADS)

@@ -15,7 +15,7 @@ import pandas as pd
 from transformers import AutoTokenizer
 
 from assay.counts.bins import Bins, equal_width_bins, quantile_bins
-from assay.counts.table import ROLES, assign_roles, check_rows, limit_rows
+from assay.counts.table import ROLES, assign_roles, check_rows, limit_rows, read_frame
 from assay.io import write_csv, write_json, write_parquet
 from assay.params.base import load
 from assay.params.counts import Counts
@@ -51,8 +51,8 @@ def main() -> None:
     params = load(Counts)
     settings, seed = params.prepare_counts, params.runtime.seed
     with timed("prepare_counts"):
-        table = pd.read_parquet(SOURCE)
-        rows, rejected = check_rows(table.astype(object).where(table.notna(), None), max_count=settings.max_count)
+        table = read_frame(SOURCE)
+        rows, rejected = check_rows(table, max_count=settings.max_count)
         if rows.empty:
             raise ValueError(f"none of {len(table)} rows can be used: {rejected['reason'].value_counts().to_dict()}")
         roles = assign_roles(rows["group"], settings.roles.model_dump(), seed=seed)

@@ -1,0 +1,30 @@
+"""Edits of the embedded parameter file."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.params.base import read_yaml
+
+EMBEDDED: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+
+
+@pytest.fixture
+def put() -> Callable[[str, object], dict[str, Any]]:
+    """From a dotted key and a value to the content of params.yaml with that one value changed."""
+
+    def edited(key: str, value: object) -> dict[str, Any]:
+        content = copy.deepcopy(EMBEDDED)
+        section = content
+        *parents, last = key.split(".")
+        for name in parents:
+            section = section[name]
+        section[last] = value
+        return content
+
+    return edited
