@@ -67,8 +67,9 @@ def counts(arguments: argparse.Namespace) -> int:
     models = Path(arguments.models)
     if not models.is_dir():
         raise ValueError(f"no folder {models}: run dvc repro evaluate_counts, or give the folder of models by --models")
-    from assay.counts.answer import answer, open_predictor, read_questions, sentences, write_answers
+    from assay.counts.answer import answer, open_predictor, sentences
     from assay.outputs import check_output
+    from assay.tables import read_inputs, write_rows
     from assay.torch_runtime import set_up_torch
 
     output = Path(arguments.output) if arguments.output else None
@@ -79,7 +80,7 @@ def counts(arguments: argparse.Namespace) -> int:
 
         questions = pd.DataFrame({"text": [arguments.question], "setting": None}, dtype=object)
     else:
-        questions = read_questions(None if arguments.file == "-" else Path(arguments.file))
+        questions = read_inputs(None if arguments.file == "-" else Path(arguments.file), optional=("setting",))
     predictor = open_predictor(models, wanted=arguments.variant, purpose=arguments.purpose, device=arguments.device)
     rows = answer(predictor, questions, setting=arguments.setting)
     if output is None and arguments.file is None:
@@ -87,7 +88,7 @@ def counts(arguments: argparse.Namespace) -> int:
     elif output is None:
         rows.to_csv(sys.stdout, index=False, lineterminator="\n")
     else:
-        write_answers(rows, output)
+        write_rows(rows, output)
     errors = int((rows["status"] == "error").sum())
     if arguments.file is not None:
         place = f", in {output}" if output else ""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from assay.counts.answer import answer, pick_variant, read_questions, sentences, write_answers
+from assay.counts.answer import answer, pick_variant, sentences
 from assay.io import write_json
 from assay.outputs import check_output
+from assay.tables import write_rows
 
 
 class Echo:
@@ -52,7 +52,7 @@ def test_answers_are_written_and_read_back(tmp_path: Path, suffix: str) -> None:
     rows = answer(Echo(), pd.DataFrame({"text": ["数学?", ""], "setting": None}, dtype=object), setting=None)  # type: ignore[arg-type]
     path = tmp_path / f"out{suffix}"
     check_output(path)
-    write_answers(rows, path)
+    write_rows(rows, path)
     readers = {".csv": pd.read_csv, ".jsonl": lambda p: pd.read_json(p, lines=True), ".parquet": pd.read_parquet}
     back = readers[suffix](path)
     assert back["text"].fillna("").tolist() == ["数学?", ""]
@@ -69,17 +69,3 @@ def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path: Path) -> None:
     assert pick_variant(tmp_path, wanted="a", purpose="bin") == tmp_path / "a"
     with pytest.raises(ValueError, match=r"'c' is not trained .*trained: a, b"):
         pick_variant(tmp_path, wanted="c", purpose="bin")
-
-
-def test_standard_input_holds_a_question_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
-    assert read_questions(None)["text"].tolist() == ["one", "two"]
-
-
-def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("question\nq\n")
-    with pytest.raises(ValueError, match="has no column text"):
-        read_questions(tmp_path / "a.csv")
-    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="can't be read as text"):
-        read_questions(tmp_path / "bad.txt")

@@ -5,11 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
-from assay.counts.baselines import logreg_probs, ridge_counts, tfidf_logreg, tfidf_ridge
+from assay.counts.baselines import (
+    baseline_counts,
+    logreg_probs,
+    ridge_counts,
+    setting_counts,
+    tfidf_logreg,
+    tfidf_ridge,
+)
 from assay.counts.bins import equal_width_bins, quantile_bins
 from assay.counts.evaluation import Answers, answers, choose, conclusion, gain, gains, measure
 
@@ -28,6 +36,7 @@ def noisy(scale: float) -> Answers:
 
 
 SAID = {"good": noisy(0.2), "tfidf_ridge": noisy(0.8), "tfidf_logreg": noisy(0.8), "poor": noisy(2.5)}
+SAID["setting_mean"] = noisy(0.5)
 SAID["majority"] = Answers(np.full(400, 12.0), np.full(400, 3), np.zeros(400, dtype=np.int64))
 
 
@@ -54,11 +63,15 @@ def test_gains_are_those_of_paired_resamples() -> None:
     assert found["spearman_gain"] == pytest.approx(expected)
     assert 0 < found["spearman_gain_low"] < found["spearman_gain"] < found["spearman_gain_high"]
     assert gains(measured, "poor")["spearman_gain_high"] < 0
+    blind = f1_score(BINS["quantile"].assign(TRUTH), SAID["setting_mean"].quantile, average="macro")
+    ours = f1_score(BINS["quantile"].assign(TRUTH), SAID["good"].quantile, average="macro")
+    assert found["macro_f1_gain_setting"] == pytest.approx(ours - blind)
+    assert found["macro_f1_gain_setting_low"] > 0 > gains(measured, "poor")["macro_f1_gain_setting_high"]
 
 
 def test_a_system_gains_nothing_over_itself() -> None:
     measured = measure(TRUTH, GROUPS, SAID["good"], BINS, **HOW)
-    assert tuple(gain(measured, measured, "mae").values()) == (0, 0, 0)
+    assert tuple(gain(measured, measured, "mae", key="none").values()) == (0, 0, 0)
 
 
 def test_choice_takes_the_best_of_val_and_passes_over_the_undefined() -> None:
@@ -79,6 +92,7 @@ def test_the_conclusion_follows_from_the_figures(variant: str, words: str) -> No
     assert variant in lines[0]
     assert any("costs next to nothing" in line for line in lines) == (variant == "poor")
     assert "Equal-width bins" in lines[-1]
+    assert any("so it reads more than the setting" in line for line in lines) == (variant == "good")
 
 
 def test_baselines_learn_from_words_and_stay_in_range() -> None:
@@ -94,3 +108,17 @@ def test_baselines_learn_from_words_and_stay_in_range() -> None:
     assert probs.shape == (5, 10)
     assert np.allclose(probs.sum(axis=1), 1)
     assert (probs[:, 2:8] == 0).all()
+
+
+def test_setting_counts_know_the_setting_alone() -> None:
+    train = pd.DataFrame({"setting": ["a", "a", "b"], "counts": [1, 7, 9]})
+    found = setting_counts(train, pd.Series(["b", "a", "new"]))
+    # Geometric means of 1 + count: 2 and 8 give 4; over all, 2, 8 and 10.
+    assert found == pytest.approx([9, 3, 160 ** (1 / 3) - 1])
+
+
+def test_without_settings_the_baseline_says_the_same_of_every_row() -> None:
+    rows = pd.DataFrame({"setting": [""] * 4, "counts": [3, 8] * 2, "text": ["one word", "two words"] * 2})
+    (found,) = baseline_counts(rows, rows, alpha=1.0)
+    assert found["setting_mean"] == pytest.approx([5] * 4)
+    assert set(found) == {"setting_mean", "tfidf_ridge"}

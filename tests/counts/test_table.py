@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from assay.counts.table import assign_roles, check_rows, full_text, limit_rows, read_table
+from assay.counts.table import assign_roles, check_rows, full_text, limit_rows
 
 
 def table(**columns: list[object]) -> pd.DataFrame:
@@ -67,6 +65,8 @@ def test_without_a_group_equal_texts_form_one() -> None:
     rows, _ = check_rows(table(text=["a", "b", "a"], setting=["x", "x", "y"]), max_count=None)
     assert rows["group"][0] == rows["group"][2] != rows["group"][1]
     assert rows["text"].tolist() == ["x: a", "x: b", "y: a"]
+    assert rows["setting"].tolist() == ["x", "x", "y"]
+    assert check_rows(table(setting=[None]), max_count=None)[0]["setting"].tolist() == [""]
 
 
 def test_the_setting_comes_first() -> None:
@@ -95,34 +95,3 @@ def test_rows_of_a_group_are_limited_by_chance_and_stay_in_order() -> None:
     assert kept["n"].is_monotonic_increasing
     assert kept["n"].tolist()[:5] != [0, 1, 2, 3, 4]
     assert limit_rows(rows, None, seed=1) is rows
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_the_three_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
-    frame = pd.DataFrame({"text": ["a,b", 'c"d'], "counts": ["3", "x"], "group": ["g", None]})
-    path = tmp_path / f"own{suffix}"
-    if suffix == ".csv":
-        frame.to_csv(path, index=False)
-    elif suffix == ".jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    else:
-        frame.to_parquet(path)
-    found = read_table(path)
-    assert found.to_numpy().tolist() == [["a,b", None, "3", "g"], ['c"d', None, "x", None]]
-
-
-def test_a_source_that_cant_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such file"):
-        read_table(tmp_path / "missing.csv")
-    (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"suffix '.txt'"):
-        read_table(tmp_path / "a.txt")
-    (tmp_path / "a.csv").write_text("text,number\nq,3\n")
-    with pytest.raises(ValueError, match=r"lacks the column\(s\) \['counts'\]"):
-        read_table(tmp_path / "a.csv")
-    (tmp_path / "a.jsonl").write_text("{broken")
-    with pytest.raises(ValueError, match="not readable as JSON lines"):
-        read_table(tmp_path / "a.jsonl")
-    (tmp_path / "a.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match="not readable as parquet"):
-        read_table(tmp_path / "a.parquet")

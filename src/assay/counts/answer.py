@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from assay.counts.networks import device_of
 from assay.counts.prediction import CountPredictor, load_predictor
-from assay.counts.table import READ_ERRORS, READERS, read_frame
-from assay.io import atomic_path, read_json, write_csv, write_parquet
+from assay.io import read_json
 
 
 def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
@@ -27,27 +25,6 @@ def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
         trained = sorted(path.parent.name for path in models.glob("*/variant.json"))
         raise ValueError(f"variant {name!r} is not trained in {models}; trained: {', '.join(trained) or 'none'}")
     return models / name
-
-
-def read_questions(path: Path | None) -> pd.DataFrame:
-    """Columns text and setting of a table, or of a text file (None: standard input) with one question per line.
-
-    Raises:
-        ValueError: no such file, unreadable, or without a column text.
-    """
-    if path is None or path.suffix not in READERS:
-        try:
-            content = sys.stdin.read() if path is None else path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path or 'standard input'} can't be read as text: {error}") from error
-        return pd.DataFrame({"text": content.splitlines(), "setting": None}, dtype=object)
-    try:
-        frame = read_frame(path)
-    except READ_ERRORS as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
-    if "text" not in frame:
-        raise ValueError(f"{path} has no column text; it has {list(frame.columns)}")
-    return frame.assign(setting=frame.get("setting"))[["text", "setting"]].astype(object)
 
 
 def answer(predictor: CountPredictor, questions: pd.DataFrame, *, setting: str | None) -> pd.DataFrame:
@@ -84,18 +61,6 @@ def sentences(rows: pd.DataFrame, *, variant: str) -> list[str]:
             f"{row['count']:.1f} units, bin {row['bin']} ({row['low']}-{row['high']}) by {variant}{shown}{cut}"
         )
     return lines
-
-
-def write_answers(rows: pd.DataFrame, output: Path) -> None:
-    """Write the rows as CSV, JSON lines or parquet, by suffix; whole or not at all."""
-    suffix = output.suffix.lower()
-    if suffix == ".csv":
-        write_csv(output, rows)
-    elif suffix == ".parquet":
-        write_parquet(output, rows)
-    else:
-        with atomic_path(output) as temporary:
-            rows.to_json(temporary, orient="records", lines=True, force_ascii=False)
 
 
 def open_predictor(models: Path, *, wanted: str | None, purpose: str, device: str) -> CountPredictor:

@@ -13,8 +13,9 @@ from assay.metrics.binary import Resampled, resample
 from assay.metrics.intervals import percentile_interval
 from assay.metrics.ordinal import ordinal_metrics, regression_metrics
 
-# What each variant is held against: the linear model of its kind.
+# What each variant is held against: the linear model of its kind, and what knows the setting alone.
 PEERS = {"spearman": "tfidf_ridge", "macro_f1": "tfidf_logreg"}
+SETTING = "setting_mean"
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,22 @@ def measure(
     return found
 
 
-def gain(ours: Resampled, theirs: Resampled, name: str) -> dict[str, float]:
-    """Keys ``<name>_gain``, ``_low``, ``_high``: one system over another, on the same resamples of groups."""
+def gain(ours: Resampled, theirs: Resampled, name: str, *, key: str) -> dict[str, float]:
+    """Keys ``<key>``, ``_low``, ``_high``: one system over another in metric ``name``, on the same resamples of groups."""
     low, high = percentile_interval(ours.draws[name] - theirs.draws[name])
-    return {f"{name}_gain": ours.point[name] - theirs.point[name], f"{name}_gain_low": low, f"{name}_gain_high": high}
+    return {key: ours.point[name] - theirs.point[name], f"{key}_low": low, f"{key}_high": high}
 
 
 def gains(measured: Mapping[str, Resampled], variant: str) -> dict[str, float]:
-    """``spearman_gain`` over TF-IDF + ridge and ``macro_f1_gain`` over TF-IDF + logistic regression, with limits."""
+    """What a variant has over others, with limits.
+
+    ``spearman_gain`` is over TF-IDF + ridge, ``macro_f1_gain`` over TF-IDF + logistic regression;
+    ``spearman_gain_setting`` and ``macro_f1_gain_setting`` are over the mean count of a row's setting.
+    """
     found: dict[str, float] = {}
     for name, peer in PEERS.items():
-        found |= gain(measured[variant], measured[peer], name)
+        found |= gain(measured[variant], measured[peer], name, key=f"{name}_gain")
+        found |= gain(measured[variant], measured[SETTING], name, key=f"{name}_gain_setting")
     return found
 
 
@@ -93,6 +99,12 @@ def conclusion(chosen: Mapping[str, str], reports: Mapping[str, Mapping[str, flo
         )
         if high < 0:
             lines.append(f"{peer} costs next to nothing and does better: use that.")
+        low, high = report[f"{gain}_setting_low"], report[f"{gain}_setting_high"]
+        learned = "so it reads more than" if low > 0 else "so it is not shown to read more than"
+        lines.append(
+            f"  The mean of each setting, blind to the question, has {words} {reports[SETTING][metric]:.3f} "
+            f"(gain {report[f'{gain}_setting']:+.3f} [{low:+.3f}, {high:+.3f}]), {learned} the setting."
+        )
     trap, constant = reports["equal_width"], reports["majority"]
     lines.append(
         f"Equal-width bins: accuracy {trap['width_accuracy']:.3f} looks well, macro-F1 {trap['width_macro_f1']:.3f} does "

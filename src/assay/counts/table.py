@@ -1,10 +1,8 @@
-"""Questions with their counts: reading, checking, grouping into roles."""
+"""Questions with their counts: checking, and grouping into roles."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,57 +11,7 @@ from sklearn.model_selection import GroupShuffleSplit
 
 ROLES = ("train", "val", "test")
 REJECTED = ["row", "text", "reason", "detail"]
-READERS = {".csv": "CSV", ".jsonl": "JSON lines", ".parquet": "parquet"}
 SHOWN = 60
-# What stands for a missing value in a CSV file of counts.
-MISSING = ("", "nan", "NaN", "NA", "null")
-READ_ERRORS = (ValueError, OSError)
-
-
-def read_frame(path: Path, *, missing: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV, JSONL or parquet file, by suffix: every value as it stands there, missing ones as None.
-
-    Args:
-        missing: texts that stand for a missing value in CSV, which has no other way to say it.
-
-    Raises:
-        ValueError, OSError: not readable (`READ_ERRORS`).
-    """
-    if path.suffix == ".csv":
-        frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=list(missing))
-    elif path.suffix == ".jsonl":
-        frame = pd.read_json(path, lines=True, dtype=False)
-    else:
-        frame = pd.read_parquet(path)
-    return frame.astype(object).where(frame.notna(), None)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV, JSONL or parquet file with text and counts, and optionally setting and group.
-
-    Returns:
-        Columns text, setting, counts, group; every value as it stands in the file, missing ones as None.
-
-    Raises:
-        ValueError: no such file, another suffix, unreadable, or a column is missing.
-    """
-    if not path.is_file():
-        raise ValueError(
-            f"fetch_counts.source {str(path)!r}: no such file; give packages or a file with text and counts"
-        )
-    if path.suffix not in READERS:
-        raise ValueError(f"fetch_counts.source {path}: suffix {path.suffix!r} is not known; use {', '.join(READERS)}")
-    try:
-        frame = read_frame(path, missing=MISSING)
-    except READ_ERRORS as error:
-        raise ValueError(f"fetch_counts.source {path} is not readable as {READERS[path.suffix]}: {error}") from error
-    missing = sorted({"text", "counts"} - set(frame.columns))
-    if missing:
-        raise ValueError(f"fetch_counts.source {path} lacks the column(s) {missing}; it has {list(frame.columns)}")
-    for column in ("setting", "group"):
-        if column not in frame:
-            frame[column] = None
-    return frame[["text", "setting", "counts", "group"]].reset_index(drop=True)
 
 
 def full_text(question: str, setting: str | None) -> str:
@@ -95,8 +43,9 @@ def check_rows(table: pd.DataFrame, *, max_count: int | None) -> tuple[pd.DataFr
     """Usable rows and refused ones.
 
     Returns:
-        Columns sample_id, text, counts (int64), group; and `REJECTED`, row counted from 1. Rows without a group whose
-        text is the same form one group. Rows equal in text and count are told apart by how often they occurred before.
+        Columns sample_id, text, setting ("" for none), counts (int64), group; and `REJECTED`, row counted from 1. Rows
+        without a group whose text is the same form one group. Rows equal in text and count are told apart by how often
+        they occurred before.
     """
     kept, refused = [], []
     seen: dict[tuple[str, int], int] = {}
@@ -110,8 +59,8 @@ def check_rows(table: pd.DataFrame, *, max_count: int | None) -> tuple[pd.DataFr
         copy = seen[text, count] = seen.get((text, count), -1) + 1
         digest = hashlib.sha256(f"{count}\n{copy}\n{text}".encode()).hexdigest()[:16]
         group = str(named) if named is not None else hashlib.sha256(question.encode()).hexdigest()[:16]
-        kept.append((digest, text, count, group))
-    rows = pd.DataFrame(kept, columns=["sample_id", "text", "counts", "group"]).astype({"counts": "int64"})
+        kept.append((digest, text, (setting or "").strip(), count, group))
+    rows = pd.DataFrame(kept, columns=["sample_id", "text", "setting", "counts", "group"]).astype({"counts": "int64"})
     return rows, pd.DataFrame(refused, columns=REJECTED)
 
 

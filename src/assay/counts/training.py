@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallback, TrainingArguments
 
 from assay.counts.objectives import Objective
 from assay.params.counts import CountVariant
+from assay.trainer import LengthGroupedTrainer, last_checkpoint
 
 HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 # Share of the steps between two checkpoints, and between two lines of the history.
@@ -32,23 +31,6 @@ class Phase:
     head_lr: float
 
 
-class SeededLengthSampler(LengthGroupedSampler):
-    """Batches of similar length, drawn anew each epoch from (seed, epoch), so that a resumed run draws them again.
-
-    The Trainer's own takes them from torch's global generator, whose state at an epoch's start a resumed run has lost.
-    """
-
-    def __init__(self, *arguments: Any, seed: int, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._seed = seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Accelerate at the start of each epoch."""
-        state = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]
-        self.generator = torch.Generator().manual_seed(int(state) % 2**63)
-
-
 def head_names(model: Any) -> set[str]:
     """Names of the parameters that are new: all that do not belong to the pretrained network or to adapters in it."""
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -56,8 +38,8 @@ def head_names(model: Any) -> set[str]:
     return {name for name, value in model.named_parameters() if id(value) not in body}
 
 
-class CountTrainer(Trainer):
-    """The Trainer, with a rate of its own for the head, and batches of similar length as a function of (seed, epoch)."""
+class CountTrainer(LengthGroupedTrainer):
+    """The Trainer, with a rate of its own for the head."""
 
     def __init__(self, *arguments: Any, head_lr: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -79,12 +61,6 @@ class CountTrainer(Trainer):
             kind, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = kind(groups, **kwargs)
         return self.optimizer
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return SeededLengthSampler(size, dataset=train_dataset or self.train_dataset, seed=self.args.seed)
 
 
 def encode(tokenizer: Any, texts: list[str], targets: np.ndarray, *, max_tokens: int) -> list[dict[str, Any]]:
@@ -161,18 +137,6 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The latest checkpoint that is whole; half-written ones, which a kill leaves, are removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        # Written last by the Trainer.
-        if (path / "trainer_state.json").is_file():
-            whole.append(path)
-        else:
-            shutil.rmtree(path)
-    return str(max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))) if whole else None
 
 
 def run_phase(

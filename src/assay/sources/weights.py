@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from assay.sources.registry import Pin, fetch, unpack
+from assay.sources.archives import unpack
+from assay.sources.registry import Pin, fetch
 
 DOWNLOADS = Path(".assay/downloads")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.counts.baselines import logreg_probs, ridge_counts, tfidf_logreg, tfidf_ridge
+from assay.counts.baselines import baseline_counts, logreg_probs, tfidf_logreg
 from assay.counts.bins import Bins, bins_from_json, cut, matched_cuts
 from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, measure
 from assay.counts.networks import device_of
@@ -52,25 +52,25 @@ def variant_answers(name: str, texts: list[str], bins: dict[str, Bins], *, devic
 def baseline_answers(
     train: pd.DataFrame,
     val: pd.DataFrame,
-    texts: list[str],
+    test: pd.DataFrame,
     bins: dict[str, Bins],
     settings: EvaluateCounts,
     *,
     seed: int,
 ) -> dict[str, Answers]:
-    """Constants and linear models, fitted on every row of train."""
-    counts, words, size = train["counts"].to_numpy(), list(train["text"]), len(texts)
+    """Constants, means by setting and linear models, fitted on every row of train."""
+    counts, size, shares = train["counts"].to_numpy(), len(test), bins["quantile"].shares
     largest = {kind: np.full(size, int(np.argmax(item.shares))) for kind, item in bins.items()}
     middle = np.full(size, bins["quantile"].means[int(largest["quantile"][0])])
-    ridge = tfidf_ridge(words, counts, alpha=settings.ridge_alpha)
-    keep = {"low": float(counts.min()), "high": float(counts.max())}
-    guesses = ridge_counts(ridge, texts, **keep)
-    # Its bins are cut as those of the variants that predict a number.
-    cuts = matched_cuts(ridge_counts(ridge, list(val["text"]), **keep), bins["quantile"].shares)
-    logreg = tfidf_logreg(words, counts, bins["quantile"], c=settings.logistic_c, seed=seed)
-    probs = logreg_probs(logreg, texts, bins["quantile"])
-    return {
-        "tfidf_ridge": answers(guesses, bins, quantile=cut(guesses, cuts)),
+    on_val, on_test = baseline_counts(train, val, test, alpha=settings.ridge_alpha)
+    logreg = tfidf_logreg(list(train["text"]), counts, bins["quantile"], c=settings.logistic_c, seed=seed)
+    probs = logreg_probs(logreg, list(test["text"]), bins["quantile"])
+    # Bins are cut as those of the variants that predict a number.
+    numbers = {
+        name: answers(values, bins, quantile=cut(values, matched_cuts(on_val[name], shares)))
+        for name, values in on_test.items()
+    }
+    return numbers | {
         "tfidf_logreg": answers(bins["quantile"].expected(probs), bins, quantile=probs.argmax(axis=1)),
         "majority": Answers(middle, largest["quantile"], largest["equal_width"]),
         "median": answers(np.full(size, float(np.median(counts))), bins),
@@ -124,7 +124,7 @@ def main() -> None:
         texts, truth, groups = list(test["text"]), test["counts"].to_numpy(), test["group"].to_numpy()
         device = device_of(params.runtime.device)
         said = {name: variant_answers(name, texts, bins, device=device) for name in VARIANTS}
-        said |= baseline_answers(train, val, texts, bins, settings, seed=seed)
+        said |= baseline_answers(train, val, test, bins, settings, seed=seed)
         how = {"num_resamples": settings.num_resamples, "seed": seed}
         measured = {name: measure(truth, groups, item, bins, **how) for name, item in said.items()}
         reports = {name: item.summary() for name, item in measured.items()}

@@ -10,26 +10,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from assay.counts.causal import save_random_causal_lm
-from assay.counts.table import read_table
 from assay.io import write_parquet
 from assay.params.base import load
 from assay.params.counts import Counts
 from assay.sources.champ import fetch_champ
 from assay.sources.language_models import fetch_language_model
 from assay.stage_entry import run
+from assay.tables import MISSING, read_source
 from assay.timing import timed
 
 OUTPUT = Path("data/counts")
 DOWNLOADS = Path(".assay/downloads")
 
 
+def own_table(source: str) -> pd.DataFrame:
+    """The user's questions and counts, with setting and group where the file has them."""
+    return read_source(
+        Path(source),
+        field="fetch_counts.source",
+        columns=("text", "counts"),
+        optional=("setting", "group"),
+        missing=MISSING,
+    )
+
+
 def main() -> None:
     params = load(Counts)
     settings = params.fetch_counts
     with timed("fetch_counts"):
-        packages = settings.source == "packages"
-        table = fetch_champ(cache_dir=DOWNLOADS) if packages else read_table(Path(settings.source))
+        table = fetch_champ(cache_dir=DOWNLOADS) if settings.source == "packages" else own_table(settings.source)
         # As text: a file may hold numbers, words and gaps in one column; prepare_counts judges each row.
         write_parquet(OUTPUT / "table.parquet", table.map(lambda value: None if value is None else str(value)))
         print(f"{len(table)} rows from {settings.source}", flush=True)

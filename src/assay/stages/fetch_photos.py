@@ -18,8 +18,9 @@ from assay.io import sha256_bytes, sha256_file, write_csv
 from assay.params.base import load
 from assay.params.images import Images
 from assay.progress import progress
+from assay.sources.archives import unpack
 from assay.sources.photos import PINS, catalogue
-from assay.sources.registry import fetch, unpack
+from assay.sources.registry import fetch
 from assay.stage_entry import run
 from assay.timing import timed
 

@@ -2,8 +2,8 @@
 
     python -m assay.stages.prepare_counts
 
-Output: data/counts/rows/{train,val,test}.parquet (sample_id, text, counts, group), rejected.csv (row, text, reason, detail)
-and bins.json; metrics/counts_data.json; plots/counts/distribution.png.
+Output: data/counts/rows/{train,val,test}.parquet (sample_id, text, setting, counts, group), rejected.csv
+(row, text, reason, detail) and bins.json; metrics/counts_data.json; plots/counts/distribution.png.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import pandas as pd
 from transformers import AutoTokenizer
 
 from assay.counts.bins import Bins, equal_width_bins, quantile_bins
-from assay.counts.table import ROLES, assign_roles, check_rows, limit_rows, read_frame
+from assay.counts.table import ROLES, assign_roles, check_rows, limit_rows
 from assay.io import write_csv, write_json, write_parquet
 from assay.params.base import load
 from assay.params.counts import Counts
 from assay.reporting.counts_plots import save_distribution_png
 from assay.stage_entry import run
+from assay.tables import read_frame
 from assay.timing import timed
 
 SOURCE = Path("data/counts/table.parquet")

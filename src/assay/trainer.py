@@ -1,0 +1,51 @@
+"""What every line needs of Hugging Face's Trainer beyond what it has: batches and checkpoints a resumed run finds again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+
+class SeededLengthSampler(LengthGroupedSampler):
+    """Batches of similar length, drawn anew each epoch from (seed, epoch), so that a resumed run draws them again.
+
+    The Trainer's own takes them from torch's global generator, whose state at an epoch's start a resumed run has lost.
+    """
+
+    def __init__(self, *arguments: Any, seed: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Accelerate at the start of each epoch."""
+        state = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]
+        self.generator = torch.Generator().manual_seed(int(state) % 2**63)
+
+
+class LengthGroupedTrainer(Trainer):
+    """The Trainer, with batches of similar length as a function of (seed, epoch)."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return SeededLengthSampler(size, dataset=train_dataset or self.train_dataset, seed=self.args.seed)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The latest checkpoint that is whole; half-written ones, which a kill leaves, are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        # Written last by the Trainer.
+        if (path / "trainer_state.json").is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return str(max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))) if whole else None
