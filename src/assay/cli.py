@@ -96,6 +96,41 @@ def counts(arguments: argparse.Namespace) -> int:
     return 3 if errors else 0
 
 
+def text(arguments: argparse.Namespace) -> int:
+    """Which class is this text? One row per text; exit status 3 if some could not be used."""
+    if (arguments.text is None) == (arguments.file is None):
+        raise ValueError("give either one text in quotes, or --file FILE (- for standard input)")
+    models = Path(arguments.models)
+    if not models.is_dir():
+        raise ValueError(f"no folder {models}: run dvc repro train_text, or give the folder by --models")
+    from assay.outputs import check_output
+    from assay.tables import read_inputs, write_rows
+    from assay.text.prediction import load_predictor
+    from assay.torch_runtime import pick_device, set_up_torch
+
+    output = Path(arguments.output) if arguments.output else None
+    check_output(output)
+    set_up_torch(threads=arguments.threads)
+    given = arguments.file if arguments.file != "-" else None
+    texts = [arguments.text] if arguments.file is None else read_inputs(Path(given) if given else None)["text"].tolist()
+    predictor = load_predictor(models, device=pick_device(arguments.device).type)
+    rows = predictor.batch_predict(texts, long=arguments.long)
+    errors = int((rows["status"] == "error").sum())
+    if output is not None:
+        write_rows(rows, output)
+    elif arguments.file is not None:
+        rows.to_csv(sys.stdout, index=False, lineterminator="\n")
+    elif errors:
+        print(f"error: {rows['reason'].iloc[0]}")
+    else:
+        row = rows.iloc[0]
+        probs = ", ".join(f"{name} {row[f'p_{name}']:.3f}" for name in predictor.classes)
+        print(f"{row['label']} ({probs})" + (", text truncated" if row["truncated"] else ""))
+    if arguments.file is not None:
+        print(f"{len(rows)} text(s), {errors} error(s)" + (f", in {output}" if output else ""), file=sys.stderr)
+    return 3 if errors else 0
+
+
 def params(arguments: argparse.Namespace) -> int:
     """Check a parameter file and, if it is not params.yaml itself, put it in its place."""
     from assay.params.use import use_params
@@ -187,6 +222,27 @@ def build_parser() -> argparse.ArgumentParser:
     six.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
     six.add_argument("--threads", type=positive, default=usable_cpus(), help="of torch (%(default)s)")
     six.set_defaults(run=counts)
+    seven = commands.add_parser(
+        "text",
+        help="which class is this text?",
+        description=text.__doc__,
+        epilog="Exit status: 0 all judged, 3 some texts are rows with status error, 2 nothing could be done.",
+    )
+    seven.add_argument("text", nargs="?", help="one text, in quotes")
+    seven.add_argument(
+        "--file", metavar="FILE", help=".csv, .jsonl or .parquet with a column text; else a line each; - stdin"
+    )
+    seven.add_argument(
+        "--long",
+        choices=("truncate", "window"),
+        default="truncate",
+        help="texts beyond train_text.max_tokens: cut, or judged in overlapping windows (%(default)s)",
+    )
+    seven.add_argument("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet (CSV on standard output)")
+    seven.add_argument("--models", default="models/text/classifier", help="folder of the classifier (%(default)s)")
+    seven.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
+    seven.add_argument("--threads", type=positive, default=usable_cpus(), help="of torch (%(default)s)")
+    seven.set_defaults(run=text)
     two = commands.add_parser("report", help="metrics and plots on one page", description=report.__doc__)
     two.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")
     two.set_defaults(run=report)

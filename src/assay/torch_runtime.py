@@ -24,6 +24,13 @@ def set_up_torch(*, threads: int) -> None:
     _keep_freed_memory()
 
 
+def pick_device(device: str) -> torch.device:
+    """``cpu``, or for ``auto`` the first accelerator that torch finds."""
+    if device == "auto" and torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator() or torch.device("cpu")
+    return torch.device("cpu")
+
+
 def _keep_freed_memory() -> None:
     """Let glibc reuse the memory of activations; by default it maps and clears large blocks anew at every step."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from assay.images.backbones import Checkpoint, build
-from assay.images.prediction import Predictor, pick_device
+from assay.images.prediction import Predictor
+from assay.torch_runtime import pick_device
 
 
 def test_array_logits_do_not_depend_on_the_batch_size() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.counts.networks import device_of
 from assay.counts.prediction import CountPredictor, load_predictor
 from assay.io import read_json
+from assay.torch_runtime import pick_device
 
 
 def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
@@ -65,4 +65,4 @@ def sentences(rows: pd.DataFrame, *, variant: str) -> list[str]:
 
 def open_predictor(models: Path, *, wanted: str | None, purpose: str, device: str) -> CountPredictor:
     """The chosen variant, ready to answer."""
-    return load_predictor(pick_variant(models, wanted=wanted, purpose=purpose), device=device_of(device))
+    return load_predictor(pick_variant(models, wanted=wanted, purpose=purpose), device=pick_device(device).type)

@@ -10,8 +10,8 @@ import numpy as np
 
 from assay.counts.bins import Bins
 from assay.metrics.binary import Resampled, resample
-from assay.metrics.intervals import percentile_interval
 from assay.metrics.ordinal import ordinal_metrics, regression_metrics
+from assay.metrics.paired import gain
 
 # What each variant is held against: the linear model of its kind, and what knows the setting alone.
 PEERS = {"spearman": "tfidf_ridge", "macro_f1": "tfidf_logreg"}
@@ -51,12 +51,6 @@ def measure(
         found.point.update({f"{prefix}{name}": value for name, value in part.point.items()})
         found.draws.update({f"{prefix}{name}": values for name, values in part.draws.items()})
     return found
-
-
-def gain(ours: Resampled, theirs: Resampled, name: str, *, key: str) -> dict[str, float]:
-    """Keys ``<key>``, ``_low``, ``_high``: one system over another in metric ``name``, on the same resamples of groups."""
-    low, high = percentile_interval(ours.draws[name] - theirs.draws[name])
-    return {key: ours.point[name] - theirs.point[name], f"{key}_low": low, f"{key}_high": high}
 
 
 def gains(measured: Mapping[str, Resampled], variant: str) -> dict[str, float]:

@@ -34,12 +34,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "4bit": torch.bf
 logging.set_verbosity_error()
 
 
-def device_of(setting: str) -> str:
-    """``cpu``, or for ``auto`` the accelerator that torch finds, if any."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found.type if setting == "auto" and found is not None else "cpu"
-
-
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder, padding on the right.
 

@@ -17,9 +17,9 @@ from torch import nn
 
 from assay.images.backbones import DataConfig, build, create_network, load_checkpoint
 from assay.images.dataset import PictureSet, make_loader
-from assay.images.prediction import pick_device
 from assay.images.transforms import Normalize
 from assay.progress import progress
+from assay.torch_runtime import pick_device
 
 # How the names of projection and head begin.
 START = ("projection.", "head.")

@@ -13,13 +13,7 @@ from assay.images.dataset import PictureSet, make_loader, read_manifest
 from assay.images.store import open_store
 from assay.images.transforms import Normalize
 from assay.progress import progress
-
-
-def pick_device(device: str) -> torch.device:
-    """``cpu``, or for ``auto`` the first accelerator that torch finds."""
-    if device == "auto" and torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator() or torch.device("cpu")
-    return torch.device("cpu")
+from assay.torch_runtime import pick_device
 
 
 @torch.inference_mode()

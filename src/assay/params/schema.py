@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from assay.params.base import PARAMS_FILE, ParamsError, read_yaml, validate
 from assay.params.counts import Counts
 from assay.params.stacking import Stacking
+from assay.params.text import Text
 
-LINES: tuple[type[BaseModel], ...] = (Stacking, Counts)
+LINES: tuple[type[BaseModel], ...] = (Stacking, Counts, Text)
 
 
 def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from assay.reporting.tables import interval_text
 BINARY = ["auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width"]
 COUNTS = ["mse", "mae", "r2", "spearman", "accuracy", "macro_f1", "quadratic_kappa", "within_one"]
 COUNTS += ["width_accuracy", "width_macro_f1"]
+TEXT = ["accuracy", "f1", "precision", "recall", "auc", "nll", "ece"]
 
 
 def stage_rows(root: Path) -> list[dict[str, str]]:
@@ -45,8 +46,11 @@ def metric_tables(root: Path) -> list[dict[str, object]]:
     for path in sorted((root / "metrics").glob("*.json")):
         metrics = read_json(path)
         systems = [key.removesuffix(".n_groups") for key in metrics if key.endswith(".n_groups")]
-        names = next((names for names in (BINARY, COUNTS) if any(f"{s}.{names[0]}" in metrics for s in systems)), [])
-        columns = [name for name in names if any(f"{system}.{name}" in metrics for system in systems)]
+        known = [
+            [name for name in names if any(f"{system}.{name}" in metrics for system in systems)]
+            for names in (BINARY, COUNTS, TEXT)
+        ]
+        columns = max(known, key=len)
         rows = []
         for system in systems:
             report = {key[len(system) + 1 :]: value for key, value in metrics.items() if key.startswith(f"{system}.")}

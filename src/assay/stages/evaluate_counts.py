@@ -16,7 +16,6 @@ import pandas as pd
 from assay.counts.baselines import baseline_counts, logreg_probs, tfidf_logreg
 from assay.counts.bins import Bins, bins_from_json, cut, matched_cuts
 from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, measure
-from assay.counts.networks import device_of
 from assay.counts.prediction import load_predictor
 from assay.io import read_json, write_csv, write_json, write_parquet
 from assay.metrics.binary import flatten
@@ -27,7 +26,7 @@ from assay.reporting.counts_plots import save_confusions_png, save_curves_png, s
 from assay.reporting.tables import system_table
 from assay.stage_entry import run
 from assay.timing import timed
-from assay.torch_runtime import set_up_torch
+from assay.torch_runtime import pick_device, set_up_torch
 
 ROWS = Path("data/counts/rows")
 MODELS = Path("models/counts")
@@ -122,7 +121,7 @@ def main() -> None:
         train, val, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "test"))
         bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
         texts, truth, groups = list(test["text"]), test["counts"].to_numpy(), test["group"].to_numpy()
-        device = device_of(params.runtime.device)
+        device = pick_device(params.runtime.device).type
         said = {name: variant_answers(name, texts, bins, device=device) for name in VARIANTS}
         said |= baseline_answers(train, val, test, bins, settings, seed=seed)
         how = {"num_resamples": settings.num_resamples, "seed": seed}

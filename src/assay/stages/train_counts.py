@@ -16,7 +16,7 @@ import pandas as pd
 
 from assay.counts.bins import bins_from_json, cut, matched_cuts
 from assay.counts.memory import plan_table, require_fit
-from assay.counts.networks import build_network, device_of, load_tokenizer, memory_plan, save_network
+from assay.counts.networks import build_network, load_tokenizer, memory_plan, save_network
 from assay.counts.objectives import make_objective
 from assay.counts.prediction import network_outputs
 from assay.counts.training import Phase, body_trained, encode, phase_arguments, run_phase
@@ -26,7 +26,7 @@ from assay.params.counts import Counts, CountVariant, Ordinal, Regression, Stage
 from assay.resume_key import ROOT, resume_key, state_hash
 from assay.stage_entry import run
 from assay.timing import timed
-from assay.torch_runtime import set_up_torch
+from assay.torch_runtime import pick_device, set_up_torch
 
 ROWS = Path("data/counts/rows")
 BASES = {"llm_lora": Path("data/counts/causal_lm")}
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--variant", required=True, help="a key of train_counts in params.yaml")
     variant = parser.parse_args(arguments).variant
     params = load(Counts)
-    settings, seed, device = params.variant(variant), params.runtime.seed, device_of(params.runtime.device)
+    settings, seed, device = params.variant(variant), params.runtime.seed, pick_device(params.runtime.device).type
     cpu = device == "cpu"
     set_up_torch(threads=params.runtime.threads)
     base, output = BASES.get(variant, ENCODER), MODELS / variant

@@ -1,0 +1,84 @@
+"""Metrics of a classifier with any number of classes, on the whole sample or on bootstrap resamples."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.metrics.calibration_error import expected_calibration_error
+from assay.metrics.discrimination import FloatArray, check_weights, ranking_metrics
+
+
+def check_probs(labels: npt.ArrayLike, probs: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Labels int64 [n] and probabilities float64 [n, C].
+
+    Raises
+    ------
+    ValueError
+        If sizes differ, a label is no class, or a row of probabilities does not sum to 1.
+    """
+    truth, values = np.asarray(labels), np.asarray(probs, dtype=np.float64)
+    if values.ndim != 2 or truth.shape != values.shape[:1] or not len(truth):
+        raise ValueError(f"probs must be [n, C] and labels [n] with n > 0, got {values.shape} and {truth.shape}")
+    if not np.issubdtype(truth.dtype, np.integer) or truth.min() < 0 or truth.max() >= values.shape[1]:
+        raise ValueError(f"labels must be whole numbers from 0 to {values.shape[1] - 1}")
+    if not (values >= 0).all() or not np.allclose(values.sum(axis=1), 1, atol=1e-5):
+        raise ValueError("each row of probs must be >= 0 and sum to 1")
+    return truth.astype(np.int64), values
+
+
+def multiclass_metrics(
+    labels: npt.ArrayLike, probs: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
+) -> dict[str, FloatArray]:
+    """Accuracy, precision, recall, F1, AUC, NLL and ECE.
+
+    Precision, recall and F1 are those of class 1 where there are two classes, else their unweighted means over the
+    classes (scikit-learn's ``binary`` and ``macro``; 0 where undefined). AUC likewise: of class 1, or the mean of each
+    class against the rest. ``ece`` is over the confidence of the predicted class, 15 bins of equal width (Guo et al.
+    2017, "On Calibration of Modern Neural Networks").
+
+    Parameters
+    ----------
+    labels : int array [n], from 0.
+    probs : float array [n, C], rows sum to 1.
+    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
+
+    Returns
+    -------
+    dict of float64 arrays [B]: accuracy, precision, recall, f1, auc, nll, ece.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed.
+    """
+    truth, values = check_probs(labels, probs)
+    rows, num_classes = check_weights(weights, size=len(truth)), values.shape[1]
+    predicted = values.argmax(axis=1)
+    correct = predicted == truth
+    shown = [1] if num_classes == 2 else list(range(num_classes))
+    figures: dict[str, list[FloatArray]] = {"precision": [], "recall": [], "f1": [], "auc": []}
+    for number in shown:
+        hits = rows @ (correct & (truth == number))
+        named, there = rows @ (predicted == number), rows @ (truth == number)
+        figures["precision"].append(_ratio(hits, named))
+        figures["recall"].append(_ratio(hits, there))
+        figures["f1"].append(_ratio(2 * hits, named + there))
+        figures["auc"].append(
+            ranking_metrics((truth == number).astype(np.int64), values[:, number], weights=rows)["auc"]
+        )
+    total = rows.sum(axis=1)
+    surprise = -np.log(np.clip(values[np.arange(len(truth)), truth], np.finfo(np.float64).tiny, 1))
+    means = {name: np.mean(parts, axis=0) for name, parts in figures.items()}
+    confidence = np.clip(values.max(axis=1), 0, 1)
+    return {
+        "accuracy": rows @ correct / total,
+        **means,
+        "nll": rows @ surprise / total,
+        "ece": expected_calibration_error(confidence, correct.astype(np.int64), binning="width", weights=rows),
+    }
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """above / below, 0 where there is nothing below."""
+    return np.divide(above, below, out=np.zeros_like(above, dtype=np.float64), where=below > 0)

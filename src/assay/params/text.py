@@ -1,0 +1,153 @@
+"""Parameters of the text line: which class is this text?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from assay.params.base import Line, Section, Share
+from assay.params.shared import Runtime
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class FetchText(Section):
+    source: str = Field(min_length=1, description="packages, or a CSV, JSONL or parquet file with text and label")
+    vocabulary: str = Field(min_length=1, description="package, or a vocab.txt with a token per line")
+    encoder: str = Field(min_length=1, description="config: our own, pretrained here; or 'hub: NAME', 'folder: PATH'")
+
+
+class TextRoles(Section):
+    """Share of the groups (near-duplicate texts) that goes to each role."""
+
+    train: Share
+    val: Share
+    calib: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        shares = self.model_dump()
+        if min(shares.values()) == 0 or abs(sum(shares.values()) - 1) > 1e-9:
+            raise ValueError(f"the four shares must be above 0 and sum to 1, they sum to {sum(shares.values()):g}")
+        return self
+
+
+class NearDuplicates(Section):
+    """MinHash over character shingles."""
+
+    threshold: float = Field(gt=0, le=1, description="Jaccard similarity from which two texts are one group")
+    num_perm: int = Field(ge=16, le=512)
+    shingle: int = Field(ge=1, le=16, description="characters")
+
+
+class PrepareText(Section):
+    roles: TextRoles
+    unicode_form: Literal["NFKC", "NFC", "none"] = Field(description="NFKC makes full-width letters half-width")
+    classes: list[str] | None = Field(description="other labels are rejected; null: every label that occurs is a class")
+    near_duplicates: NearDuplicates
+
+
+class EncoderConfig(Section):
+    """A RoBERTa-style encoder."""
+
+    hidden_size: Annotated[int, Field(ge=8)]
+    num_layers: Positive
+    num_heads: Positive
+    intermediate_size: Annotated[int, Field(ge=8)]
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads ({self.num_heads})")
+        return self
+
+
+class OwnEncoder(EncoderConfig):
+    """The encoder to be pretrained here."""
+
+    pair_size: Annotated[int, Field(ge=0)] = Field(description="of the embeddings of neighbouring pairs; 0: none")
+    pair_min_count: Positive = Field(description="texts of train in which a pair has to stand")
+    pair_dropout: Share
+    min_token_count: Positive = Field(description="rarer tokens of train become [UNK]")
+    embeddings: Literal["ppmi", "random"] = Field(description="start values: from co-occurrence in train, or random")
+
+
+class PretrainText(Section):
+    """Masked-language-model pretraining with whole-word masks; not run where weights are given."""
+
+    encoder: OwnEncoder
+    epochs: float = Field(ge=0, le=1000, description="0: start values only")
+    batch_size: Positive
+    lr: Rate
+    weight_decay: float = Field(ge=0, lt=1)
+    warmup: Share = Field(description="share of the steps over which the rate rises")
+    dropout: Share
+    max_tokens: int = Field(ge=8, le=8192)
+    mask_share: float = Field(gt=0, lt=1, description="share of a text's tokens that are to be predicted")
+
+
+class Distillation(Section):
+    """Soft targets (Hinton et al. 2015, at temperature 1)."""
+
+    teacher: str = Field(
+        min_length=1, description="none, linear (char n-grams, out of fold), or 'folder: PATH' of a trained classifier"
+    )
+    weight: Share = Field(description="of the teacher's probabilities in the targets")
+
+
+class Linear(Section):
+    """Character n-gram TF-IDF + logistic regression."""
+
+    max_ngram: Annotated[int, Field(ge=1, le=6)]
+    c: float = Field(gt=0, description="inverse penalty")
+
+
+class TrainText(Section):
+    epochs: float = Field(gt=0, le=1000)
+    batch_size: Positive
+    lr: Rate
+    weight_decay: float = Field(ge=0, lt=1)
+    warmup: Share
+    max_tokens: int = Field(ge=8, le=8192)
+    dropout: Share = Field(description="in the encoder and before the head")
+    token_dropout: Share = Field(description="share of the tokens replaced by [MASK] in training")
+    label_smoothing: Share
+    class_weights: Literal["none", "balanced"]
+    pooling: Literal["mean", "cls"]
+    length_grouped: bool
+    eval_every: float = Field(gt=0, description="epochs between two evaluations on val")
+    keep: Literal["best", "last"] = Field(description="the weights of the best evaluation on val, or the last")
+    early_stopping: Positive | None = Field(description="evaluations without a better one before it stops; null: off")
+    mixed_precision: Literal["no", "bf16", "fp16"]
+    num_models: Annotated[int, Field(ge=1, le=32)] = Field(description="ensemble over so many seeds")
+    distillation: Distillation
+    linear: Linear = Field(description="the linear model that teaches, and that the ensemble may hold")
+    fuse_linear: bool = Field(description="the classifier that is shipped holds the linear model too")
+    ablation: bool = Field(description="also train one network without pretraining, to show what it gains")
+
+    @model_validator(mode="after")
+    def _stops_at_the_best(self) -> Self:
+        if self.early_stopping is not None and self.keep != "best":
+            raise ValueError("early_stopping needs keep: best, since the last weights are then not the wanted ones")
+        return self
+
+
+class EvaluateText(Section):
+    num_resamples: int = Field(ge=100, le=100_000)
+    logistic_c: float = Field(gt=0, description="inverse penalty of the character-bigram baseline")
+    length_edges: list[Positive] = Field(description="characters at which a new range of lengths begins")
+    num_mistakes: Positive = Field(description="most confident mistakes listed")
+
+
+class Text(Line):
+    """Everything the text line reads."""
+
+    runtime: Runtime
+    fetch_text: FetchText
+    prepare_text: PrepareText
+    pretrain_text: PretrainText
+    train_text: TrainText
+    evaluate_text: EvaluateText

@@ -1,0 +1,133 @@
+"""evaluate_text: the classifier that ships, its parts and the baselines on the same test rows.
+
+    python -m assay.stages.evaluate_text
+
+Output: metrics/text.json (keys <system>.<metric>), plots/text and data/text/mistakes.csv (the most confident mistakes).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from assay.io import read_json, write_csv, write_json
+from assay.metrics.binary import Resampled, flatten, resample
+from assay.metrics.calibration_error import reliability_table
+from assay.metrics.multiclass import multiclass_metrics
+from assay.metrics.ordinal import class_confusion
+from assay.metrics.paired import gain
+from assay.params.base import load
+from assay.params.text import Text
+from assay.reporting.plots import save_confusion_png, save_reliability_png
+from assay.reporting.tables import system_table
+from assay.reporting.text_plots import save_fine_tuning_png, save_lengths_png
+from assay.stage_entry import run
+from assay.text.classifier import load_classifier
+from assay.text.evaluation import by_length, conclusion, mistakes
+from assay.text.linear import fit_linear
+from assay.text.prediction import TextPredictor, load_predictor
+from assay.timing import timed
+from assay.torch_runtime import pick_device, set_up_torch
+
+ROWS = Path("data/text/rows")
+ENCODER = Path("models/text/encoder")
+CLASSIFIER = Path("models/text/classifier")
+METRICS = Path("metrics/text.json")
+PLOTS = Path("plots/text")
+MISTAKES = Path("data/text/mistakes.csv")
+SHOWN = ("accuracy", "f1", "precision", "recall", "auc", "nll", "ece")
+
+
+def ablation_probs(predictor: TextPredictor, texts: list[str]) -> dict[str, np.ndarray]:
+    """What the network without pretraining says; nothing if none was trained."""
+    folder = CLASSIFIER / "no_pretraining"
+    if not folder.is_dir():
+        return {}
+    network = load_classifier(folder)
+    # On the device and with the limits of the others.
+    model = network[0].to(next(predictor.networks[0][0].parameters()).device)
+    return {"no_pretraining": np.exp(predictor.network_log_probs((model, network[1]), texts, what="no_pretraining"))}
+
+
+def all_probs(predictor: TextPredictor, train: pd.DataFrame, texts: list[str], params: Text) -> dict[str, np.ndarray]:
+    """Probabilities [n, num_classes] of every system."""
+    labels, c, seed = train["label"].to_numpy(), params.evaluate_text.logistic_c, params.runtime.seed
+    shares = np.bincount(labels, minlength=len(predictor.classes)) / len(labels)
+    members = predictor.member_log_probs(texts)
+    bigram = fit_linear(list(train["text"]), labels, max_ngram=2, c=c, seed=seed)
+    found = {
+        "test": np.exp(predictor.pooled(members)),
+        "uncalibrated": np.exp(predictor.pooled(members, calibrated=False)),
+        "network": np.exp(members[0]),
+    }
+    if predictor.linear is not None:
+        found["linear"] = np.exp(members[-1])
+    found |= ablation_probs(predictor, texts)
+    return found | {"tfidf_bigram": np.exp(bigram.log_probs(texts)), "majority": np.tile(shares, (len(texts), 1))}
+
+
+def gains(measured: dict[str, Resampled]) -> dict[str, dict[str, float]]:
+    """Accuracy over the character-bigram baseline, and of the network over that without pretraining."""
+    names = [name for name in ("test", "network", "linear", "no_pretraining") if name in measured]
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        found[name] = gain(measured[name], measured["tfidf_bigram"], "accuracy", key="accuracy_gain")
+    if "no_pretraining" in measured:
+        key = "accuracy_gain_pretraining"
+        found["network"] |= gain(measured["network"], measured["no_pretraining"], "accuracy", key=key)
+    return found
+
+
+def save_plots(truth: np.ndarray, probs: dict[str, np.ndarray], lengths: pd.DataFrame, classes: list[str]) -> None:
+    """Confusion, reliability before and after the temperature, accuracy by length, fine-tuning curves."""
+    predicted = probs["test"].argmax(axis=1)
+    names = np.array(classes)
+    write_csv(PLOTS / "confusion.csv", pd.DataFrame({"true": names[truth], "predicted": names[predicted]}))
+    matrix = class_confusion(truth, predicted, num_classes=len(classes))
+    save_confusion_png(PLOTS / "confusion.png", matrix, class_names=classes, title=f"Text, test (n = {len(truth)})")
+    tables = {}
+    for name, system in (("before", "uncalibrated"), ("after", "test")):
+        confidence = np.clip(probs[system].max(axis=1), 0, 1)
+        right = (probs[system].argmax(axis=1) == truth).astype(np.int64)
+        tables[f"{name} temperature"] = reliability_table(confidence, right)
+    save_reliability_png(PLOTS / "reliability.png", tables, title="Confidence in the predicted class: is it right?")
+    write_csv(PLOTS / "length.csv", lengths)
+    overall = float((predicted == truth).mean())
+    save_lengths_png(PLOTS / "length.png", lengths, overall=overall, title=f"Accuracy by length (n = {len(truth)})")
+    history = pd.read_csv(CLASSIFIER / "history.csv")
+    judged = history.dropna(subset="eval_loss")[["network", "epoch", "eval_loss", "eval_accuracy"]]
+    write_csv(PLOTS / "training.csv", judged)
+    save_fine_tuning_png(PLOTS / "training.png", history, title="Fine-tuning")
+
+
+def main() -> None:
+    params = load(Text)
+    settings = params.evaluate_text
+    set_up_torch(threads=params.runtime.threads)
+    with timed("evaluate_text"):
+        train, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "test"))
+        predictor = load_predictor(CLASSIFIER, device=pick_device(params.runtime.device).type)
+        texts, truth, groups = list(test["text"]), test["label"].to_numpy(), test["group"].to_numpy()
+        probs = all_probs(predictor, train, texts, params)
+        how: dict[str, Any] = {"num_resamples": settings.num_resamples, "seed": params.runtime.seed}
+        how["metrics"] = multiclass_metrics
+        measured = {name: resample(truth, values, groups, **how) for name, values in probs.items()}
+        reports = {name: item.summary() for name, item in measured.items()}
+        for name, found in gains(measured).items():
+            reports[name] |= found
+        lengths = by_length(test, probs["test"], edges=settings.length_edges, **how)
+        pretraining = read_json(ENCODER / "pretraining.json")
+        write_json(METRICS, flatten(reports | {"pretraining": pretraining}))
+        classes = list(predictor.classes)
+        write_csv(MISTAKES, mistakes(test, probs["test"], classes, limit=settings.num_mistakes))
+        save_plots(truth, probs, lengths, classes)
+    print(system_table(flatten(reports), list(reports), SHOWN).to_string())
+    print(lengths.round(3).to_string(index=False))
+    print("\n".join(conclusion(reports)))
+
+
+if __name__ == "__main__":
+    run(main)

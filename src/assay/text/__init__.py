@@ -1,0 +1,32 @@
+"""Which class is this text? An own encoder, fine-tuned, pooled with a linear model and calibrated.
+
+    import assay.text
+
+    classifier = assay.text.load("models/text/classifier")
+    classifier.predict("房间很干净")              # label, confidence, probs, truncated
+    classifier.batch_predict(["好", "不好"])      # a table, one row per text
+
+``load`` is ``assay.text.prediction.load_predictor``, imported when it is first asked for: this package itself stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from assay.text.prediction import TextPredictor
+
+__all__ = ["load"]
+
+
+def load(folder: str | Path = "models/text/classifier", *, device: str = "cpu") -> TextPredictor:
+    """The classifier that train_text left in ``folder``.
+
+    Raises:
+        ValueError: files missing or not fitting each other.
+    """
+    # By name, so that a stage that imports a sibling module does not count this one among its deps.
+    found: Any = import_module("assay.text.prediction").load_predictor(Path(folder), device=device)
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,122 @@
+"""The classifier: an encoder, its vectors pooled, and a linear head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoTokenizer
+
+from assay.io import atomic_path, read_json, write_json
+from assay.text.encoder import Encoder, load_encoder, save_encoder
+
+HEAD = "head.safetensors"
+RECORD = "classifier.json"
+
+
+class TextClassifier(nn.Module):
+    """Token ids to class logits.
+
+    Args:
+        pooling: ``mean`` of the vectors of all tokens, or the vector of the first (``cls``).
+        dropout: before the head.
+        token_dropout: share of the tokens replaced by ``mask_token_id`` in training, an augmentation.
+        special_ids: tokens that are never replaced.
+    """
+
+    special_ids: torch.Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        num_classes: int,
+        pooling: Literal["mean", "cls"],
+        dropout: float,
+        token_dropout: float,
+        mask_token_id: int,
+        special_ids: list[int],
+    ) -> None:
+        super().__init__()
+        self.encoder, self.pooling, self.token_dropout = encoder, pooling, token_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.hidden_size, num_classes)
+        self.mask_token_id = mask_token_id
+        self.register_buffer("special_ids", torch.tensor(special_ids), persistent=False)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """``logits`` float [n, num_classes]; ``attention_mask`` is 0 at padding."""
+        if self.training and self.token_dropout > 0:
+            drawn = torch.rand(input_ids.shape, device=input_ids.device) < self.token_dropout
+            ordinary = ~torch.isin(input_ids, self.special_ids)
+            input_ids = input_ids.masked_fill(drawn & ordinary, self.mask_token_id)
+        hidden = self.encoder(input_ids, attention_mask)
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        return {"logits": self.head(self.dropout(pooled))}
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder.
+
+    Raises:
+        ValueError: none there.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+
+
+def build_classifier(
+    encoder: Encoder,
+    tokenizer: Any,
+    *,
+    num_classes: int,
+    pooling: Literal["mean", "cls"],
+    dropout: float,
+    token_dropout: float,
+) -> TextClassifier:
+    """A classifier with a new head, its values from torch's generator."""
+    return TextClassifier(
+        encoder,
+        num_classes=num_classes,
+        pooling=pooling,
+        dropout=dropout,
+        token_dropout=token_dropout,
+        mask_token_id=tokenizer.mask_token_id,
+        special_ids=list(tokenizer.all_special_ids),
+    )
+
+
+def save_classifier(folder: Path, model: TextClassifier, tokenizer: Any) -> None:
+    """Write encoder, tokenizer, head and ``classifier.json``."""
+    save_encoder(folder, model.encoder, tokenizer)
+    with atomic_path(folder / HEAD) as temporary:
+        state = {name: value.detach().cpu().contiguous() for name, value in sorted(model.head.state_dict().items())}
+        save_file(state, temporary, metadata={"format": "pt"})
+    write_json(folder / RECORD, {"num_classes": model.head.out_features, "pooling": model.pooling})
+
+
+def load_classifier(folder: Path) -> tuple[TextClassifier, Any]:
+    """The classifier that `save_classifier` wrote, in evaluation mode, and its tokenizer. Runs no code from the files.
+
+    Raises:
+        ValueError: files missing or not fitting each other.
+    """
+    if not (folder / RECORD).is_file():
+        raise ValueError(f"no {RECORD} in {folder}: run dvc repro train_text")
+    record, tokenizer = read_json(folder / RECORD), load_tokenizer(folder)
+    model = build_classifier(load_encoder(folder), tokenizer, dropout=0.0, token_dropout=0.0, **record)
+    try:
+        model.head.load_state_dict(load_file(folder / HEAD))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: the head is missing or does not fit: {error}") from error
+    return model.eval(), tokenizer

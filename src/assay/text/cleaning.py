@@ -1,0 +1,129 @@
+"""Texts with their labels: one way of writing for what looks the same, and a reason for every row that can't be used."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import unicodedata
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import pandas as pd
+
+UnicodeForm = Literal["NFKC", "NFC", "none"]
+
+ROWS = ["sample_id", "text", "label"]
+REJECTED = ["row", "text", "reason", "detail"]
+SHOWN = 60
+
+
+def _kept(character: str) -> bool:
+    """Whether a character says something; white space does, also where Unicode calls it a control (line breaks, tabs)."""
+    return character.isspace() or unicodedata.category(character) not in ("Cc", "Cf")
+
+
+def clean(text: str, *, unicode_form: UnicodeForm) -> str:
+    """A text as models read it; cleaning twice is cleaning once.
+
+    Control and format characters (Unicode categories Cc and Cf, among them zero-width spaces and joiners, byte order
+    marks and soft hyphens) are dropped, each run of white space, line breaks included, becomes one space, and none is
+    left at the ends.
+
+    Args:
+        unicode_form: the normalisation of Unicode Standard Annex 15. NFKC also makes full-width letters, digits and
+            punctuation half-width; NFC only unites letters with their marks; ``none`` leaves every character as it is.
+
+    Raises:
+        ValueError: a surrogate, which stands for no character and can't be written as UTF-8.
+    """
+    if not text.isprintable():  # nothing is to be dropped from printable text; this is quick, and most texts are
+        for position, character in enumerate(text, start=1):
+            if "\ud800" <= character <= "\udfff":
+                raise ValueError(f"the surrogate U+{ord(character):04X} stands at character {position}; decode it anew")
+        # Before normalisation: a dropped character may have stood between a letter and its mark.
+        text = "".join(filter(_kept, text))
+    if unicode_form != "none":
+        text = unicodedata.normalize(unicode_form, text)
+    return " ".join(text.split())
+
+
+def _label(value: Any) -> str:
+    """A label as text, "" for none: 1, 1.0 (an integer column with gaps) and " 1 " are the label 1.
+
+    Raises:
+        ValueError: a surrogate.
+    """
+    if isinstance(value, str):
+        return clean(value, unicode_form="none")
+    if isinstance(value, Integral):
+        return str(value)
+    if isinstance(value, Real) and math.isfinite(number := float(value)):
+        return str(int(number)) if number.is_integer() else str(value)
+    return ""
+
+
+def _shown(value: Any) -> str:
+    """The first characters of a raw value, such that every file can hold them."""
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    return text[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")[:SHOWN]
+
+
+def _read(
+    text: Any, label: Any, *, unicode_form: UnicodeForm, classes: Sequence[str] | None
+) -> tuple[str, str] | tuple[str, str, str]:
+    """(cleaned text, label) of a row by itself, or ("", reason, detail)."""
+    if not isinstance(text, str):
+        return "", "no text", "" if text is None else f"{type(text).__name__} {_shown(text)}"[:SHOWN]
+    try:
+        cleaned, named = clean(text, unicode_form=unicode_form), _label(label)
+    except ValueError as error:
+        return "", "invalid text", str(error)
+    if not cleaned:
+        return "", "empty text", "nothing is left after cleaning" if text else ""
+    if not named:
+        return "", "no label", "" if label is None or label == "" else repr(label)[:SHOWN]
+    if classes is not None and named not in classes:
+        return "", "unknown label", f"{_shown(named)!r}; the classes are {', '.join(classes)}"
+    return cleaned, named
+
+
+def check_rows(
+    table: pd.DataFrame, *, unicode_form: UnicodeForm, classes: Sequence[str] | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Usable rows and refused ones, each in the order of the table.
+
+    A text that stands in the table with different labels is refused wherever it stands, since nobody can say which label
+    is right; of equal rows the first is kept. Rows that are refused for another reason play no part in this.
+
+    Args:
+        table: columns text and label, raw values of any type.
+        classes: the labels that there may be; None for any.
+
+    Returns:
+        Columns `ROWS`, sample_id being the first 16 hexadecimal digits of the cleaned text's SHA-256; and `REJECTED`, row
+        counted from 1 and text as it came, cut to 60 characters. Reasons: no text, invalid text, empty text, no label,
+        unknown label, two labels, exact duplicate.
+    """
+    kept: list[tuple[str, str, str]] = []
+    refused: list[tuple[int, str, str, str]] = []
+    read = [
+        _read(text, label, unicode_form=unicode_form, classes=classes)
+        for text, label in zip(table["text"], table["label"], strict=True)
+    ]
+    labels: dict[str, set[str]] = {}
+    for text, label, *problem in read:
+        if not problem:
+            labels.setdefault(text, set()).add(label)
+    first: dict[str, int] = {}
+    for number, (raw, (text, label, *problem)) in enumerate(zip(table["text"], read, strict=True), start=1):
+        if problem:
+            refused.append((number, _shown(raw), label, problem[0]))
+        elif len(labels[text]) > 1:
+            refused.append((number, _shown(raw), "two labels", ", ".join(sorted(labels[text]))))
+        elif text in first:
+            refused.append((number, _shown(raw), "exact duplicate", f"of row {first[text]}"))
+        else:
+            first[text] = number
+            kept.append((hashlib.sha256(text.encode()).hexdigest()[:16], text, label))
+    return pd.DataFrame(kept, columns=ROWS, dtype=object), pd.DataFrame(refused, columns=REJECTED)

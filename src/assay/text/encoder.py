@@ -1,0 +1,191 @@
+"""The encoder: token embeddings, embeddings of neighbouring pairs, and a RoBERTa or BERT body.
+
+A single character says little in Chinese, and a small encoder has to learn from a few thousand texts what pairs mean. So
+the own encoder adds to each token's embedding one of the pair that it forms with the next token (n-gram embeddings as in
+ZEN, Diao et al. 2020, in their simplest form). Encoders from the hub come without.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
+
+from assay.io import atomic_path, read_json, write_json
+from assay.params.text import OwnEncoder
+
+WEIGHTS = "model.safetensors"
+RECORD = "encoder.json"
+
+
+def pair_keys(rows: Sequence[Sequence[int]], *, num_tokens: int, min_count: int) -> np.ndarray:
+    """Sorted keys int64 of the pairs of neighbours that stand in at least ``min_count`` rows.
+
+    The key of a pair is first * num_tokens + second.
+    """
+    counts: Counter[int] = Counter()
+    for row in rows:
+        counts.update({first * num_tokens + second for first, second in pairwise(row)})
+    return np.array(sorted(key for key, count in counts.items() if count >= min_count), dtype=np.int64)
+
+
+class PairEmbedding(nn.Module):
+    """An embedding for each known pair of neighbouring tokens, added to that of the first.
+
+    Args:
+        keys: sorted int64 [num_pairs], see `pair_keys`.
+        num_tokens: size of the vocabulary.
+        size: of a pair's embedding, projected to the body's.
+        dropout: share of the pairs left out in training: a pair that stands in few texts is easily learned by heart.
+    """
+
+    keys: torch.Tensor
+
+    def __init__(self, keys: torch.Tensor, *, num_tokens: int, size: int, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.num_tokens, self.dropout = num_tokens, dropout
+        self.register_buffer("keys", keys)
+        self.table = nn.Embedding(len(keys) + 1, size, padding_idx=0)
+        nn.init.normal_(self.table.weight, std=0.02)
+        self.table.weight.data[0] = 0
+        self.project = nn.Linear(size, hidden_size, bias=False)
+
+    def pair_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Number of each token's pair with the next, int64 as ``input_ids`` [n, length]; 0 for one that is not known."""
+        wanted = input_ids[:, :-1] * self.num_tokens + input_ids[:, 1:]
+        keys = self.keys
+        if keys.numel() == 0:
+            return torch.zeros_like(input_ids)
+        place = torch.searchsorted(keys, wanted).clamp(max=keys.numel() - 1)
+        found = torch.where(keys[place] == wanted, place + 1, 0)
+        return functional.pad(found, (0, 1))
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """float [n, length, hidden_size]."""
+        pairs = self.pair_ids(input_ids)
+        if self.training and self.dropout > 0:
+            pairs = pairs.masked_fill(torch.rand(pairs.shape, device=pairs.device) < self.dropout, 0)
+        projected: torch.Tensor = self.project(self.table(pairs))
+        return projected
+
+
+class Encoder(nn.Module):
+    """Token ids to one vector per token, by a body of transformers and pair embeddings, if any."""
+
+    def __init__(self, body: Any, pairs: PairEmbedding | None) -> None:
+        super().__init__()
+        self.body, self.pairs = body, pairs
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.body.config.hidden_size)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """float [n, length, hidden_size]; ``attention_mask`` is 0 at padding."""
+        if self.pairs is None:
+            hidden = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        else:
+            vectors = self.body.get_input_embeddings()(input_ids) + self.pairs(input_ids)
+            # Given here, since transformers can't tell padding from vectors: RoBERTa counts from padding_idx + 1.
+            places = torch.arange(input_ids.shape[1], device=input_ids.device) + self.body.config.pad_token_id + 1
+            hidden = self.body(
+                inputs_embeds=vectors, attention_mask=attention_mask, position_ids=places.expand(input_ids.shape)
+            ).last_hidden_state
+        result: torch.Tensor = hidden
+        return result
+
+
+def new_encoder(
+    config: OwnEncoder,
+    *,
+    num_tokens: int,
+    pad_token_id: int,
+    max_tokens: int,
+    dropout: float,
+    pairs: np.ndarray | None,
+) -> Encoder:
+    """An own encoder with random weights from torch's generator; ``pairs`` are the keys of its pair embeddings."""
+    body = RobertaModel(
+        RobertaConfig(
+            vocab_size=num_tokens,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=max_tokens + pad_token_id + 1,
+            type_vocab_size=1,
+            pad_token_id=pad_token_id,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=0.0,  # on a CPU it would cost the fused attention
+        ),
+        add_pooling_layer=False,
+    )
+    if pairs is None:
+        return Encoder(body, None)
+    table = PairEmbedding(
+        torch.from_numpy(pairs),
+        num_tokens=num_tokens,
+        size=config.pair_size,
+        hidden_size=config.hidden_size,
+        dropout=config.pair_dropout,
+    )
+    return Encoder(body, table)
+
+
+def save_encoder(folder: Path, encoder: Encoder, tokenizer: Any) -> None:
+    """Write config, weights, tokenizer and ``encoder.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    encoder.body.config.save_pretrained(folder)
+    pairs = encoder.pairs
+    record = None if pairs is None else {"size": pairs.table.embedding_dim, "dropout": pairs.dropout}
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(encoder.state_dict().items())}
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+    write_json(folder / RECORD, {"pairs": record})
+
+
+def _bare(body: Any) -> Any:
+    """Without BERT's pooler, which no pooling here uses: it would be a parameter that nothing trains."""
+    if getattr(body, "pooler", None) is not None:
+        body.pooler = None
+    return body
+
+
+def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = True) -> Encoder:
+    """The encoder that `save_encoder` wrote, or one of the hub's folders. Runs no code from the files.
+
+    Args:
+        dropout: replaces that of the config.
+        weights: False: the same network with random weights from torch's generator, as if it had not been pretrained.
+
+    Raises:
+        ValueError: files missing or not fitting each other.
+    """
+    extra = {} if dropout is None else {"hidden_dropout_prob": dropout}
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, **extra)
+        if not (folder / RECORD).is_file():
+            return Encoder(_bare(AutoModel.from_pretrained(folder, config=config, local_files_only=True)), None)
+        state = load_file(folder / WEIGHTS)
+        record = read_json(folder / RECORD)["pairs"]
+        pairs = None
+        if record is not None:
+            sizes = {"num_tokens": config.vocab_size, "hidden_size": config.hidden_size}
+            pairs = PairEmbedding(state["pairs.keys"], size=record["size"], dropout=record["dropout"], **sizes)
+        encoder = Encoder(_bare(AutoModel.from_config(config)), pairs)
+        if weights:
+            encoder.load_state_dict(state)
+    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: no encoder that can be read: {error}") from error
+    return encoder

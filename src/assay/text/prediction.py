@@ -1,0 +1,183 @@
+"""From texts to classes and probabilities, by the classifier that train_text left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from assay.io import read_json
+from assay.progress import progress
+from assay.text.classifier import TextClassifier, load_classifier
+from assay.text.cleaning import clean
+from assay.text.fusion import pool
+from assay.text.linear import LinearModel, load_linear
+
+BATCH = 64
+ENSEMBLE = "ensemble.json"
+Long = Literal["truncate", "window"]
+
+
+@torch.inference_mode()
+def rows_log_probs(
+    model: TextClassifier, tokenizer: Any, rows: Sequence[Sequence[int]], *, what: str, batch_size: int = BATCH
+) -> np.ndarray:
+    """Log-probabilities float64 [n, num_classes] of rows of token ids, in their order."""
+    device = next(model.parameters()).device
+    model.eval()
+    found = np.zeros((len(rows), model.head.out_features))
+    # Longest first: little padding, and a batch that does not fit in memory fails at once.
+    order = np.argsort([-len(row) for row in rows], kind="stable")
+    for start in progress(range(0, len(rows), batch_size), what=what, unit="batch"):
+        chosen = order[start : start + batch_size]
+        batch = tokenizer.pad({"input_ids": [list(rows[number]) for number in chosen]}, return_tensors="pt")
+        logits = model(batch["input_ids"].to(device), batch["attention_mask"].to(device))["logits"]
+        found[chosen] = torch.log_softmax(logits.double(), dim=1).cpu().numpy()
+    return found
+
+
+def windows(ids: Sequence[int], *, size: int) -> list[list[int]]:
+    """Stretches of ``ids`` of at most ``size`` tokens, each half over the one before; the last one ends with the text."""
+    if len(ids) <= size:
+        return [list(ids)]
+    starts = [*range(0, len(ids) - size, max(1, size // 2)), len(ids) - size]
+    return [list(ids[start : start + size]) for start in starts]
+
+
+@dataclass(frozen=True)
+class TextPredictor:
+    """A trained text classifier: one or several networks, perhaps a linear model, pooled and calibrated.
+
+    Attributes:
+        networks: (model, tokenizer) of each.
+        linear: the linear model, if it has a weight.
+        weights: of the networks and then of the linear model, in the log-linear pool.
+        temperature: divides the pooled log-probabilities.
+        classes: names, in the order of the probabilities.
+        max_tokens: of one text, special tokens included.
+        unicode_form: of the cleaning that the training texts went through.
+    """
+
+    networks: tuple[tuple[TextClassifier, Any], ...]
+    linear: LinearModel | None
+    weights: tuple[float, ...]
+    temperature: float
+    classes: tuple[str, ...]
+    max_tokens: int
+    unicode_form: Literal["NFKC", "NFC", "none"]
+
+    def member_log_probs(
+        self, texts: Sequence[str], *, long: Long = "truncate", what: str = "texts"
+    ) -> list[np.ndarray]:
+        """Log-probabilities [n, num_classes] of each member for texts that are clean."""
+        found = [self.network_log_probs(network, texts, long=long, what=what) for network in self.networks]
+        return found if self.linear is None else [*found, self.linear.log_probs(texts)]
+
+    def network_log_probs(
+        self, network: tuple[TextClassifier, Any], texts: Sequence[str], *, long: Long = "truncate", what: str = "texts"
+    ) -> np.ndarray:
+        """Log-probabilities [n, num_classes] of one network, a member or not."""
+        model, tokenizer = network
+        ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        size = self.max_tokens - 2
+        parts = [windows(row, size=size) if long == "window" else [row[:size]] for row in ids]
+        rows = [[tokenizer.cls_token_id, *part, tokenizer.sep_token_id] for text in parts for part in text]
+        found = rows_log_probs(model, tokenizer, rows, what=what)
+        if len(rows) == len(texts):
+            return found
+        # A long text has the mean probability of its windows.
+        owner = np.repeat(np.arange(len(parts)), [len(text) for text in parts])
+        sums = np.zeros((len(texts), found.shape[1]))
+        np.add.at(sums, owner, np.exp(found))
+        return np.log(sums / np.bincount(owner)[:, None])
+
+    def pooled(self, members: Sequence[np.ndarray], *, calibrated: bool = True) -> np.ndarray:
+        """Members' log-probabilities as one, float64 [n, num_classes]; calibrated: divided by the temperature."""
+        return pool(members, [weight / (self.temperature if calibrated else 1.0) for weight in self.weights])
+
+    def log_probs(self, texts: Sequence[str], *, long: Long = "truncate") -> np.ndarray:
+        """Pooled, calibrated log-probabilities float64 [n, num_classes] for texts that are clean."""
+        return self.pooled(self.member_log_probs(texts, long=long))
+
+    def num_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special ones included."""
+        return [len(ids) for ids in self.networks[0][1](list(texts), verbose=False)["input_ids"]] if texts else []
+
+    def batch_predict(self, texts: Sequence[str], *, long: Long = "truncate") -> pd.DataFrame:
+        """One row per text, in order; equal whatever the batch and the order.
+
+        Args:
+            texts: strings; one that is empty after cleaning is a row with status ``error``.
+            long: what becomes of a text beyond ``max_tokens``: cut, or judged in overlapping windows.
+
+        Returns:
+            Columns text, label, confidence, truncated, a ``p_<class>`` per class, status (ok, error) and reason.
+        """
+        cleaned = [self._cleaned(text) for text in texts]
+        good = [number for number, (_, reason) in enumerate(cleaned) if not reason]
+        usable = [cleaned[number][0] for number in good]
+        probs = np.full((len(texts), len(self.classes)), np.nan)
+        # Sums of floating-point numbers depend on their order in the last digits; what is told does not.
+        probs[good] = np.exp(self.log_probs(usable, long=long)).round(6) if good else 0.0
+        cut = pd.array([None] * len(texts), dtype="boolean")
+        for number, length in zip(good, self.num_tokens(usable), strict=True):
+            cut[number] = length > self.max_tokens and long == "truncate"
+        named = [self.classes[int(row.argmax())] if not np.isnan(row).any() else None for row in probs]
+        frame = pd.DataFrame({"text": list(texts), "label": named, "confidence": probs.max(axis=1), "truncated": cut})
+        frame = frame.assign(**{f"p_{name}": probs[:, number] for number, name in enumerate(self.classes)})
+        return frame.assign(
+            status=["error" if reason else "ok" for _, reason in cleaned], reason=[r for _, r in cleaned]
+        )
+
+    def _cleaned(self, text: Any) -> tuple[str, str]:
+        """The text as the networks want it, or why there is none."""
+        if not isinstance(text, str):
+            return "", "no text"
+        try:
+            found = clean(text, unicode_form=self.unicode_form)
+        except ValueError as error:
+            return "", str(error)
+        return found, "" if found else "empty text"
+
+    def predict(self, text: str, *, long: Long = "truncate") -> dict[str, Any]:
+        """Class and probabilities of one text: keys label, confidence, probs (class -> probability), truncated.
+
+        Raises:
+            ValueError: no text, or nothing is left of it after cleaning.
+        """
+        row = self.batch_predict([text], long=long).iloc[0]
+        if row["status"] == "error":
+            raise ValueError(f"{row['reason']}: {text!r}")
+        probs = {name: float(row[f"p_{name}"]) for name in self.classes}
+        return {
+            "label": row["label"],
+            "confidence": float(row["confidence"]),
+            "probs": probs,
+            "truncated": bool(row["truncated"]),
+        }
+
+
+def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
+    """The classifier that train_text left in ``folder``.
+
+    Raises:
+        ValueError: files missing or not fitting each other.
+    """
+    if not (folder / ENSEMBLE).is_file():
+        raise ValueError(f"no {ENSEMBLE} in {folder}: run dvc repro train_text, or give the folder by --models")
+    record = read_json(folder / ENSEMBLE)
+    loaded = [load_classifier(folder / name) for name in record["networks"]]
+    return TextPredictor(
+        networks=tuple((model.to(device), tokenizer) for model, tokenizer in loaded),
+        linear=load_linear(folder / "linear") if record["fuse_linear"] else None,
+        weights=tuple(record["weights"]),
+        temperature=float(record["temperature"]),
+        classes=tuple(record["classes"]),
+        max_tokens=int(record["max_tokens"]),
+        unicode_form=record["unicode_form"],
+    )

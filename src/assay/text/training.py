@@ -1,0 +1,171 @@
+"""Fine-tuning by Hugging Face's Trainer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from torch.nn import functional
+from transformers import (
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from assay.params.text import PretrainText, TrainText
+from assay.text.classifier import TextClassifier
+from assay.trainer import LengthGroupedTrainer, last_checkpoint
+
+# Share of the steps between two checkpoints of a pretraining, and between two lines of its history.
+SAVE_EVERY, LOG_EVERY = 0.25, 0.05
+
+
+class PrintFigures(TrainerCallback):
+    """A line per logged loss and per evaluation, as they come."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        named = ("loss", "eval_loss", "eval_accuracy", "eval_f1")
+        shown = [f"{name} {logs[name]:.4f}" for name in named if logs and name in logs]
+        if shown and state.is_world_process_zero:
+            print(f"step {state.global_step}/{state.max_steps}  {'  '.join(shown)}", flush=True)
+
+
+def shared_arguments(folder: Path, settings: PretrainText | TrainText, *, seed: int, cpu: bool) -> dict[str, Any]:
+    """What pretraining and fine-tuning tell the Trainer alike."""
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "warmup_steps": settings.warmup,
+        "lr_scheduler_type": "linear",
+        "per_device_train_batch_size": settings.batch_size,
+        "seed": seed,
+        "use_cpu": cpu,
+        "save_total_limit": 1,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
+        "dataloader_pin_memory": not cpu,
+    }
+
+
+def soft_targets(labels: np.ndarray, *, num_classes: int, teacher: np.ndarray | None, weight: float) -> np.ndarray:
+    """Targets float32 [n, num_classes]: the labels, mixed with ``teacher`` probabilities at ``weight``.
+
+    Cross-entropy with mixed targets has the gradient of (1 - weight) * cross-entropy + weight * divergence from the
+    teacher, at temperature 1 (Hinton, Vinyals and Dean 2015).
+    """
+    targets = np.eye(num_classes, dtype=np.float32)[labels]
+    if teacher is not None:
+        targets = (1 - weight) * targets + weight * teacher.astype(np.float32)
+    return targets
+
+
+def encode(tokenizer: Any, texts: Sequence[str], targets: np.ndarray, *, max_tokens: int) -> list[dict[str, Any]]:
+    """Token ids with the targets of each text, truncated to ``max_tokens``."""
+    ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+    return [{"input_ids": row, "labels": target} for row, target in zip(ids, targets.tolist(), strict=True)]
+
+
+def balanced_weights(labels: np.ndarray, *, num_classes: int) -> torch.Tensor:
+    """Class weights float32 [num_classes] in inverse proportion to frequency: scikit-learn's ``balanced``."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def class_figures(truth: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> dict[str, float]:
+    """accuracy, f1, precision, recall: of class 1 where there are two classes, else their macro mean (scikit-learn)."""
+    average = "binary" if num_classes == 2 else "macro"
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
+    figures = {"accuracy": accuracy_score(truth, predicted), "f1": f1, "precision": precision, "recall": recall}
+    return {name: float(value) for name, value in figures.items()}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy with soft targets; the mean over all examples of a step, accumulated ones included."""
+
+    class_weights: torch.Tensor | None
+    label_smoothing: float
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        logits = outputs["logits"].float()
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        total = functional.cross_entropy(
+            logits, labels, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
+        )
+        # The Trainer counts the elements of ``labels`` over all accumulated batches: a soft target has one per class.
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch / labels.shape[1])
+
+
+def fine_tune(
+    model: TextClassifier,
+    tokenizer: Any,
+    train: list[dict[str, Any]],
+    val: list[dict[str, Any]],
+    settings: TrainText,
+    folder: Path,
+    *,
+    class_weights: torch.Tensor | None,
+    seed: int,
+    cpu: bool,
+) -> list[dict[str, Any]]:
+    """Train ``model`` in place; returns a row per evaluation on val and per logged loss.
+
+    Args:
+        train, val: what `encode` gives.
+        folder: of checkpoints; an interrupted run goes on from the last one.
+
+    Raises:
+        FloatingPointError: the loss is no number.
+    """
+    num_classes = model.head.out_features
+    # A ratio of all steps, for the Trainer: every 0.11 epoch of 3 epochs is 0.11 / 3.
+    every = min(settings.eval_every / settings.epochs, 0.999)
+
+    def figures(prediction: Any) -> dict[str, float]:
+        truth, predicted = prediction.label_ids.argmax(axis=1), prediction.predictions.argmax(axis=1)
+        return class_figures(truth, predicted, num_classes=num_classes)
+
+    arguments = TrainingArguments(
+        **shared_arguments(folder, settings, seed=seed, cpu=cpu),
+        train_sampling_strategy="group_by_length" if settings.length_grouped else "random",
+        per_device_eval_batch_size=64,
+        logging_steps=every,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every if settings.keep == "best" else SAVE_EVERY,
+        load_best_model_at_end=settings.keep == "best",
+        metric_for_best_model="accuracy",
+        bf16=settings.mixed_precision == "bf16",
+        fp16=settings.mixed_precision == "fp16",
+    )
+    stop = [] if settings.early_stopping is None else [EarlyStoppingCallback(settings.early_stopping)]
+    trainer = LengthGroupedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=val,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_loss_func=Loss(class_weights, settings.label_smoothing),
+        compute_metrics=figures,
+        callbacks=[PrintFigures(), *stop],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    history = trainer.state.log_history
+    if not all(np.isfinite(row.get("loss", 0.0)) for row in history):
+        raise FloatingPointError("train_text: the loss is no number; a smaller lr may help")
+    return history

@@ -1,0 +1,187 @@
+"""Near-duplicates against every pair compared, and their cost where thousands of texts are alike."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import DisjointSet
+
+from assay.text import near_duplicates
+from assay.text.near_duplicates import Groups, bands, near_duplicate_groups, shingles
+
+ROOT = Path(__file__).parents[2]
+REVIEW = "这家酒店的服务非常好房间也很干净下次来北京出差还会选择住在这里推荐给大家早餐种类丰富价格合理交通方便"
+
+
+def jaccard(one: str, other: str, size: int) -> float:
+    a, b = shingles(one, size), shingles(other, size)
+    return len(a & b) / len(a | b)
+
+
+def compared_one_by_one(texts: list[str], *, threshold: float, shingle: int) -> list[int]:
+    joined = DisjointSet(range(len(texts)))
+    for i, one in enumerate(texts):
+        for j, other in enumerate(texts[:i]):
+            if jaccard(one, other, shingle) >= threshold:
+                joined.merge(i, j)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(joined[i], len(numbers)) for i in range(len(texts))]
+
+
+def variants(count: int, *, seed: int) -> list[str]:
+    """Random texts, and copies with some characters changed, cut away or doubled."""
+    rng = np.random.default_rng(seed)
+    texts = ["".join(map(chr, rng.integers(0x4E00, 0x4E00 + 300, size=rng.integers(2, 60)))) for _ in range(count)]
+    for _ in range(count):
+        letters = list(texts[rng.integers(len(texts))])
+        for place in rng.integers(len(letters), size=rng.integers(0, 4)):
+            letters[place] = ["", "改", letters[place] * 2][rng.integers(3)]
+        texts.append("".join(letters))
+    return texts
+
+
+def test_shingles_of_a_short_text_are_the_text() -> None:
+    assert shingles("今天天气", 3) == {"今天天", "天天气"}
+    assert shingles("好的呀", 3) == {"好的呀"}
+    assert shingles("好", 3) == {"好"}
+    assert shingles("", 3) == {""}
+
+
+def test_groups_are_numbered_as_they_appear() -> None:
+    texts = [REVIEW, "好", "物流太慢了客服也不理人", REVIEW + "!", "好", "好的", REVIEW[1:], ""]
+    groups = near_duplicate_groups(texts, threshold=0.8)
+    assert groups.tolist() == [0, 1, 2, 0, 1, 3, 0, 4]
+    assert groups.dtype == np.int64
+
+
+@pytest.mark.parametrize(("threshold", "joined"), [(0.5, True), (0.51, False), (1.0, False)])
+def test_the_threshold_itself_is_near_enough(threshold: float, joined: bool) -> None:
+    # abc bcd cde, abc bcd cdx: two of four
+    assert (near_duplicate_groups(["abcde", "abcdx"], threshold=threshold).tolist() == [0, 0]) == joined
+
+
+def test_texts_are_joined_through_others() -> None:
+    first, last = "甲乙丙丁戊己庚辛壬癸子丑", "丙丁戊己庚辛壬癸子丑寅卯"
+    middle = "乙丙丁戊己庚辛壬癸子丑寅"
+    assert jaccard(first, last, 3) < 0.8 <= jaccard(first, middle, 3)
+    assert near_duplicate_groups([first, last, middle], threshold=0.8).tolist() == [0, 0, 0]
+    assert near_duplicate_groups([first, last], threshold=0.8).tolist() == [0, 1]
+
+
+def test_order_and_repetition_of_shingles_play_no_part() -> None:
+    assert near_duplicate_groups(["哈" * 9, "哈" * 30], threshold=1.0).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.6, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("shingle", [1, 3, 5])
+def test_the_groups_are_those_of_all_pairs_compared(threshold: float, shingle: int) -> None:
+    texts = variants(120, seed=shingle)
+    found = near_duplicate_groups(texts, threshold=threshold, num_perm=128, shingle=shingle).tolist()
+    assert found == compared_one_by_one(texts, threshold=threshold, shingle=shingle)
+    assert 1 < len(set(found)) < len(texts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(st.text("好差很的", max_size=12), max_size=12), threshold=st.floats(0.2, 1.0))
+def test_no_pair_is_joined_wrongly(texts: list[str], threshold: float) -> None:
+    found = near_duplicate_groups(texts, threshold=threshold, num_perm=16)
+    truth = np.array(compared_one_by_one(texts, threshold=threshold, shingle=3))
+    assert all(len(set(truth[found == number].tolist())) == 1 for number in range(found.max(initial=-1) + 1))
+
+
+def test_the_groups_do_not_depend_on_the_order() -> None:
+    texts = variants(150, seed=9)
+    order = np.random.default_rng(0).permutation(len(texts))
+    groups = near_duplicate_groups(texts, threshold=0.7)
+    moved = near_duplicate_groups([texts[i] for i in order], threshold=0.7)
+    pairs = set(zip(groups[order].tolist(), moved.tolist(), strict=True))
+    assert len(pairs) == len(set(groups.tolist())) == len(set(moved.tolist())) < len(texts)
+
+
+def test_the_groups_do_not_depend_on_the_run() -> None:
+    """With four hashes many pairs are missed: which ones would change with the hash."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_near_duplicates as t;"
+        "print(t.near_duplicate_groups(t.variants(200, seed=1), threshold=0.5, num_perm=4).tolist())"
+    )
+    outputs = [
+        subprocess.run([sys.executable, "-c", code], env=os.environ | given, capture_output=True, text=True, check=True)
+        for given in ({"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed} for seed in ("1", "2"))
+    ]
+    here = near_duplicate_groups(variants(200, seed=1), threshold=0.5, num_perm=4).tolist()
+    assert [output.stdout.strip() for output in outputs] == [str(here)] * 2
+    assert here != compared_one_by_one(variants(200, seed=1), threshold=0.5, shingle=3)
+
+
+def test_thousands_of_alike_texts_cost_no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{REVIEW}{number}" for number in range(3000)]
+    compared = []
+    exact = near_duplicates._jaccard
+
+    def counted(rows: np.ndarray, *arguments: object, **options: object) -> np.ndarray:
+        compared.append(len(rows))
+        return exact(rows, *arguments, **options)
+
+    monkeypatch.setattr(near_duplicates, "_jaccard", counted)
+    tracemalloc.start()
+    groups = near_duplicate_groups(texts, threshold=0.8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert groups.tolist() == [0] * 3000
+    assert max(compared) <= near_duplicates.CHUNK
+    assert sum(compared) <= 3000 * near_duplicates.CHUNK
+    # 4.5 million pairs would take 72 MB as two columns of int64, before anything is done with them
+    assert peak < 40e6
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.7, 0.8, 0.9, 0.99, 1.0])
+def test_the_longest_bands_that_find_enough_are_taken(threshold: float) -> None:
+    count, length = bands(threshold, 64)
+
+    def found(length: int) -> float:
+        return 1 - (1 - threshold**length) ** (64 // length)
+
+    assert count == 64 // length >= 2
+    assert found(length) >= 0.99
+    assert length == 32 or found(length + 1) < 0.99
+
+
+def test_a_threshold_too_low_for_the_hashes_takes_single_ones() -> None:
+    assert bands(0.01, 64) == (64, 1)
+    assert bands(0.01, 2) == (2, 1)
+
+
+def test_joining_keeps_the_groups_whole() -> None:
+    groups = Groups(6)
+    for one, other in ((4, 5), (3, 5), (0, 1), (1, 3), (1, 0)):
+        groups.join(one, other)
+    assert groups.numbered().tolist() == [0, 0, 1, 0, 0, 0]
+
+
+def test_no_texts_make_no_groups() -> None:
+    groups = near_duplicate_groups([], threshold=0.8)
+    assert groups.shape == (0,)
+    assert groups.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 0.0}, "threshold is 0.0"),
+        ({"threshold": 1.1}, "threshold is 1.1"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"threshold": 0.8, "num_perm": 1}, "num_perm is 1"),
+        ({"threshold": 0.8, "shingle": 0}, "shingle is 0"),
+    ],
+)
+def test_an_option_outside_its_range_is_named(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        near_duplicate_groups(["好"], **options)  # type: ignore[arg-type]

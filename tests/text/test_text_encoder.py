@@ -1,0 +1,249 @@
+"""The encoder: pairs by brute force, padding, positions, what is saved and loaded, and folders as the hub gives them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertModel
+
+from assay.params.text import OwnEncoder
+from assay.text.classifier import load_tokenizer
+from assay.text.encoder import Encoder, PairEmbedding, load_encoder, new_encoder, pair_keys, save_encoder
+
+RNG = np.random.default_rng(4)
+TOKENS = 30
+
+
+def pair_embedding(keys: list[int], *, dropout: float = 0.0) -> PairEmbedding:
+    sizes: dict[str, Any] = {"num_tokens": TOKENS, "size": 4, "hidden_size": 16}
+    return PairEmbedding(torch.tensor(keys, dtype=torch.int64), dropout=dropout, **sizes)
+
+
+def batch(*rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """input_ids and attention_mask, padded with 0."""
+    size = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (size - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (size - len(row)) for row in rows])
+    return ids, mask
+
+
+def small(own_encoder: OwnEncoder, *, pairs: np.ndarray | None) -> Encoder:
+    torch.manual_seed(0)
+    found = new_encoder(own_encoder, num_tokens=TOKENS, pad_token_id=0, max_tokens=12, dropout=0.1, pairs=pairs)
+    return found.eval()
+
+
+def test_keys_are_the_pairs_that_stand_in_enough_rows() -> None:
+    rows = [[1, 2, 1, 2], [1, 2, 3], [2, 3], [7]]
+    assert pair_keys(rows, num_tokens=10, min_count=2).tolist() == [12, 23]
+    # [1, 2] stands twice in the first row, which is one row all the same.
+    assert pair_keys(rows, num_tokens=10, min_count=3).tolist() == []
+    assert pair_keys(rows, num_tokens=10, min_count=1).tolist() == [12, 21, 23]
+
+
+def test_pair_ids_are_those_of_a_dictionary() -> None:
+    rows = RNG.integers(0, TOKENS, (40, 9))
+    keys = pair_keys(rows[:10].tolist(), num_tokens=TOKENS, min_count=1)
+    numbers = {key: place for place, key in enumerate(keys.tolist(), start=1)}
+    expected = [[numbers.get(a * TOKENS + b, 0) for a, b in zip(row[:-1], row[1:], strict=True)] + [0] for row in rows]
+    found = pair_embedding(keys.tolist()).pair_ids(torch.from_numpy(rows))
+    assert found.tolist() == expected
+    assert 0 < (found == 0).double().mean() < 1
+    assert found.max() == len(keys)
+
+
+def test_without_keys_no_pair_is_known_and_a_single_token_has_none() -> None:
+    ids, _ = batch([1, 2, 3])
+    assert pair_embedding([]).pair_ids(ids).tolist() == [[0, 0, 0]]
+    assert torch.equal(pair_embedding([])(ids), torch.zeros(1, 3, 16))
+    assert pair_embedding([1 * TOKENS + 2]).pair_ids(torch.tensor([[1]])).tolist() == [[0]]
+
+
+def test_a_token_and_the_padding_after_it_are_no_pair() -> None:
+    keys = pair_keys([[1, 2], [2, 3]], num_tokens=TOKENS, min_count=1)
+    ids, _ = batch([1, 2, 3], [1, 2])
+    assert pair_embedding(keys.tolist()).pair_ids(ids).tolist() == [[1, 2, 0], [1, 0, 0]]
+
+
+def test_pairs_are_left_out_in_training_only() -> None:
+    keys = list(range(TOKENS * TOKENS))
+    ids = torch.from_numpy(RNG.integers(1, TOKENS, (60, 50)))
+    pairs = pair_embedding(keys, dropout=0.4)
+    torch.manual_seed(0)
+    assert pairs.eval()(ids)[:, :-1].abs().sum(dim=2).min() > 0
+    left_out = (pairs.train()(ids)[:, :-1].abs().sum(dim=2) == 0).double().mean()
+    assert 0.37 < float(left_out) < 0.43
+
+
+@pytest.mark.parametrize("with_pairs", [True, False])
+def test_padding_changes_no_vector(own_encoder: OwnEncoder, with_pairs: bool) -> None:
+    rows = [[2, 5, 6, 7, 3], [2, 5, 6, 8, 9, 10, 3], [2, 3]]
+    encoder = small(own_encoder, pairs=pair_keys(rows, num_tokens=TOKENS, min_count=1) if with_pairs else None)
+    with torch.no_grad():
+        together = encoder(*batch(*rows))
+        for row, vectors in zip(rows, together, strict=True):
+            alone = encoder(*batch(row))[0]
+            assert alone.shape == (len(row), 16)
+            assert torch.allclose(vectors[: len(row)], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("pad", [0, 1])
+def test_positions_are_robertas_own(own_encoder: OwnEncoder, pad: int) -> None:
+    """Pairs that say nothing: vectors are those that RoBERTa gives for token ids alone, in a padded batch."""
+    torch.manual_seed(0)
+    how: dict[str, Any] = {"num_tokens": TOKENS, "pad_token_id": pad, "max_tokens": 12, "dropout": 0.0}
+    encoder = new_encoder(own_encoder, pairs=np.arange(TOKENS * TOKENS), **how).eval()
+    assert encoder.pairs is not None
+    ids = torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 3, pad, pad, pad]])
+    mask = (ids != pad).long()
+    with torch.no_grad():
+        told = encoder(ids, mask)
+        encoder.pairs.project.weight.zero_()
+        silent, plain = encoder(ids, mask), Encoder(encoder.body, None)(ids, mask)
+    assert torch.allclose(silent[mask == 1], plain[mask == 1], atol=1e-6)
+    assert not torch.allclose(told[mask == 1], plain[mask == 1], atol=1e-3)
+
+
+def test_the_longest_text_fits(own_encoder: OwnEncoder) -> None:
+    encoder = small(own_encoder, pairs=np.array([5]))
+    ids = torch.full((1, 12), 7)
+    assert encoder(ids, torch.ones_like(ids)).shape == (1, 12, 16)
+
+
+def test_what_is_saved_is_loaded_bit_by_bit(text_encoder: Path, tmp_path: Path) -> None:
+    first = load_encoder(text_encoder)
+    save_encoder(tmp_path, first, load_tokenizer(text_encoder))
+    second = load_encoder(tmp_path)
+    names = {path.name for path in text_encoder.iterdir()}
+    assert {"config.json", "model.safetensors", "encoder.json", "tokenizer.json"} <= names
+    assert names == {path.name for path in tmp_path.iterdir()}
+    # tokenizer_config.json tells whether the tokenizer came from a folder.
+    for name in sorted(names - {"tokenizer_config.json"}):
+        assert (tmp_path / name).read_bytes() == (text_encoder / name).read_bytes(), name
+    assert first.state_dict().keys() == second.state_dict().keys()
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+    assert first.pairs is not None
+    assert second.pairs is not None
+    assert (second.pairs.dropout, second.pairs.num_tokens) == (first.pairs.dropout, first.pairs.num_tokens)
+    ids, mask = batch([2, 5, 6, 3], [2, 3])
+    assert torch.equal(first.eval()(ids, mask), second.eval()(ids, mask))
+
+
+def test_without_weights_it_is_the_same_network_as_if_not_pretrained(text_encoder: Path) -> None:
+    trained = load_encoder(text_encoder)
+    torch.manual_seed(5)
+    fresh = load_encoder(text_encoder, weights=False)
+    torch.manual_seed(5)
+    again = load_encoder(text_encoder, weights=False)
+    known, new = trained.state_dict(), fresh.state_dict()
+    assert {name: value.shape for name, value in known.items()} == {name: value.shape for name, value in new.items()}
+    assert torch.equal(known["pairs.keys"], new["pairs.keys"])
+    for name in ("pairs.table.weight", "body.embeddings.word_embeddings.weight"):
+        assert not torch.equal(known[name], new[name])
+        assert torch.equal(new[name], again.state_dict()[name])
+
+
+def test_dropout_replaces_that_of_the_config(text_encoder: Path, bert_folder: Path) -> None:
+    for folder in (text_encoder, bert_folder):
+        assert load_encoder(folder, dropout=0.37).body.embeddings.dropout.p == 0.37
+        assert load_encoder(folder).body.embeddings.dropout.p == 0.1
+
+
+def test_a_folder_of_the_hub_is_a_bert_without_pooler(bert_folder: Path, tmp_path: Path) -> None:
+    """Chinese RoBERTa with whole-word masks comes as BertModel and BertTokenizer."""
+    encoder, theirs = load_encoder(bert_folder).eval(), BertModel.from_pretrained(bert_folder).eval()
+    assert isinstance(encoder.body, BertModel)
+    assert encoder.pairs is None
+    assert not [name for name, _ in encoder.named_parameters() if "pooler" in name]
+    ids, mask = batch([2, 5, 6, 7, 3], [2, 9, 3])
+    assert torch.equal(encoder(ids, mask), theirs(input_ids=ids, attention_mask=mask).last_hidden_state)
+    save_encoder(tmp_path, encoder, load_tokenizer(bert_folder))
+    again = load_encoder(tmp_path).eval()
+    assert isinstance(again.body, BertModel)
+    assert torch.equal(encoder(ids, mask), again(ids, mask))
+    assert load_tokenizer(tmp_path)("房间")["input_ids"] == load_tokenizer(bert_folder)("房间")["input_ids"]
+
+
+def test_a_checkpoint_with_the_heads_of_pretraining_is_a_body_too(bert_folder: Path, tmp_path: Path) -> None:
+    """The hub's files name their tensors bert.* and hold cls.*."""
+    from transformers import BertConfig, BertForPreTraining
+
+    torch.manual_seed(2)
+    model = BertForPreTraining(BertConfig.from_pretrained(bert_folder))
+    model.save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    assert torch.equal(encoder.body.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight)
+    assert torch.equal(
+        encoder.body.encoder.layer[1].output.dense.weight, model.bert.encoder.layer[1].output.dense.weight
+    )
+
+
+def test_half_precision_weights_train_in_full_precision(bert_folder: Path, tmp_path: Path) -> None:
+    BertModel.from_pretrained(bert_folder).to(torch.float16).save_pretrained(tmp_path)
+    assert {value.dtype for value in load_encoder(tmp_path).parameters()} == {torch.float32}
+
+
+def damage(folder: Path, name: str, how: str) -> None:
+    path = folder / name
+    if how == "gone":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif how == "empty":
+        path.write_text("{}")
+    else:
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | json.loads(how)))
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("model.safetensors", "gone"),
+        ("model.safetensors", "cut"),
+        ("config.json", "gone"),
+        ("config.json", "cut"),
+        ("config.json", "empty"),
+        ("config.json", '{"hidden_size": 32}'),
+        ("config.json", '{"vocab_size": 9}'),
+        ("encoder.json", "cut"),
+        ("encoder.json", "empty"),
+        ("encoder.json", '{"pairs": {"size": 8, "dropout": 0.5}}'),
+        ("encoder.json", '{"pairs": null}'),
+    ],
+)
+def test_damaged_files_are_told(text_encoder: Path, tmp_path: Path, name: str, how: str) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(text_encoder, folder)
+    damage(folder, name, how)
+    with pytest.raises(ValueError, match="encoder"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize(("name", "how"), [("model.safetensors", "gone"), ("model.safetensors", "cut")])
+def test_damaged_files_of_a_hub_folder_are_told(bert_folder: Path, tmp_path: Path, name: str, how: str) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(bert_folder, folder)
+    damage(folder, name, how)
+    with pytest.raises(ValueError, match="no encoder that can be read"):
+        load_encoder(folder)
+
+
+def test_a_hub_folder_that_lacks_weights_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    """transformers would draw the missing ones at random and go on."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "encoder"
+    shutil.copytree(bert_folder, folder)
+    state = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in state.items() if "layer.1" not in name}
+    assert 0 < len(kept) < len(state)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="encoder"):
+        load_encoder(folder)
