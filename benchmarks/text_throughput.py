@@ -214,6 +214,7 @@ def main() -> int:
             print(f"text_throughput: no {path}: run {command} first", file=sys.stderr)
             return 2
     params = load(Text)
+    transformers.logging.set_verbosity_error()
     set_up_torch(threads=options.threads)
     off = {"label_smoothing": 0.0, "keep": "last", "early_stopping": None, "mixed_precision": "no"}
     settings = params.train_text.model_copy(update=off | {"eval_every": params.train_text.epochs})

@@ -94,7 +94,9 @@ def read_inputs(path: Path | None, *, optional: Sequence[str] = ()) -> pd.DataFr
             if path is not None:
                 check_utf8(path)
             content = sys.stdin.read() if path is None else path.read_text(encoding="utf-8")
-            frame = pd.DataFrame({"text": content.splitlines()}, dtype=object)
+            # Not splitlines, to which a line separator within a text (U+2028) is an end of line.
+            lines = content.removesuffix("\n").split("\n") if content else []
+            frame = pd.DataFrame({"text": lines}, dtype=object)
         else:
             frame = read_frame(path)
     except READ_ERRORS as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,24 @@ class LengthGroupedTrainer(Trainer):
             return super()._get_train_sampler(train_dataset)
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return SeededLengthSampler(size, dataset=train_dataset or self.train_dataset, seed=self.args.seed)
+
+
+def log_and_save_steps(
+    num_rows: int, *, batch_size: int, epochs: float, log_every: float, save_every: float
+) -> tuple[int, int]:
+    """Steps between two lines of the history, and between two checkpoints: whole multiples of the former.
+
+    A checkpoint between two lines would lose the losses since the last one, and a resumed run's history would differ.
+
+    Args:
+        num_rows: of the training set.
+        batch_size: rows of one step of one process, accumulated ones included.
+        epochs: of the training.
+        log_every, save_every: as shares of all steps.
+    """
+    total = epochs * math.ceil(num_rows / (batch_size * int(os.environ.get("WORLD_SIZE", "1"))))
+    log = max(1, math.ceil(log_every * total))
+    return log, log * max(1, round(save_every * total / log))
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -71,7 +71,7 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder: Path, tmp_
     objective, how = class_objective(), settings(gradient_accumulation=accumulation)
     tokenizer = load_tokenizer(tiny_encoder)
     rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
-    arguments = phase_arguments(how, ALL, tmp_path / "run", seed=3, cpu=True)
+    arguments = phase_arguments(how, ALL, tmp_path / "run", num_rows=len(COUNTS), seed=3, cpu=True)
     arguments.logging_steps, arguments.save_strategy = 1, "no"
     model = no_dropout(network(tiny_encoder, objective))
     trainer = make_trainer(model, tokenizer, rows, objective, arguments, phase=ALL)
@@ -118,7 +118,7 @@ def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder: Path
     for phase, frozen in ((Phase("head", 1.0, 1e-2, 1e-2), True), (Phase("all", 1.0, 1e-3, 1e-3), False)):
         for parameter in body:
             parameter.requires_grad = not frozen
-        how = phase_arguments(settings(), phase, tmp_path / phase.name, seed=3, cpu=True)
+        how = phase_arguments(settings(), phase, tmp_path / phase.name, num_rows=len(COUNTS), seed=3, cpu=True)
         run_phase(model, tokenizer, rows, objective, how, phase=phase)
         after = values(model)
         moved = {name for name in after if not torch.equal(after[name], before[name])}
@@ -138,7 +138,7 @@ def test_a_regression_learns(tiny_encoder: Path, tmp_path: Path) -> None:
     tokenizer, model = load_tokenizer(tiny_encoder), network(tiny_encoder, RegressionObjective(True, 0, 1, 1, 2))
     rows = encode(tokenizer, texts, objective.targets(counts), max_tokens=24)
     phase = Phase("all", 12.0, 5e-3, 5e-3)
-    how = phase_arguments(settings(), phase, tmp_path, seed=3, cpu=True)
+    how = phase_arguments(settings(), phase, tmp_path, num_rows=len(texts), seed=3, cpu=True)
     history = run_phase(model, tokenizer, rows, objective, how, phase=phase)
     assert history[-1]["loss"] < 0.2 < history[0]["loss"]
 
@@ -158,7 +158,7 @@ KILLED = textwrap.dedent(
     rows = encode(tokenizer, t.TEXTS, objective.targets(t.COUNTS), max_tokens=24)
     model = t.network(base, objective)
     phase = Phase("all", 3.0, 1e-3, 1e-2)
-    how = phase_arguments(t.settings(length_grouped=True), phase, folder / "run", seed=3, cpu=True)
+    how = phase_arguments(t.settings(length_grouped=True), phase, folder / "run", num_rows=len(t.COUNTS), seed=3, cpu=True)
     if kill:
         from transformers import TrainerCallback
         class Kill(TrainerCallback):

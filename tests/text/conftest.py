@@ -16,7 +16,9 @@ from assay.params.text import OwnEncoder, Text, TrainText
 
 ROOT = Path(__file__).parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-CHARACTERS = list(dict.fromkeys("房间很干净好差坏服务热情位置方便书内容空洞快递慢质量不错的了我在这家酒店吃住看买到货说话人员前台"))
+CHARACTERS = list(
+    dict.fromkeys("房间很干净好差坏服务热情位置方便书内容空洞快递慢质量不错的了我在这家酒店吃住看买到货说话人员前台")
+)
 SIGNS = ("不错", "很差", "一般")
 
 

@@ -11,7 +11,9 @@ from assay.calibration.temperature import fit_temperature
 from assay.text.fusion import fit_weights, pool
 
 
-def members(*, number: int = 2, num_classes: int = 2, n: int = 600, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+def members(
+    *, number: int = 2, num_classes: int = 2, n: int = 600, seed: int = 0
+) -> tuple[list[np.ndarray], np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, num_classes, n)
     signal = 1.5 * np.eye(num_classes)[labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_pair_ids_are_those_of_a_dictionary() -> None:
     rows = RNG.integers(0, TOKENS, (40, 9))
     keys = pair_keys(rows[:10].tolist(), num_tokens=TOKENS, min_count=1)
     numbers = {key: place for place, key in enumerate(keys.tolist(), start=1)}
-    expected = [[numbers.get(a * TOKENS + b, 0) for a, b in zip(row[:-1], row[1:], strict=True)] + [0] for row in rows]
+    expected = [[numbers.get(a * TOKENS + b, 0) for a, b in pairwise(row.tolist())] + [0] for row in rows]
     found = pair_embedding(keys.tolist()).pair_ids(torch.from_numpy(rows))
     assert found.tolist() == expected
     assert 0 < (found == 0).double().mean() < 1

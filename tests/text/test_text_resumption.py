@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[2]
 FIGURES = ("accuracy", "f1", "precision", "recall")
 SMALL: dict[str, Any] = {"batch_size": 8, "lr": 1e-3, "max_tokens": 24, "warmup": 0.25, "weight_decay": 0.01}
 FINE: dict[str, Any] = SMALL | {"epochs": 3.0, "eval_every": 0.5}
-# 6 steps an epoch (24 in pretraining); the kill comes between two checkpoints, where dropout and a new epoch's batches have been drawn.
+# 6 steps an epoch (24 in pretraining); the kill comes between two checkpoints, where dropout and a new epoch's batches
+# have been drawn.
 JOBS: dict[str, dict[str, Any]] = {
     "last": FINE | {"keep": "last", "length_grouped": True},
     "shuffled": FINE | {"keep": "best", "length_grouped": False},
@@ -84,9 +85,7 @@ def run_job(name: str, base: Path, rows: pd.DataFrame, folder: Path, *, kill: in
         else:
             patch.setattr(training, "LengthGroupedTrainer", watched)
             patch.setattr(training, "class_figures", falling if name == "early_stopping" else figures)
-            model = build_classifier(
-                encoder, tokenizer, num_classes=2, pooling="mean", dropout=0.1, token_dropout=0.2
-            )
+            model = build_classifier(encoder, tokenizer, num_classes=2, pooling="mean", dropout=0.1, token_dropout=0.2)
             targets = training.soft_targets(rows["label"].to_numpy(), num_classes=2, teacher=None, weight=0)
             data = training.encode(tokenizer, texts, targets, max_tokens=24)
             settings = params.train_text.model_copy(update=JOBS[name])

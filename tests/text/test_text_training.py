@@ -75,7 +75,7 @@ def test_the_loss_has_the_gradient_of_cross_entropy_and_divergence_from_the_teac
     (theirs,) = torch.autograd.grad((1 - weight) * hard + weight * divergence, logits)
     assert torch.allclose(ours, theirs, atol=1e-6)
     soft = functional.cross_entropy(logits, teacher)
-    assert float(found) == pytest.approx(float((1 - weight) * hard + weight * soft), abs=1e-6)
+    assert found.item() == pytest.approx(float((1 - weight) * hard.item() + weight * soft.item()), abs=1e-6)
 
 
 def test_class_weights_and_smoothing_are_torchs_own() -> None:
@@ -138,7 +138,10 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(
 ) -> None:
     """Same seed, same batches in the same order: loss after loss, and the weights at the end."""
     rows = make_rows(44, num_classes=num_classes)
-    train, val = data(text_encoder, rows, num_classes=num_classes), data(text_encoder, rows[:9], num_classes=num_classes)
+    train, val = (
+        data(text_encoder, rows, num_classes=num_classes),
+        data(text_encoder, rows[:9], num_classes=num_classes),
+    )
     # 12 steps, of which the Trainer logs each.
     how = train_settings(label_smoothing=0.1, eval_every=0.01)
     weights = torch.tensor([0.5, 1.0, 2.0]) if weighted else None

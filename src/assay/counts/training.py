@@ -14,7 +14,7 @@ from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallba
 
 from assay.counts.objectives import Objective
 from assay.params.counts import CountVariant
-from assay.trainer import LengthGroupedTrainer, last_checkpoint
+from assay.trainer import LengthGroupedTrainer, last_checkpoint, log_and_save_steps
 
 HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 # Share of the steps between two checkpoints, and between two lines of the history.
@@ -69,8 +69,14 @@ def encode(tokenizer: Any, texts: list[str], targets: np.ndarray, *, max_tokens:
     return [{"input_ids": row, "labels": target} for row, target in zip(ids, targets.tolist(), strict=True)]
 
 
-def phase_arguments(settings: CountVariant, phase: Phase, folder: Path, *, seed: int, cpu: bool) -> TrainingArguments:
-    """The Trainer's settings for one phase."""
+def phase_arguments(
+    settings: CountVariant, phase: Phase, folder: Path, *, num_rows: int, seed: int, cpu: bool
+) -> TrainingArguments:
+    """The Trainer's settings for one phase over ``num_rows`` training rows."""
+    size = settings.batch_size * settings.gradient_accumulation
+    log, save = log_and_save_steps(
+        num_rows, batch_size=size, epochs=phase.epochs, log_every=LOG_EVERY, save_every=SAVE_EVERY
+    )
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=phase.epochs,
@@ -87,9 +93,9 @@ def phase_arguments(settings: CountVariant, phase: Phase, folder: Path, *, seed:
         activation_checkpointing_kwargs={"use_reentrant": False},
         seed=seed,
         use_cpu=cpu,
-        logging_steps=LOG_EVERY,
+        logging_steps=log,
         save_strategy="steps",
-        save_steps=SAVE_EVERY,
+        save_steps=save,
         save_total_limit=1,
         remove_unused_columns=False,
         report_to="none",

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from assay.params.base import Line, Section, Share
 from assay.params.shared import Runtime
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+def ascending(values: list[int]) -> list[int]:
+    """Refuse edges out of order, or twice the same."""
+    if values != sorted(set(values)):
+        raise ValueError(f"must ascend, got {values}")
+    return values
 
 
 class FetchText(Section):
@@ -138,7 +145,9 @@ class TrainText(Section):
 class EvaluateText(Section):
     num_resamples: int = Field(ge=100, le=100_000)
     logistic_c: float = Field(gt=0, description="inverse penalty of the character-bigram baseline")
-    length_edges: list[Positive] = Field(description="characters at which a new range of lengths begins")
+    length_edges: Annotated[list[Positive], AfterValidator(ascending)] = Field(
+        description="characters at which a new range of lengths begins"
+    )
     num_mistakes: Positive = Field(description="most confident mistakes listed")
 
 
@@ -151,3 +160,10 @@ class Text(Line):
     pretrain_text: PretrainText
     train_text: TrainText
     evaluate_text: EvaluateText
+
+    @model_validator(mode="after")
+    def _positions_reach(self) -> Self:
+        have, want = self.pretrain_text.max_tokens, self.train_text.max_tokens
+        if self.fetch_text.encoder == "config" and want > have:
+            raise ValueError(f"train_text.max_tokens {want} must not be above pretrain_text.max_tokens {have}")
+        return self

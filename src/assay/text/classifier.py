@@ -69,6 +69,9 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         ValueError: none there.
     """
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        # transformers would make one that knows no token.
+        raise ValueError(f"no tokenizer in {folder}: neither tokenizer.json nor vocab.txt")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -113,10 +116,16 @@ def load_classifier(folder: Path) -> tuple[TextClassifier, Any]:
     """
     if not (folder / RECORD).is_file():
         raise ValueError(f"no {RECORD} in {folder}: run dvc repro train_text")
-    record, tokenizer = read_json(folder / RECORD), load_tokenizer(folder)
-    model = build_classifier(load_encoder(folder), tokenizer, dropout=0.0, token_dropout=0.0, **record)
+    tokenizer, encoder = load_tokenizer(folder), load_encoder(folder)
     try:
+        record = read_json(folder / RECORD)
+        num_classes, pooling = int(record["num_classes"]), record["pooling"]
+        if pooling not in ("mean", "cls"):
+            raise ValueError(f"pooling {pooling!r}")
+        model = build_classifier(
+            encoder, tokenizer, num_classes=num_classes, pooling=pooling, dropout=0.0, token_dropout=0.0
+        )
         model.head.load_state_dict(load_file(folder / HEAD))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: the head is missing or does not fit: {error}") from error
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: the head or {RECORD} is missing or does not fit: {error}") from error
     return model.eval(), tokenizer

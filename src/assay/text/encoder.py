@@ -162,6 +162,17 @@ def _bare(body: Any) -> Any:
     return body
 
 
+def _given(folder: Path, config: Any) -> Any:
+    """The body in a folder as the hub has them, in float32; ValueError where a weight is missing."""
+    body, told = AutoModel.from_pretrained(
+        folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+    )
+    missing = sorted(name for name in told["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ValueError(f"{folder}: {len(missing)} weights are missing, say {missing[0]}")
+    return _bare(body)
+
+
 def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = True) -> Encoder:
     """The encoder that `save_encoder` wrote, or one of the hub's folders. Runs no code from the files.
 
@@ -176,7 +187,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, **extra)
         if not (folder / RECORD).is_file():
-            return Encoder(_bare(AutoModel.from_pretrained(folder, config=config, local_files_only=True)), None)
+            return Encoder(_given(folder, config), None)
         state = load_file(folder / WEIGHTS)
         record = read_json(folder / RECORD)["pairs"]
         pairs = None

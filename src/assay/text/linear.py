@@ -96,8 +96,8 @@ def load_linear(folder: Path) -> LinearModel:
     """
     try:
         table, record = pd.read_parquet(folder / TABLE), read_json(folder / RECORD)
-    except OSError as error:
+        bias = np.array(record["bias"], dtype=np.float64)
+        weights = table[[f"weight_{number}" for number in range(len(bias))]].to_numpy()
+        return LinearModel(list(table["gram"]), table["idf"].to_numpy(), weights, bias, int(record["max_ngram"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder}: no linear model that can be read: {error}") from error
-    bias = np.array(record["bias"])
-    weights = table[[f"weight_{number}" for number in range(len(bias))]].to_numpy()
-    return LinearModel(list(table["gram"]), table["idf"].to_numpy(), weights, bias, int(record["max_ngram"]))

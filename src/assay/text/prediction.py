@@ -49,6 +49,11 @@ def windows(ids: Sequence[int], *, size: int) -> list[list[int]]:
     return [list(ids[start : start + size]) for start in starts]
 
 
+def _shown(text: Any) -> str | None:
+    """A text as it can be written to any table: what is no Unicode escaped, what is no text as its name."""
+    return None if text is None else str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class TextPredictor:
     """A trained text classifier: one or several networks, perhaps a linear model, pooled and calibrated.
@@ -109,7 +114,7 @@ class TextPredictor:
         return [len(ids) for ids in self.networks[0][1](list(texts), verbose=False)["input_ids"]] if texts else []
 
     def batch_predict(self, texts: Sequence[str], *, long: Long = "truncate") -> pd.DataFrame:
-        """One row per text, in order; equal whatever the batch and the order.
+        """One row per text, in order; on a CPU the same whatever the batch and the order.
 
         Args:
             texts: strings; one that is empty after cleaning is a row with status ``error``.
@@ -128,7 +133,14 @@ class TextPredictor:
         for number, length in zip(good, self.num_tokens(usable), strict=True):
             cut[number] = length > self.max_tokens and long == "truncate"
         named = [self.classes[int(row.argmax())] if not np.isnan(row).any() else None for row in probs]
-        frame = pd.DataFrame({"text": list(texts), "label": named, "confidence": probs.max(axis=1), "truncated": cut})
+        frame = pd.DataFrame(
+            {
+                "text": pd.Series([_shown(text) for text in texts], dtype=object),
+                "label": named,
+                "confidence": probs.max(axis=1),
+                "truncated": cut,
+            }
+        )
         frame = frame.assign(**{f"p_{name}": probs[:, number] for number, name in enumerate(self.classes)})
         return frame.assign(
             status=["error" if reason else "ok" for _, reason in cleaned], reason=[r for _, r in cleaned]
@@ -170,14 +182,29 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
     """
     if not (folder / ENSEMBLE).is_file():
         raise ValueError(f"no {ENSEMBLE} in {folder}: run dvc repro train_text, or give the folder by --models")
-    record = read_json(folder / ENSEMBLE)
-    loaded = [load_classifier(folder / name) for name in record["networks"]]
-    return TextPredictor(
-        networks=tuple((model.to(device), tokenizer) for model, tokenizer in loaded),
-        linear=load_linear(folder / "linear") if record["fuse_linear"] else None,
-        weights=tuple(record["weights"]),
-        temperature=float(record["temperature"]),
-        classes=tuple(record["classes"]),
-        max_tokens=int(record["max_tokens"]),
-        unicode_form=record["unicode_form"],
-    )
+    try:
+        record = read_json(folder / ENSEMBLE)
+        loaded = [load_classifier(folder / name) for name in record["networks"]]
+        predictor = TextPredictor(
+            networks=tuple((_exact(model, device), tokenizer) for model, tokenizer in loaded),
+            linear=load_linear(folder / "linear") if record["fuse_linear"] else None,
+            weights=tuple(float(weight) for weight in record["weights"]),
+            temperature=float(record["temperature"]),
+            classes=tuple(record["classes"]),
+            max_tokens=int(record["max_tokens"]),
+            unicode_form=record["unicode_form"],
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / ENSEMBLE} lacks or garbles {error}: run dvc repro train_text") from error
+    sizes = {model.head.out_features for model, _ in predictor.networks}
+    if predictor.linear is not None:
+        sizes.add(len(predictor.linear.bias))
+    members = len(predictor.networks) + (predictor.linear is not None)
+    if sizes != {len(predictor.classes)} or members != len(predictor.weights):
+        raise ValueError(f"{folder / ENSEMBLE} does not fit its members: run dvc repro train_text")
+    return predictor
+
+
+def _exact(model: TextClassifier, device: str) -> TextClassifier:
+    """On a CPU in float64: what is told of a text, to six digits, must not depend on the batch it came in."""
+    return model.to(device, torch.float64 if device == "cpu" else torch.float32)

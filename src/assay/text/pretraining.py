@@ -16,7 +16,7 @@ from assay.progress import progress
 from assay.text.encoder import Encoder
 from assay.text.masking import EpochOfMasks, WholeWordCollator, word_spans
 from assay.text.training import LOG_EVERY, SAVE_EVERY, PrintFigures, shared_arguments
-from assay.trainer import LengthGroupedTrainer, last_checkpoint
+from assay.trainer import LengthGroupedTrainer, last_checkpoint, log_and_save_steps
 
 BATCH = 64
 
@@ -68,12 +68,19 @@ def pretrain(
         rows: what `with_words` gives.
         folder: of checkpoints; an interrupted run goes on from the last one.
     """
+    log, save = log_and_save_steps(
+        len(rows),
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        log_every=LOG_EVERY,
+        save_every=SAVE_EVERY,
+    )
     arguments = TrainingArguments(
         **shared_arguments(folder, settings, seed=seed, cpu=cpu),
         train_sampling_strategy="group_by_length",
-        logging_steps=LOG_EVERY,
+        logging_steps=log,
         save_strategy="steps",
-        save_steps=SAVE_EVERY,
+        save_steps=save,
     )
     trainer = LengthGroupedTrainer(
         model=model,

@@ -12,7 +12,7 @@ from assay.text.linear import out_of_fold_probs
 from assay.text.prediction import load_predictor
 
 
-def teacher_probs(settings: TrainText, train: pd.DataFrame, *, seed: int) -> np.ndarray | None:
+def teacher_probs(settings: TrainText, train: pd.DataFrame, *, classes: list[str], seed: int) -> np.ndarray | None:
     """Probabilities float [n, num_classes] of the rows of ``train`` (text, label, group); None without distillation.
 
     The linear teacher speaks out of fold. A classifier in a folder has to be one that was trained on other texts.
@@ -28,9 +28,8 @@ def teacher_probs(settings: TrainText, train: pd.DataFrame, *, seed: int) -> np.
         return out_of_fold_probs(texts, labels, groups, seed=seed, **how)
     if not teacher.startswith("folder:"):
         raise ValueError(f"train_text.distillation.teacher {teacher!r}: allowed are none, linear and 'folder: PATH'")
-    probs: np.ndarray = np.exp(load_predictor(Path(teacher.removeprefix("folder:").strip())).log_probs(texts))
-    if probs.shape[1] != labels.max() + 1:
-        raise ValueError(
-            f"train_text.distillation.teacher {teacher!r} has {probs.shape[1]} classes, not {labels.max() + 1}"
-        )
+    predictor = load_predictor(Path(teacher.removeprefix("folder:").strip()))
+    if list(predictor.classes) != classes:
+        raise ValueError(f"train_text.distillation.teacher {teacher!r} knows {list(predictor.classes)}, not {classes}")
+    probs: np.ndarray = np.exp(predictor.log_probs(texts))
     return probs

@@ -22,7 +22,7 @@ from transformers import (
 
 from assay.params.text import PretrainText, TrainText
 from assay.text.classifier import TextClassifier
-from assay.trainer import LengthGroupedTrainer, last_checkpoint
+from assay.trainer import LengthGroupedTrainer, last_checkpoint, log_and_save_steps
 
 # Share of the steps between two checkpoints of a pretraining, and between two lines of its history.
 SAVE_EVERY, LOG_EVERY = 0.25, 0.05
@@ -52,6 +52,8 @@ def shared_arguments(folder: Path, settings: PretrainText | TrainText, *, seed: 
         "seed": seed,
         "use_cpu": cpu,
         "save_total_limit": 1,
+        # Early stopping goes on counting after a kill.
+        "restore_callback_states_from_checkpoint": True,
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "report_to": "none",
@@ -131,8 +133,13 @@ def fine_tune(
         FloatingPointError: the loss is no number.
     """
     num_classes = model.head.out_features
-    # A ratio of all steps, for the Trainer: every 0.11 epoch of 3 epochs is 0.11 / 3.
-    every = min(settings.eval_every / settings.epochs, 0.999)
+    log, save = log_and_save_steps(
+        len(train),
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        log_every=min(settings.eval_every / settings.epochs, 1.0),
+        save_every=SAVE_EVERY,
+    )
 
     def figures(prediction: Any) -> dict[str, float]:
         truth, predicted = prediction.label_ids.argmax(axis=1), prediction.predictions.argmax(axis=1)
@@ -142,11 +149,13 @@ def fine_tune(
         **shared_arguments(folder, settings, seed=seed, cpu=cpu),
         train_sampling_strategy="group_by_length" if settings.length_grouped else "random",
         per_device_eval_batch_size=64,
-        logging_steps=every,
+        logging_steps=log,
+        # What is no number is to be seen, and stops the training below.
+        logging_nan_inf_filter=False,
         eval_strategy="steps",
-        eval_steps=every,
+        eval_steps=log,
         save_strategy="steps",
-        save_steps=every if settings.keep == "best" else SAVE_EVERY,
+        save_steps=log if settings.keep == "best" else save,
         load_best_model_at_end=settings.keep == "best",
         metric_for_best_model="accuracy",
         bf16=settings.mixed_precision == "bf16",

@@ -24,7 +24,7 @@ def read_vocabulary(path: Path) -> list[str]:
         ValueError: a special token of BERT is missing, or a token stands twice.
     """
     # Not splitlines: a line separator (U+2028) is a token.
-    tokens = path.read_bytes().decode("utf-8").removesuffix("\n").replace("\r\n", "\n").split("\n")
+    tokens = path.read_bytes().decode("utf-8").replace("\r\n", "\n").removesuffix("\n").split("\n")
     missing = [token for token in SPECIAL if token not in tokens]
     if missing:
         raise ValueError(f"fetch_text.vocabulary: {path.name} lacks {missing}; give the vocab.txt of a BERT")
@@ -83,4 +83,4 @@ def ppmi_embeddings(counts: csr_array, *, size: int, seed: int) -> np.ndarray:
     # A singular vector's sign is arbitrary: the largest entry is made positive.
     signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(size)])
     vectors = left * np.where(signs == 0, 1, signs) * np.sqrt(strengths)
-    return (vectors / vectors.std()).astype(np.float32)
+    return (vectors / max(vectors.std(), np.finfo(np.float64).tiny)).astype(np.float32)
