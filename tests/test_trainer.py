@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from assay.trainer import SeededLengthSampler, last_checkpoint
+from assay.trainer import SeededLengthSampler, last_checkpoint, log_and_save_steps
 
 RNG = np.random.default_rng(5)
 
@@ -36,3 +37,19 @@ def test_a_half_written_checkpoint_is_not_taken(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
     assert not (tmp_path / "checkpoint-15").exists()
     assert last_checkpoint(tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize("num_rows", [48, 310, 4899, 12149])
+def test_checkpoints_lie_on_lines_of_the_history(num_rows: int) -> None:
+    total = -(-num_rows // 16) * 0.36
+    log, save = log_and_save_steps(num_rows, batch_size=16, epochs=0.36, log_every=0.05, save_every=0.25)
+    assert save % log == 0
+    assert log == max(1, -(-total * 0.05 // 1))
+    assert abs(save - 0.25 * total) <= log / 2 + 1
+
+
+def test_several_processes_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    how = {"batch_size": 10, "epochs": 2.0, "log_every": 0.1, "save_every": 0.5}
+    assert log_and_save_steps(1000, **how) == (20, 100)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert log_and_save_steps(1000, **how) == (10, 50)

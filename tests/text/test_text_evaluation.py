@@ -116,3 +116,17 @@ def test_whether_pretraining_pays_follows_from_the_interval(interval: tuple[floa
     assert len(lines) == 4
     assert lines[2].startswith(f"Pretraining {verdict}: 0.9000 with, 0.8500 without")
     assert not [line for line in conclusion(reports(test=(0.01, 0.02))) if "Pretraining" in line]
+
+
+@pytest.mark.parametrize(
+    ("added", "verdict"), [((0.001, 0.003), "better than"), ((-0.01, 0.01), "not told apart from")]
+)
+def test_what_the_networks_add_to_the_linear_member_is_said(added: tuple[float, float], verdict: str) -> None:
+    found = reports(test=(0.01, 0.02))
+    found["linear"] = found["test"] | {"accuracy": 0.88}
+    low, high = added
+    gains = {"": (low + high) / 2, "_low": low, "_high": high}
+    found["test"] |= {f"accuracy_gain_linear{end}": value for end, value in gains.items()}
+    line = conclusion(found)[2]
+    assert line.startswith("Its linear member alone: 0.8800, better than the bigrams")
+    assert f"all together are {verdict} it (gain {gains['']:+.4f} [{low:+.4f}, {high:+.4f}])" in line

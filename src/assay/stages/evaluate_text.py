@@ -70,11 +70,13 @@ def all_probs(predictor: TextPredictor, train: pd.DataFrame, texts: list[str], p
 
 
 def gains(measured: dict[str, Resampled]) -> dict[str, dict[str, float]]:
-    """Accuracy over the character-bigram baseline, and of the network over that without pretraining."""
+    """Accuracy over the bigrams; of the pool over its linear member, of the network over that from random weights."""
     names = [name for name in ("test", "network", "linear", "no_pretraining") if name in measured]
     found: dict[str, dict[str, float]] = {}
     for name in names:
         found[name] = gain(measured[name], measured["tfidf_bigram"], "accuracy", key="accuracy_gain")
+    if "linear" in measured:
+        found["test"] |= gain(measured["test"], measured["linear"], "accuracy", key="accuracy_gain_linear")
     if "no_pretraining" in measured:
         key = "accuracy_gain_pretraining"
         found["network"] |= gain(measured["network"], measured["no_pretraining"], "accuracy", key=key)

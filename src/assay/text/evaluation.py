@@ -52,30 +52,39 @@ def mistakes(rows: pd.DataFrame, probs: np.ndarray, classes: Sequence[str], *, l
 
 def conclusion(reports: Mapping[str, Mapping[str, float]]) -> list[str]:
     """What to use, in words that follow from the figures."""
-    ours, baseline = reports["test"], reports["tfidf_bigram"]
-    low, high = ours["accuracy_gain_low"], ours["accuracy_gain_high"]
-    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
+    ours, baseline, alone = reports["test"], reports["tfidf_bigram"], reports["network"]
     lines = [
         f"The classifier that ships: accuracy {ours['accuracy']:.4f} [{ours['accuracy_low']:.4f}, "
-        f"{ours['accuracy_high']:.4f}] (n {ours['n']:.0f}), {verdict} character bigrams' {baseline['accuracy']:.4f} "
-        f"(gain {ours['accuracy_gain']:+.4f} [{low:+.4f}, {high:+.4f}])."
+        f"{ours['accuracy_high']:.4f}] (n {ours['n']:.0f}), {_verdict(ours, 'accuracy_gain')} character bigrams' "
+        f"{baseline['accuracy']:.4f} ({_gain(ours, 'accuracy_gain')}).",
+        f"One network alone: {alone['accuracy']:.4f}, {_verdict(alone, 'accuracy_gain')} the bigrams "
+        f"({_gain(alone, 'accuracy_gain')}).",
     ]
-    alone = reports["network"]
-    low, high = alone["accuracy_gain_low"], alone["accuracy_gain_high"]
-    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
-    lines.append(
-        f"One network alone: {alone['accuracy']:.4f}, {verdict} the bigrams "
-        f"(gain {alone['accuracy_gain']:+.4f} [{low:+.4f}, {high:+.4f}])."
-    )
+    if "linear" in reports:
+        linear = reports["linear"]
+        lines.append(
+            f"Its linear member alone: {linear['accuracy']:.4f}, {_verdict(linear, 'accuracy_gain')} the bigrams "
+            f"({_gain(linear, 'accuracy_gain')}); all together are {_verdict(ours, 'accuracy_gain_linear')} it "
+            f"({_gain(ours, 'accuracy_gain_linear')})."
+        )
     if "no_pretraining" in reports:
         low, high = (alone[f"accuracy_gain_pretraining_{end}"] for end in ("low", "high"))
         verdict = "pays" if low > 0 else "harms" if high < 0 else "is not shown to pay"
         lines.append(
             f"Pretraining {verdict}: {alone['accuracy']:.4f} with, {reports['no_pretraining']['accuracy']:.4f} without "
-            f"(gain {alone['accuracy_gain_pretraining']:+.4f} [{low:+.4f}, {high:+.4f}])."
+            f"({_gain(alone, 'accuracy_gain_pretraining')})."
         )
     if ours["accuracy_gain_low"] > 0:
         lines.append("Use the classifier that ships.")
     else:
         lines.append("Character bigrams cost next to nothing and are not shown to be worse: use these.")
     return lines
+
+
+def _verdict(report: Mapping[str, float], key: str) -> str:
+    low, high = report[f"{key}_low"], report[f"{key}_high"]
+    return "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
+
+
+def _gain(report: Mapping[str, float], key: str) -> str:
+    return f"gain {report[key]:+.4f} [{report[f'{key}_low']:+.4f}, {report[f'{key}_high']:+.4f}]"
