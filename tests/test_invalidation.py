@@ -53,6 +53,9 @@ TABLE = [
     ("train_counts.llm_lora.rank", 3, {"train_counts@llm_lora", "evaluate_counts"}),
     ("evaluate_counts.ridge_alpha", 3.0, {"evaluate_counts"}),
     ("prepare_counts.quantile_bins", 7, BEHIND_COUNTS),
+    ("train_text.lr", 0.0005, {"train_text", "evaluate_text"}),
+    ("pretrain_text.mask_share", 0.2, {"pretrain_text", "train_text", "evaluate_text"}),
+    ("evaluate_text.num_mistakes", 7, {"evaluate_text"}),
     ("prepare.folds", 4, {"prepare"} | STAGE1 | EVERY_TRAINING | BEHIND_EXPERTS),
 ]
 

@@ -54,8 +54,8 @@ def metric_tables(root: Path) -> list[dict[str, object]]:
         rows = []
         for system in systems:
             report = {key[len(system) + 1 :]: value for key, value in metrics.items() if key.startswith(f"{system}.")}
-            groups = str(report.get("n_groups", ""))
-            rows.append([system, str(report["n"]), groups, *(interval_text(report, name) for name in columns)])
+            sizes = (f"{report['n']:.0f}", f"{report['n_groups']:.0f}")
+            rows.append([system, *sizes, *(interval_text(report, name) for name in columns)])
         others = {key: value for key, value in metrics.items() if key.rpartition(".")[0] not in systems}
         tables.append({"title": path.name, "columns": ["", "n", "groups", *columns], "rows": rows, "others": others})
     return tables
