@@ -44,6 +44,7 @@ gate: $(STAMP) ## green clone: dvc.lock, metrics and plots belong to the code as
 bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/cascade_speed.py
+	$(BIN)/python benchmarks/text_throughput.py
 
 report: $(STAMP) ## metrics and plots on one page: report.html
 	$(BIN)/python -m assay.cli report
