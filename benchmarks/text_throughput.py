@@ -50,8 +50,9 @@ from assay.progress import progress
 from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer
 from assay.text.encoder import Encoder, load_encoder
 from assay.text.prediction import rows_log_probs
-from assay.text.training import SAVE_EVERY, encode, fine_tune, shared_arguments, soft_targets
+from assay.text.training import encode, fine_tune, shared_arguments, soft_targets
 from assay.torch_runtime import set_up_torch
+from assay.trainer import SAVE_EVERY
 
 ENCODER, ROWS = Path("models/text/encoder"), Path("data/text/rows")
 NEEDED = {

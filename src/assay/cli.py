@@ -8,8 +8,12 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -60,75 +64,78 @@ def predict(arguments: argparse.Namespace) -> int:
     return 3 if errors else 0
 
 
-def counts(arguments: argparse.Namespace) -> int:
-    """How many thinking units will a question cost? One row per question; exit status 3 if some could not be used."""
-    if (arguments.question is None) == (arguments.file is None):
-        raise ValueError("give either one question in quotes, or --file FILE (- for standard input)")
+def check_given(arguments: argparse.Namespace, *, one: str, stage: str) -> Path | None:
+    """What can be told before seconds of imports; returns the output file, if any.
+
+    Raises:
+        ValueError: not exactly one of ``one`` and a file, no folder of models, or an output that can't be written.
+    """
+    from assay.outputs import check_output
+
+    if (getattr(arguments, one) is None) == (arguments.file is None):
+        raise ValueError(f"give either one {one} in quotes, or --file FILE (- for standard input)")
     models = Path(arguments.models)
     if not models.is_dir():
-        raise ValueError(f"no folder {models}: run dvc repro evaluate_counts, or give the folder of models by --models")
-    from assay.counts.answer import answer, open_predictor, sentences
-    from assay.outputs import check_output
-    from assay.tables import read_inputs, write_rows
-    from assay.torch_runtime import set_up_torch
-
+        raise ValueError(f"no folder {models}: run dvc repro {stage}, or give the folder of models by --models")
     output = Path(arguments.output) if arguments.output else None
     check_output(output)
-    set_up_torch(threads=arguments.threads)
-    if arguments.file is None:
-        import pandas as pd
+    return output
 
-        questions = pd.DataFrame({"text": [arguments.question], "setting": None}, dtype=object)
-    else:
-        questions = read_inputs(None if arguments.file == "-" else Path(arguments.file), optional=("setting",))
-    predictor = open_predictor(models, wanted=arguments.variant, purpose=arguments.purpose, device=arguments.device)
-    rows = answer(predictor, questions, setting=arguments.setting)
-    if output is None and arguments.file is None:
-        print("\n".join(sentences(rows, variant=predictor.name)))
-    elif output is None:
+
+def tell(rows: pd.DataFrame, sentences: list[str], *, output: Path | None, from_file: bool, what: str) -> int:
+    """Rows to the output, or to standard output as CSV, or as sentences for one input alone; the exit status."""
+    from assay.tables import write_rows
+
+    errors = int((rows["status"] == "error").sum())
+    if output is not None:
+        write_rows(rows, output)
+    elif from_file:
         rows.to_csv(sys.stdout, index=False, lineterminator="\n")
     else:
-        write_rows(rows, output)
-    errors = int((rows["status"] == "error").sum())
-    if arguments.file is not None:
-        place = f", in {output}" if output else ""
-        print(f"{len(rows)} question(s) by {predictor.name}, {errors} error(s){place}", file=sys.stderr)
+        print("\n".join(sentences))
+    if from_file:
+        print(f"{len(rows)} {what}, {errors} error(s)" + (f", in {output}" if output else ""), file=sys.stderr)
     return 3 if errors else 0
+
+
+def given_rows(arguments: argparse.Namespace, one: str, *, optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Column text, and ``optional`` ones, of the one input or of the file."""
+    import pandas as pd
+
+    from assay.tables import read_inputs
+
+    if arguments.file is None:
+        return pd.DataFrame({"text": [getattr(arguments, one)]} | dict.fromkeys(optional), dtype=object)
+    return read_inputs(None if arguments.file == "-" else Path(arguments.file), optional=optional)
+
+
+def counts(arguments: argparse.Namespace) -> int:
+    """How many thinking units will a question cost? One row per question; exit status 3 if some could not be used."""
+    output = check_given(arguments, one="question", stage="evaluate_counts")
+    from assay.counts.answer import answer, open_predictor, sentences
+    from assay.torch_runtime import set_up_torch
+
+    set_up_torch(threads=arguments.threads)
+    questions = given_rows(arguments, "question", optional=("setting",))
+    models = Path(arguments.models)
+    predictor = open_predictor(models, wanted=arguments.variant, purpose=arguments.purpose, device=arguments.device)
+    rows = answer(predictor, questions, setting=arguments.setting)
+    from_file, what = arguments.file is not None, f"question(s) by {predictor.name}"
+    return tell(rows, sentences(rows, variant=predictor.name), output=output, from_file=from_file, what=what)
 
 
 def text(arguments: argparse.Namespace) -> int:
     """Which class is this text? One row per text; exit status 3 if some could not be used."""
-    if (arguments.text is None) == (arguments.file is None):
-        raise ValueError("give either one text in quotes, or --file FILE (- for standard input)")
-    models = Path(arguments.models)
-    if not models.is_dir():
-        raise ValueError(f"no folder {models}: run dvc repro train_text, or give the folder by --models")
-    from assay.outputs import check_output
-    from assay.tables import read_inputs, write_rows
-    from assay.text.prediction import load_predictor
+    output = check_given(arguments, one="text", stage="train_text")
+    from assay.text.prediction import load_predictor, sentences
     from assay.torch_runtime import pick_device, set_up_torch
 
-    output = Path(arguments.output) if arguments.output else None
-    check_output(output)
     set_up_torch(threads=arguments.threads)
-    given = arguments.file if arguments.file != "-" else None
-    texts = [arguments.text] if arguments.file is None else read_inputs(Path(given) if given else None)["text"].tolist()
-    predictor = load_predictor(models, device=pick_device(arguments.device).type)
+    texts = given_rows(arguments, "text")["text"].tolist()
+    predictor = load_predictor(Path(arguments.models), device=pick_device(arguments.device).type)
     rows = predictor.batch_predict(texts, long=arguments.long)
-    errors = int((rows["status"] == "error").sum())
-    if output is not None:
-        write_rows(rows, output)
-    elif arguments.file is not None:
-        rows.to_csv(sys.stdout, index=False, lineterminator="\n")
-    elif errors:
-        print(f"error: {rows['reason'].iloc[0]}")
-    else:
-        row = rows.iloc[0]
-        probs = ", ".join(f"{name} {row[f'p_{name}']:.3f}" for name in predictor.classes)
-        print(f"{row['label']} ({probs})" + (", text truncated" if row["truncated"] else ""))
-    if arguments.file is not None:
-        print(f"{len(rows)} text(s), {errors} error(s)" + (f", in {output}" if output else ""), file=sys.stderr)
-    return 3 if errors else 0
+    said = sentences(rows, classes=predictor.classes)
+    return tell(rows, said, output=output, from_file=arguments.file is not None, what="text(s)")
 
 
 def params(arguments: argparse.Namespace) -> int:

@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
+
+# Share of the steps between two checkpoints, and between two lines of the history.
+SAVE_EVERY, LOG_EVERY = 0.25, 0.05
+PRINTED = ("loss", "eval_loss", "eval_accuracy", "eval_f1")
 
 
 class SeededLengthSampler(LengthGroupedSampler):
@@ -57,6 +61,19 @@ def log_and_save_steps(
     total = epochs * math.ceil(num_rows / (batch_size * int(os.environ.get("WORLD_SIZE", "1"))))
     log = max(1, math.ceil(log_every * total))
     return log, log * max(1, round(save_every * total / log))
+
+
+class PrintFigures(TrainerCallback):
+    """A line per logged loss and per evaluation, as they come; ``name`` stands in front."""
+
+    def __init__(self, name: str = "") -> None:
+        self._prefix = f"{name} " if name else ""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        shown = [f"{name} {logs[name]:.4f}" for name in PRINTED if logs and name in logs]
+        if shown and state.is_world_process_zero:
+            print(f"{self._prefix}step {state.global_step}/{state.max_steps}  {'  '.join(shown)}", flush=True)
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from assay.counts.bins import Bins
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.ordinal import ordinal_metrics, regression_metrics
-from assay.metrics.paired import gain
+from assay.metrics.paired import gain, verdict
 
 # What each variant is held against: the linear model of its kind, and what knows the setting alone.
 PEERS = {"spearman": "tfidf_ridge", "macro_f1": "tfidf_logreg"}
@@ -85,10 +85,9 @@ def conclusion(chosen: Mapping[str, str], reports: Mapping[str, Mapping[str, flo
         name, peer = chosen[what], PEERS[metric]
         report, gain = reports[name], f"{metric}_gain"
         low, high = report[f"{gain}_low"], report[f"{gain}_high"]
-        verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
         lines.append(
             f"For a {what} use {name} (best {words} on val): on test {words} {report[metric]:.3f} "
-            f"[{report[f'{metric}_low']:.3f}, {report[f'{metric}_high']:.3f}], {verdict} {peer}'s "
+            f"[{report[f'{metric}_low']:.3f}, {report[f'{metric}_high']:.3f}], {verdict(report, gain)} {peer}'s "
             f"{reports[peer][metric]:.3f} (gain {report[gain]:+.3f} [{low:+.3f}, {high:+.3f}])."
         )
         if high < 0:

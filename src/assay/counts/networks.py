@@ -11,9 +11,9 @@ import torch
 from coral_pytorch.layers import CoralLayer
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from assay.counts.memory import (
@@ -24,7 +24,8 @@ from assay.counts.memory import (
     plan_memory,
     shape_of,
 )
-from assay.io import atomic_path, read_json, sha256_file, write_json
+from assay.io import read_json, sha256_file, write_json
+from assay.networks import read_tokenizer, save_state
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
 
 RECORD = "variant.json"
@@ -40,10 +41,7 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         ValueError: none there.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+    tokenizer = read_tokenizer(folder)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -170,9 +168,7 @@ def save_network(folder: Path, model: Any, tokenizer: Any, *, base: Path, record
         record = record | {"base": base.as_posix(), "base_sha256": _base_hashes(base)}
     else:
         model.config.save_pretrained(folder)
-        state = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(state, temporary, metadata={"format": "pt"})
+        save_state(folder / WEIGHTS, model.state_dict())
     write_json(folder / RECORD, record | {"adapter": adapter})
 
 

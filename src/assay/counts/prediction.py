@@ -8,37 +8,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from assay.counts.bins import Bins, bins_from_json, cut
 from assay.counts.networks import load_network, load_tokenizer, read_record
 from assay.counts.objectives import Objective, objective_from_json
 from assay.counts.table import full_text
+from assay.networks import batched_logits
 from assay.params.counts import TrainCounts
-from assay.progress import progress
 
 BATCH = 32
 
 
-@torch.inference_mode()
 def network_outputs(
     model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str, batch_size: int = BATCH
 ) -> np.ndarray:
     """Outputs float32 [n, k] of the network, in the order of ``texts``; longer texts are truncated."""
     if not texts:
         return np.zeros((0, 1), dtype=np.float32)
-    device = next(model.parameters()).device
-    model.eval()
     ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
-    # Longest first: little padding, and a batch that does not fit in memory fails at once.
-    order = np.argsort([-len(row) for row in ids], kind="stable")
-    parts = []
-    for start in progress(range(0, len(ids), batch_size), what=what, unit="batch"):
-        rows = [ids[number] for number in order[start : start + batch_size]]
-        batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(device)
-        parts.append(model(**batch).logits.float().cpu().numpy())
-    outputs = np.concatenate(parts)
-    return outputs[np.argsort(order, kind="stable")]
+    return batched_logits(model, tokenizer, ids, what=what, batch_size=batch_size)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments
 
 from assay.counts.objectives import Objective
 from assay.params.counts import CountVariant
-from assay.trainer import LengthGroupedTrainer, last_checkpoint, log_and_save_steps
+from assay.trainer import LOG_EVERY, SAVE_EVERY, LengthGroupedTrainer, PrintFigures, last_checkpoint, log_and_save_steps
 
 HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
-# Share of the steps between two checkpoints, and between two lines of the history.
-SAVE_EVERY, LOG_EVERY = 0.25, 0.05
 
 
 @dataclass(frozen=True)
@@ -104,18 +102,6 @@ def phase_arguments(
     )
 
 
-class PrintLoss(TrainerCallback):
-    """A line per logged loss, as it comes."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Called by the Trainer."""
-        if logs and "loss" in logs and state.is_world_process_zero:
-            print(f"{self._name} step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}", flush=True)
-
-
 def make_trainer(
     model: Any,
     tokenizer: Any,
@@ -139,7 +125,7 @@ def make_trainer(
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_loss_func=loss,
-        callbacks=[PrintLoss(phase.name)],
+        callbacks=[PrintFigures(phase.name)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from assay.metrics.binary import Resampled
 from assay.metrics.intervals import percentile_interval
 
@@ -13,3 +15,10 @@ def gain(ours: Resampled, theirs: Resampled, name: str, *, key: str) -> dict[str
     """
     low, high = percentile_interval(ours.draws[name] - theirs.draws[name])
     return {key: ours.point[name] - theirs.point[name], f"{key}_low": low, f"{key}_high": high}
+
+
+def verdict(report: Mapping[str, float], key: str) -> str:
+    """In words what the interval of a `gain` says; an undefined one tells nothing apart."""
+    if report[f"{key}_low"] > 0:
+        return "better than"
+    return "worse than" if report[f"{key}_high"] < 0 else "not told apart from"

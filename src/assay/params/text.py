@@ -57,29 +57,24 @@ class PrepareText(Section):
     near_duplicates: NearDuplicates
 
 
-class EncoderConfig(Section):
-    """A RoBERTa-style encoder."""
+class OwnEncoder(Section):
+    """The RoBERTa-style encoder to be pretrained here."""
 
     hidden_size: Annotated[int, Field(ge=8)]
     num_layers: Positive
     num_heads: Positive
     intermediate_size: Annotated[int, Field(ge=8)]
+    pair_size: Annotated[int, Field(ge=0)] = Field(description="of the embeddings of neighbouring pairs; 0: none")
+    pair_min_count: Positive = Field(description="texts of train in which a pair has to stand")
+    pair_dropout: Share
+    min_token_count: Positive = Field(description="rarer tokens of train become [UNK]")
+    embeddings: Literal["ppmi", "random"] = Field(description="start values: from co-occurrence in train, or random")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads ({self.num_heads})")
         return self
-
-
-class OwnEncoder(EncoderConfig):
-    """The encoder to be pretrained here."""
-
-    pair_size: Annotated[int, Field(ge=0)] = Field(description="of the embeddings of neighbouring pairs; 0: none")
-    pair_min_count: Positive = Field(description="texts of train in which a pair has to stand")
-    pair_dropout: Share
-    min_token_count: Positive = Field(description="rarer tokens of train become [UNK]")
-    embeddings: Literal["ppmi", "random"] = Field(description="start values: from co-occurrence in train, or random")
 
 
 class PretrainText(Section):

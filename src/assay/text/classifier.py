@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer
 
-from assay.io import atomic_path, read_json, write_json
+from assay.io import read_json, write_json
+from assay.networks import read_tokenizer, save_state
 from assay.text.encoder import Encoder, load_encoder, save_encoder
 
 HEAD = "head.safetensors"
@@ -72,10 +72,7 @@ def load_tokenizer(folder: Path) -> Any:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         # transformers would make one that knows no token.
         raise ValueError(f"no tokenizer in {folder}: neither tokenizer.json nor vocab.txt")
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+    return read_tokenizer(folder)
 
 
 def build_classifier(
@@ -102,9 +99,7 @@ def build_classifier(
 def save_classifier(folder: Path, model: TextClassifier, tokenizer: Any) -> None:
     """Write encoder, tokenizer, head and ``classifier.json``."""
     save_encoder(folder, model.encoder, tokenizer)
-    with atomic_path(folder / HEAD) as temporary:
-        state = {name: value.detach().cpu().contiguous() for name, value in sorted(model.head.state_dict().items())}
-        save_file(state, temporary, metadata={"format": "pt"})
+    save_state(folder / HEAD, model.head.state_dict())
     write_json(folder / RECORD, {"num_classes": model.head.out_features, "pooling": model.pooling})
 
 

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
 
-from assay.io import atomic_path, read_json, write_json
+from assay.io import read_json, write_json
+from assay.networks import save_state
 from assay.params.text import OwnEncoder
 
 WEIGHTS = "model.safetensors"
@@ -149,9 +150,7 @@ def save_encoder(folder: Path, encoder: Encoder, tokenizer: Any) -> None:
     encoder.body.config.save_pretrained(folder)
     pairs = encoder.pairs
     record = None if pairs is None else {"size": pairs.table.embedding_dim, "dropout": pairs.dropout}
-    state = {name: value.detach().cpu().contiguous() for name, value in sorted(encoder.state_dict().items())}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+    save_state(folder / WEIGHTS, encoder.state_dict())
     write_json(folder / RECORD, {"pairs": record})
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from assay.metrics.binary import summarise
+from assay.metrics.paired import verdict
 
 # What is told of each range of lengths.
 FIGURES = ("n", "accuracy", "accuracy_low", "accuracy_high")
@@ -55,23 +56,23 @@ def conclusion(reports: Mapping[str, Mapping[str, float]]) -> list[str]:
     ours, baseline, alone = reports["test"], reports["tfidf_bigram"], reports["network"]
     lines = [
         f"The classifier that ships: accuracy {ours['accuracy']:.4f} [{ours['accuracy_low']:.4f}, "
-        f"{ours['accuracy_high']:.4f}] (n {ours['n']:.0f}), {_verdict(ours, 'accuracy_gain')} character bigrams' "
+        f"{ours['accuracy_high']:.4f}] (n {ours['n']:.0f}), {verdict(ours, 'accuracy_gain')} character bigrams' "
         f"{baseline['accuracy']:.4f} ({_gain(ours, 'accuracy_gain')}).",
-        f"One network alone: {alone['accuracy']:.4f}, {_verdict(alone, 'accuracy_gain')} the bigrams "
+        f"One network alone: {alone['accuracy']:.4f}, {verdict(alone, 'accuracy_gain')} the bigrams "
         f"({_gain(alone, 'accuracy_gain')}).",
     ]
     if "linear" in reports:
         linear = reports["linear"]
         lines.append(
-            f"Its linear member alone: {linear['accuracy']:.4f}, {_verdict(linear, 'accuracy_gain')} the bigrams "
-            f"({_gain(linear, 'accuracy_gain')}); all together are {_verdict(ours, 'accuracy_gain_linear')} it "
+            f"Its linear member alone: {linear['accuracy']:.4f}, {verdict(linear, 'accuracy_gain')} the bigrams "
+            f"({_gain(linear, 'accuracy_gain')}); all together are {verdict(ours, 'accuracy_gain_linear')} it "
             f"({_gain(ours, 'accuracy_gain_linear')})."
         )
     if "no_pretraining" in reports:
         low, high = (alone[f"accuracy_gain_pretraining_{end}"] for end in ("low", "high"))
-        verdict = "pays" if low > 0 else "harms" if high < 0 else "is not shown to pay"
+        pays = "pays" if low > 0 else "harms" if high < 0 else "is not shown to pay"
         lines.append(
-            f"Pretraining {verdict}: {alone['accuracy']:.4f} with, {reports['no_pretraining']['accuracy']:.4f} without "
+            f"Pretraining {pays}: {alone['accuracy']:.4f} with, {reports['no_pretraining']['accuracy']:.4f} without "
             f"({_gain(alone, 'accuracy_gain_pretraining')})."
         )
     if ours["accuracy_gain_low"] > 0:
@@ -79,11 +80,6 @@ def conclusion(reports: Mapping[str, Mapping[str, float]]) -> list[str]:
     else:
         lines.append("Character bigrams cost next to nothing and are not shown to be worse: use these.")
     return lines
-
-
-def _verdict(report: Mapping[str, float], key: str) -> str:
-    low, high = report[f"{key}_low"], report[f"{key}_high"]
-    return "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
 
 
 def _gain(report: Mapping[str, float], key: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -66,8 +67,7 @@ class LinearModel:
         words = TfidfVectorizer(analyzer="char", ngram_range=(1, self.max_ngram), sublinear_tf=True, vocabulary=places)
         words.idf_ = self.idf
         scores = words.transform(texts) @ self.weights + self.bias
-        shifted = scores - scores.max(axis=1, keepdims=True)
-        found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        found: np.ndarray = log_softmax(scores, axis=1)
         return found
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 
 from assay.io import read_json
-from assay.progress import progress
+from assay.networks import batched_logits
 from assay.text.classifier import TextClassifier, load_classifier
-from assay.text.cleaning import clean
+from assay.text.cleaning import UnicodeForm, clean
 from assay.text.fusion import pool
 from assay.text.linear import LinearModel, load_linear
 
@@ -23,21 +23,14 @@ ENSEMBLE = "ensemble.json"
 Long = Literal["truncate", "window"]
 
 
-@torch.inference_mode()
 def rows_log_probs(
     model: TextClassifier, tokenizer: Any, rows: Sequence[Sequence[int]], *, what: str, batch_size: int = BATCH
 ) -> np.ndarray:
     """Log-probabilities float64 [n, num_classes] of rows of token ids, in their order."""
-    device = next(model.parameters()).device
-    model.eval()
-    found = np.zeros((len(rows), model.head.out_features))
-    # Longest first: little padding, and a batch that does not fit in memory fails at once.
-    order = np.argsort([-len(row) for row in rows], kind="stable")
-    for start in progress(range(0, len(rows), batch_size), what=what, unit="batch"):
-        chosen = order[start : start + batch_size]
-        batch = tokenizer.pad({"input_ids": [list(rows[number]) for number in chosen]}, return_tensors="pt")
-        logits = model(batch["input_ids"].to(device), batch["attention_mask"].to(device))["logits"]
-        found[chosen] = torch.log_softmax(logits.double(), dim=1).cpu().numpy()
+    if not rows:
+        return np.zeros((0, model.head.out_features))
+    logits = batched_logits(model, tokenizer, rows, what=what, batch_size=batch_size)
+    found: np.ndarray = torch.log_softmax(torch.from_numpy(logits).double(), dim=1).numpy()
     return found
 
 
@@ -74,7 +67,7 @@ class TextPredictor:
     temperature: float
     classes: tuple[str, ...]
     max_tokens: int
-    unicode_form: Literal["NFKC", "NFC", "none"]
+    unicode_form: UnicodeForm
 
     def member_log_probs(
         self, texts: Sequence[str], *, long: Long = "truncate", what: str = "texts"
@@ -172,6 +165,18 @@ class TextPredictor:
             "probs": probs,
             "truncated": bool(row["truncated"]),
         }
+
+
+def sentences(rows: pd.DataFrame, *, classes: Sequence[str]) -> list[str]:
+    """The rows of `TextPredictor.batch_predict` in words, for a terminal."""
+    lines = []
+    for row in rows.to_dict("records"):
+        if row["status"] == "error":
+            lines.append(f"error: {row['reason']}")
+            continue
+        probs = ", ".join(f"{name} {row[f'p_{name}']:.3f}" for name in classes)
+        lines.append(f"{row['label']} ({probs})" + (", text truncated" if row["truncated"] else ""))
+    return lines
 
 
 def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:

@@ -15,8 +15,8 @@ from assay.params.text import PretrainText
 from assay.progress import progress
 from assay.text.encoder import Encoder
 from assay.text.masking import EpochOfMasks, WholeWordCollator, word_spans
-from assay.text.training import LOG_EVERY, SAVE_EVERY, PrintFigures, shared_arguments
-from assay.trainer import LengthGroupedTrainer, last_checkpoint, log_and_save_steps
+from assay.text.training import shared_arguments
+from assay.trainer import LOG_EVERY, SAVE_EVERY, LengthGroupedTrainer, PrintFigures, last_checkpoint, log_and_save_steps
 
 BATCH = 64
 

@@ -16,27 +16,12 @@ from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     PrinterCallback,
-    TrainerCallback,
     TrainingArguments,
 )
 
 from assay.params.text import PretrainText, TrainText
 from assay.text.classifier import TextClassifier
-from assay.trainer import LengthGroupedTrainer, last_checkpoint, log_and_save_steps
-
-# Share of the steps between two checkpoints of a pretraining, and between two lines of its history.
-SAVE_EVERY, LOG_EVERY = 0.25, 0.05
-
-
-class PrintFigures(TrainerCallback):
-    """A line per logged loss and per evaluation, as they come."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Called by the Trainer."""
-        named = ("loss", "eval_loss", "eval_accuracy", "eval_f1")
-        shown = [f"{name} {logs[name]:.4f}" for name in named if logs and name in logs]
-        if shown and state.is_world_process_zero:
-            print(f"step {state.global_step}/{state.max_steps}  {'  '.join(shown)}", flush=True)
+from assay.trainer import SAVE_EVERY, LengthGroupedTrainer, PrintFigures, last_checkpoint, log_and_save_steps
 
 
 def shared_arguments(folder: Path, settings: PretrainText | TrainText, *, seed: int, cpu: bool) -> dict[str, Any]:
