@@ -4,15 +4,19 @@ PARAMS ?= params.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SYSTEM := libegl1 libgl1 libgl1-mesa-dri libglu1-mesa libfreetype6
 TORCH := torch==2.14.1 torchvision==0.29.1
 # Stages call `python`; it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check gate bench report lock clean
+.PHONY: help system setup repro test check gate bench report lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+system: ## Debian, Ubuntu, as root: install what draws the corridor scenes, OpenGL without a screen (again only if missing)
+	dpkg -s $(SYSTEM) >/dev/null 2>&1 || { apt-get update && apt-get install --yes --no-install-recommends $(SYSTEM); }
 
 setup: $(STAMP) ## make the environment in .venv (again only when requirements.lock or pyproject.toml change)
 
@@ -45,6 +49,9 @@ bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/cascade_speed.py
 	$(BIN)/python benchmarks/text_throughput.py
+	$(BIN)/python benchmarks/vlm_scoring.py
+	$(BIN)/python benchmarks/vlm_sft_throughput.py
+	$(BIN)/python benchmarks/vlm_sft_throughput.py --vocab 151936 --steps 3
 
 report: $(STAMP) ## metrics and plots on one page: report.html
 	$(BIN)/python -m assay.cli report

@@ -53,7 +53,10 @@ def test_the_library_never_imports_a_stage():
         assert not [name for name in imported_names(path) if name.startswith("assay.stages")], path
 
 
-@pytest.mark.parametrize("stage", ["train_stage1", "train_expert", "train_counts"])
+@pytest.mark.parametrize(
+    "stage",
+    ["train_stage1", "train_expert", "train_counts", "train_text", "pretrain_vlm", "vlm_sft", "vlm_sft_high_risk"],
+)
 def test_an_edit_to_a_metric_or_a_plot_retrains_nothing(stage):
     for path in import_closure(f"assay.stages.{stage}"):
         assert path.parts[2] not in ("metrics", "reporting"), path

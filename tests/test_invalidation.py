@@ -56,6 +56,10 @@ TABLE = [
     ("train_text.lr", 0.0005, {"train_text", "evaluate_text"}),
     ("pretrain_text.mask_share", 0.2, {"pretrain_text", "train_text", "evaluate_text"}),
     ("evaluate_text.num_mistakes", 7, {"evaluate_text"}),
+    ("vlm_predict.num_mistakes", 7, {"vlm_predict"}),
+    ("vlm_sft_high_risk.lr", 0.0005, {"vlm_sft_high_risk", "vlm_predict"}),
+    ("vlm_sft.lora.rank", 3, {"vlm_sft", "vlm_predict"}),
+    ("pretrain_vlm.epochs", 1.0, {"pretrain_vlm", "vlm_sft", "vlm_sft_high_risk", "vlm_predict"}),
     ("prepare.folds", 4, {"prepare"} | STAGE1 | EVERY_TRAINING | BEHIND_EXPERTS),
 ]
 

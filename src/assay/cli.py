@@ -7,13 +7,21 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assay import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from assay.pictures import Input
+
+PICTURES_EPILOG = (
+    "Exit status: 0 all judged, 3 some inputs are rows with status error, 2 nothing could be done. "
+    "A name with a leading dash: write ./-name, or -- before the names."
+)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -31,34 +39,85 @@ def check(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Judge pictures: one row per input; exit status 3 if some input could not be used."""
-    # Asked for first: a wrong name or a missing model is told before seconds of imports.
-    output = Path(arguments.output) if arguments.output else None
-    record = Path(arguments.models) / "cascade" / "cascade.json"
-    if not record.is_file():
-        raise ValueError(f"no {record}: run dvc repro evaluate_cascade, or give the folder of models by --models")
-    from assay.cascade.predict import expand, open_cascade, predict_paths, write_rows
+    output = check_models(arguments, "cascade/cascade.json", stage="evaluate_cascade")
+    from assay.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
+
+    inputs = picture_inputs(arguments)
+    cascade = open_cascade(Path(arguments.models), device=arguments.device)
+    rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
+    return put_rows(rows, output, command="predict", columns=COLUMNS, numbers=NUMBERS)
+
+
+def corridor(arguments: argparse.Namespace) -> int:
+    """How dangerous is this corridor? One row per picture; exit status 3 if some could not be used."""
+    output = check_models(arguments, "fusion.json", stage="vlm_predict")
+    from transformers.utils.logging import disable_progress_bar
+
+    from assay.pictures import is_one_file, standard_output
+    from assay.vlm.corridor import TEXTS, judge, numbers, open_corridor, sentence
+
+    inputs = picture_inputs(arguments)
+    # Bars that run without a terminal too, and what a library tells its own users of its next version.
+    disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
+    how = {"batch_size": arguments.batch_size, "max_pixels": arguments.max_pixels}
+    predictor = open_corridor(Path(arguments.models), device=arguments.device, **how)
+    rows = judge(predictor, inputs, threads=arguments.threads, **how)
+    if output is None and is_one_file(arguments.paths):
+        (row,) = rows
+        with standard_output() as stream:
+            print(sentence(row, predictor), file=stream)
+        return 3 if row["status"] == "error" else 0
+    measured = numbers(predictor)
+    return put_rows(rows, output, command="corridor", columns=[*TEXTS, *measured], numbers=measured)
+
+
+def check_models(arguments: argparse.Namespace, record: str, *, stage: str) -> Path | None:
+    """What can be told of ``--models`` and ``--output`` before seconds of imports; returns the output file, if any.
+
+    Raises:
+        ValueError: the folder of models has no file ``record``, or the output can't be written.
+    """
     from assay.outputs import check_output
+
+    path = Path(arguments.models) / record
+    if not path.is_file():
+        raise ValueError(f"no {path}: run dvc repro {stage}, or give the folder of models by --models")
+    output = Path(arguments.output) if arguments.output else None
+    check_output(output)
+    return output
+
+
+def picture_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
+    """The pictures that the arguments name; torch, warnings and signals are set up for the work on them."""
+    from assay.pictures import expand
     from assay.torch_runtime import set_up_torch
 
-    check_output(output)
     set_up_torch(threads=arguments.threads)
     # A damaged file is a row; what PIL warns of on the way would only run through the progress bar.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    cascade = open_cascade(Path(arguments.models), device=arguments.device)
-    inputs = expand(
-        arguments.paths,
-        recursive=arguments.recursive,
-        stdin=sys.stdin.buffer if sys.stdin else None,
-        null=arguments.null,
-    )
-    rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
+    stdin = sys.stdin.buffer if sys.stdin else None
+    return expand(arguments.paths, recursive=arguments.recursive, stdin=stdin, null=arguments.null)
+
+
+def put_rows(
+    rows: Iterable[dict[str, Any]],
+    output: Path | None,
+    *,
+    command: str,
+    columns: Sequence[str],
+    numbers: Sequence[str],
+) -> int:
+    """Rows to the output or to standard output, with a summary; the exit status."""
+    from assay.pictures import write_rows
+
     try:
-        count, errors = write_rows(rows, output)
+        count, errors = write_rows(rows, output, columns=columns, numbers=numbers)
     except BrokenPipeError:  # the reader, say head, has seen enough
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        print("assay predict: interrupted" + (f"; {output} is not written" if output else ""), file=sys.stderr)
+        print(f"assay {command}: interrupted" + (f"; {output} is not written" if output else ""), file=sys.stderr)
         return 128 + signal.SIGINT
     print(f"{count} input(s), {errors} error(s)" + (f", in {output}" if output else ""), file=sys.stderr)
     return 3 if errors else 0
@@ -176,6 +235,20 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def add_picture_arguments(parser: argparse.ArgumentParser, *, models: str, batch_size: int) -> None:
+    """What a command takes that judges pictures."""
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a picture, a folder, a glob, or - for a list on standard input"
+    )
+    parser.add_argument("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet (CSV on standard output)")
+    parser.add_argument("--models", default=models, help="folder of trained models (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=batch_size, help="pictures at a time (%(default)s)")
+    parser.add_argument("--recursive", "-r", action="store_true", help="folders with their subfolders; ** in globs")
+    parser.add_argument("--null", "-0", action="store_true", help="names in the list end in NUL (find -print0)")
+    parser.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
+    parser.add_argument("--threads", type=positive, default=usable_cpus(), help="of decoding and torch (%(default)s)")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -197,19 +270,9 @@ def build_parser() -> argparse.ArgumentParser:
         "predict",
         help="real or forged? files, folders, globs or a list",
         description=predict.__doc__,
-        epilog="Exit status: 0 all judged, 3 some inputs are rows with status error, 2 nothing could be done. "
-        "A name with a leading dash: write ./-name, or -- before the names.",
+        epilog=PICTURES_EPILOG,
     )
-    five.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a picture, a folder, a glob, or - for a list on standard input"
-    )
-    five.add_argument("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet (CSV on standard output)")
-    five.add_argument("--models", default="models", help="folder of trained models (%(default)s)")
-    five.add_argument("--batch-size", type=positive, default=64, help="pictures at a time (%(default)s)")
-    five.add_argument("--recursive", "-r", action="store_true", help="folders with their subfolders; ** in globs")
-    five.add_argument("--null", "-0", action="store_true", help="names in the list end in NUL (find -print0)")
-    five.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
-    five.add_argument("--threads", type=positive, default=usable_cpus(), help="of decoding and torch (%(default)s)")
+    add_picture_arguments(five, models="models", batch_size=64)
     five.set_defaults(run=predict)
     six = commands.add_parser(
         "counts",
@@ -250,6 +313,15 @@ def build_parser() -> argparse.ArgumentParser:
     seven.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
     seven.add_argument("--threads", type=positive, default=usable_cpus(), help="of torch (%(default)s)")
     seven.set_defaults(run=text)
+    eight = commands.add_parser(
+        "corridor",
+        help="how dangerous is this corridor? pictures, as for predict",
+        description=corridor.__doc__,
+        epilog=PICTURES_EPILOG,
+    )
+    add_picture_arguments(eight, models="models/vlm", batch_size=16)
+    eight.add_argument("--max-pixels", type=positive, default=50_000_000, help="of a picture (%(default)s)")
+    eight.set_defaults(run=corridor)
     two = commands.add_parser("report", help="metrics and plots on one page", description=report.__doc__)
     two.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")
     two.set_defaults(run=report)
@@ -264,6 +336,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"assay {parsed.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # during seconds of imports, say
+        print(f"assay {parsed.command}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def stage_bodies(pipeline: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 
 def stage_module(body: dict[str, Any]) -> str | None:
     """The module that a stage's command runs by ``python -m``, or None."""
-    match = re.search(r"python -m (assay[\w.]+)", str(body.get("cmd", "")))
+    match = re.search(r"-m (assay[\w.]+)", str(body.get("cmd", "")))
     return match.group(1) if match else None
 
 

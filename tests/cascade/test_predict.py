@@ -25,20 +25,11 @@ import assay.cascade
 from assay.calibration.temperature import apply_temperature
 from assay.cascade.ensemble import load_ensemble
 from assay.cascade.model import Cascade
-from assay.cascade.predict import (
-    COLUMNS,
-    Input,
-    Row,
-    escape_path,
-    expand,
-    open_cascade,
-    predict_paths,
-    unescape_path,
-    write_rows,
-)
+from assay.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
 from assay.images.decode import decode_rgb
 from assay.images.store import fit_square
 from assay.outputs import check_output
+from assay.pictures import Input, Row, escape_path, expand, unescape_path, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +246,7 @@ def test_every_name_comes_back_from_every_format(tmp_path: Path, suffix: str) ->
     rows = [{"path": escape_path(name), **judged} for name in NAMES]
     rows += [dict.fromkeys(COLUMNS) | {"path": "bad", "status": "error", "reason": 'not_a_file: a\r\n"b", c'}]
     output = tmp_path / f"rows{suffix}"
-    assert write_rows(iter(rows), output) == (len(rows), 1)
+    assert write_rows(iter(rows), output, columns=COLUMNS, numbers=NUMBERS) == (len(rows), 1)
     back = read_back(output.rename(output.with_suffix(suffix.lower())))
     assert [unescape_path(str(row["path"])) for row in back[:-1]] == NAMES
     assert {row["probability"] for row in back[:-1]} == {0.25}
@@ -285,7 +276,7 @@ def test_a_run_that_fails_leaves_the_old_output_and_no_other_file(tmp_path: Path
     output = tmp_path / f"rows{suffix}"
     output.write_text("of last week")
     with pytest.raises(RuntimeError, match="network failed"):
-        write_rows(rows(), output)
+        write_rows(rows(), output, columns=COLUMNS, numbers=NUMBERS)
     assert output.read_text() == "of last week"
     assert list(tmp_path.iterdir()) == [output]
 

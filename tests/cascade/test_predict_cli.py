@@ -17,7 +17,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.cascade.predict import COLUMNS, unescape_path
+from assay.cascade.predict import COLUMNS
+from assay.pictures import unescape_path
 
 ROOT = Path(__file__).parents[2]
 Assay = Callable[..., "subprocess.CompletedProcess[bytes]"]

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import re
-import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,98 +16,10 @@ from assay.cascade.model import Cascade, load
 from assay.images.decode import ImageRejected, Reason, decode_rgb
 from assay.images.decode_set import DecodeSettings
 from assay.images.store import fit_square
-from assay.io import atomic_path
-from assay.progress import progress
+from assay.pictures import Input, Row, escape_path, in_threads
 
 COLUMNS = ["path", "verdict", "probability", "decided_by", "status", "reason"]
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-# What stands for a byte that is not UTF-8, or for a backslash, in a path that was escaped.
-ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
-Row = dict[str, Any]
-
-
-class Input(NamedTuple):
-    """A path to judge, or one that is known to give no picture, and why."""
-
-    path: str
-    problem: str | None = None
-
-
-def expand(
-    arguments: Sequence[str], *, recursive: bool, stdin: IO[bytes] | None = None, null: bool = False
-) -> Iterator[Input]:
-    """Every input named by files, folders, globs, or ``-`` (a list on standard input), in the order given.
-
-    A folder gives its pictures by suffix, with ``recursive`` those of its subfolders too (links to folders are not
-    followed); a glob what it matches. A file that is named twice comes twice. What names nothing comes with its
-    problem.
-    ``stdin`` holds a path per line, or with ``null`` paths that end in a NUL byte; globs in it are not expanded.
-    """
-    for argument in arguments:
-        if argument == "-" and stdin is not None:
-            for path in _listed(stdin, null=null):
-                yield from _file_or_folder(path, recursive=recursive)
-        elif has_magic(argument) and not os.path.lexists(argument):
-            yield from _matches(argument, recursive=recursive)
-        else:
-            yield from _file_or_folder(argument, recursive=recursive)
-
-
-def _listed(stream: IO[bytes], *, null: bool) -> Iterator[str]:
-    """The paths of a list; empty lines are no paths."""
-    if not null:
-        lines = (line.removesuffix(b"\n").removesuffix(b"\r") for line in stream)
-        yield from (os.fsdecode(line) for line in lines if line)
-        return
-    rest = b""
-    while block := stream.read(2**16):
-        *whole, rest = (rest + block).split(b"\0")
-        yield from (os.fsdecode(path) for path in whole if path)
-    if rest:
-        yield os.fsdecode(rest)
-
-
-def _file_or_folder(path: str, *, recursive: bool) -> Iterator[Input]:
-    if not os.path.isdir(path):
-        yield Input(path)
-        return
-    empty = True
-    for item in _folder(path, recursive=recursive):
-        empty = False
-        yield item
-    if empty:
-        where = "" if recursive else " itself (--recursive looks into subfolders)"
-        yield Input(path, f"no_pictures: no file with a picture's suffix in the folder{where}")
-
-
-def _folder(folder: str, *, recursive: bool) -> Iterator[Input]:
-    """Pictures of a folder sorted by name, those of subfolders after them; a folder that can't be read is an input."""
-    errors: list[OSError] = []
-    for place, folders, files in os.walk(folder, onerror=errors.append):
-        folders[:] = sorted(folders) if recursive else []
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield Input(os.path.join(place, name))
-        yield from _unreadable(errors)
-    yield from _unreadable(errors)
-
-
-def _unreadable(errors: list[OSError]) -> Iterator[Input]:
-    while errors:
-        error = errors.pop(0)
-        yield Input(os.fsdecode(error.filename), f"not_readable: {error.strerror}")
-
-
-def _matches(pattern: str, *, recursive: bool) -> Iterator[Input]:
-    """What a glob matches, each file once; folders among it give their pictures, if they have any."""
-    seen: set[str] = set()
-    for path in sorted(glob(pattern, recursive=recursive)):
-        for item in _folder(path, recursive=recursive) if os.path.isdir(path) else [Input(path)]:
-            if item.path not in seen:
-                seen.add(item.path)
-                yield item
-    if not seen:
-        yield Input(pattern, "no_match: the pattern matches no file")
+NUMBERS = ("probability",)
 
 
 def read_picture(item: Input, settings: DecodeSettings) -> np.ndarray | str:
@@ -131,24 +33,6 @@ def read_picture(item: Input, settings: DecodeSettings) -> np.ndarray | str:
         return f"{error.reason}: {error.detail}"
     except (MemoryError, cv2.error) as error:
         return f"{Reason.TOO_MANY_PIXELS}: {type(error).__name__}"
-
-
-def _in_threads(
-    function: Callable[[Input], np.ndarray | str], items: Iterable[Input], *, workers: int, ahead: int
-) -> Iterator[tuple[Input, np.ndarray | str]]:
-    """(item, function(item)) in order, at most ``ahead`` of them waiting: files are decoded while the network runs."""
-    remaining = iter(items)
-    pool = ThreadPoolExecutor(max_workers=workers)
-    try:
-        waiting: deque[tuple[Input, Future[np.ndarray | str]]] = deque(
-            (item, pool.submit(function, item)) for item in islice(remaining, ahead)
-        )
-        while waiting:
-            item, result = waiting.popleft()
-            yield item, result.result()
-            waiting.extend((item, pool.submit(function, item)) for item in islice(remaining, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def predict_batch(cascade: Cascade, batch: Sequence[tuple[Input, np.ndarray | str]]) -> list[Row]:
@@ -178,33 +62,9 @@ def predict_paths(
     Memory holds at most three batches of decoded pictures, and ``decode_threads`` pictures at their full size.
     """
     read = partial(read_picture, settings=cascade.decode)
-    decoded = _in_threads(read, inputs, workers=decode_threads, ahead=2 * batch_size)
+    decoded = in_threads(read, inputs, workers=decode_threads, ahead=2 * batch_size)
     while batch := list(islice(decoded, batch_size)):
         yield from predict_batch(cascade, batch)
-
-
-def escape_path(path: str) -> str:
-    r"""A path as text for a table: itself, but for names that are not UTF-8.
-
-    Bytes that are not UTF-8 are written ``\xNN``, and in such a path (or one that looks like it) a backslash is written
-    twice. ``unescape_path`` gives the path back, whatever it was.
-    """
-    raw = os.fsencode(path)
-    try:
-        if not ESCAPED.search(raw):
-            return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-
-
-def unescape_path(text: str) -> str:
-    """The path that a table's ``path`` stands for, as ``open`` takes it: the inverse of ``escape_path``."""
-
-    def character(match: re.Match[bytes]) -> bytes:
-        return b"\\" if match[1] == b"\\" else bytes([int(match[1][1:], 16)])
-
-    return os.fsdecode(ESCAPED.sub(character, text.encode("utf-8")))
 
 
 def open_cascade(models: Path, *, device: str) -> Cascade:
@@ -218,65 +78,3 @@ def open_cascade(models: Path, *, device: str) -> Cascade:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise ValueError(f"{models} holds no complete cascade ({problem}); run dvc repro evaluate_cascade") from error
-
-
-def write_rows(rows: Iterable[Row], output: Path | None) -> tuple[int, int]:
-    """Write rows to a .csv, .jsonl or .parquet file, or as CSV to standard output; (rows, errors).
-
-    A file appears when it is complete, under its name, and not before. Standard output gets each row at once.
-    """
-    count = errors = 0
-
-    def counted() -> Iterator[Row]:
-        nonlocal count, errors
-        # Rows on a terminal show the progress themselves, and a bar would run through them.
-        shown = output is None and sys.stdout.isatty()
-        for row in rows if shown else progress(rows, what="predicting", unit="picture"):
-            yield row
-            count, errors = count + 1, errors + (row["status"] == "error")
-
-    if output is None:
-        with _standard_output() as stream:
-            _write_csv(counted(), stream)
-        return count, errors
-    with atomic_path(output) as temporary:
-        if output.suffix.lower() == ".parquet":
-            _write_parquet(counted(), temporary)
-        else:
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
-                (_write_csv if output.suffix.lower() == ".csv" else _write_jsonl)(counted(), stream)
-    return count, errors
-
-
-@contextmanager
-def _standard_output() -> Iterator[IO[str]]:
-    """Standard output as UTF-8, a line at a time, whatever the locale."""
-    sys.stdout.flush()
-    with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="", buffering=1, closefd=False) as stream:
-        yield stream
-
-
-def _write_csv(rows: Iterable[Row], stream: IO[str]) -> None:
-    plain = csv.writer(stream, lineterminator="\n")
-    # The csv module quotes a line feed, but not a carriage return, which readers take for the end of a line too.
-    quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    plain.writerow(COLUMNS)
-    for row in rows:
-        values = [row[name] for name in COLUMNS]
-        (quoted if "\r" in f"{row['path']}{row['reason']}" else plain).writerow(values)
-
-
-def _write_jsonl(rows: Iterable[Row], stream: IO[str]) -> None:
-    for row in rows:
-        stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _write_parquet(rows: Iterable[Row], path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([(name, pa.float64() if name == "probability" else pa.string()) for name in COLUMNS])
-    with pq.ParquetWriter(path, schema) as writer:
-        remaining = iter(rows)
-        while chunk := list(islice(remaining, 4096)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))

@@ -11,8 +11,9 @@ from assay.params.base import PARAMS_FILE, ParamsError, read_yaml, validate
 from assay.params.counts import Counts
 from assay.params.stacking import Stacking
 from assay.params.text import Text
+from assay.params.vlm import Vlm
 
-LINES: tuple[type[BaseModel], ...] = (Stacking, Counts, Text)
+LINES: tuple[type[BaseModel], ...] = (Stacking, Counts, Text, Vlm)
 
 
 def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:

@@ -1,0 +1,217 @@
+"""Parameters of the vlm line: how dangerous is this corridor?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from annotated_types import Len
+from pydantic import Field, model_validator
+
+from assay.params.base import Line, Range, Section, Share
+from assay.params.shared import Roles, Runtime
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+FactorRange = Annotated[Range, Field(description="[lowest, highest] factor")]
+Degrees = Annotated[list[Annotated[float, Field(ge=0, le=360)]], Len(2, 2)]
+
+
+class RenderCorridors(Section):
+    source: str = Field(
+        min_length=1,
+        description="render, or the user's own: a CSV, JSONL or parquet file with image and label, or a messages JSONL",
+    )
+    num_scenes: Annotated[int, Field(ge=20)] = Field(description="pictures rendered, the classes in equal parts")
+    size: Annotated[list[Annotated[int, Field(ge=28, le=4096)]], Len(2, 2)] = Field(description="width, height")
+    max_pixels: Positive = Field(description="larger pictures of the user's are rejected")
+    min_side: Positive = Field(description="pixels; smaller pictures of the user's are rejected")
+
+
+class AnswerClass(Section):
+    """One class: its name in metrics and plots, its label in the data, and what the model answers for it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    label: str = Field(min_length=1)
+    answer: str = Field(min_length=1, description="one token makes scoring one forward pass")
+
+
+class Augment(Section):
+    """Augmented copies of the training pictures."""
+
+    copies: Annotated[int, Field(ge=0, le=16)] = Field(description="of each training picture, the transforms in turn")
+    scale: FactorRange
+    max_degrees: float = Field(ge=0, le=45, description="of rotation, either way")
+    hue: float = Field(ge=0, le=180, description="degrees, either way")
+    saturation: FactorRange
+    value: FactorRange
+    protected: list[Degrees] = Field(description="hues of danger, [from, to] in degrees; [345, 65] goes through 0")
+
+
+class HighRisk(Section):
+    """The class that a second model corrects, and how that one is asked."""
+
+    label: str
+    near_misses: list[str] = Field(description="labels that the second model sees more often than the others")
+    question: str = Field(min_length=1)
+    yes: str = Field(min_length=1, description="its answer for a picture of that class")
+    no: str = Field(min_length=1)
+
+
+class Small(Section):
+    """What stands for the real processor where none is given: its vocabulary is trained on the prompts and captions."""
+
+    vocab_size: Annotated[int, Field(ge=280, le=200_000)]
+
+
+class PrepareVlm(Section):
+    roles: Roles = Field(description="shares of the groups (scenes)")
+    classes: Annotated[list[AnswerClass], Len(2)]
+    high_risk: HighRisk
+    system: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    caption_question: str = Field(min_length=1, description="asked in pretraining on captions")
+    processor: str = Field(min_length=1, description="config: see small; or 'hub: NAME', 'folder: PATH'")
+    small: Small
+    min_pixels: Positive = Field(description="of a picture as the model sees it")
+    max_pixels: Positive
+    max_tokens: Annotated[int, Field(ge=16)] = Field(description="a longer conversation is an error, never cut")
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _labels_known(self) -> Self:
+        for part in ("name", "label", "answer"):
+            values = [getattr(item, part) for item in self.classes]
+            if len(set(values)) < len(values):
+                raise ValueError(f"classes must differ in their {part}, got {values}")
+        labels = [item.label for item in self.classes]
+        named = [self.high_risk.label, *self.high_risk.near_misses]
+        if set(named) - set(labels) or len(set(named)) < len(named):
+            raise ValueError(f"high_risk.label and near_misses must be different labels of classes, got {named}")
+        if self.high_risk.yes == self.high_risk.no:
+            raise ValueError(f"high_risk.yes and no must differ, both are {self.high_risk.yes!r}")
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} must not be above max_pixels {self.max_pixels}")
+        return self
+
+
+class SmallVlm(Section):
+    """A small Qwen2.5-VL with random weights, to be trained on captions."""
+
+    hidden_size: Annotated[int, Field(ge=16, multiple_of=16)]
+    num_layers: Positive
+    num_heads: Positive
+    intermediate_size: Annotated[int, Field(ge=16)]
+    vision_hidden_size: Annotated[int, Field(ge=16, multiple_of=16)]
+    vision_layers: Positive
+    vision_heads: Positive
+    vision_intermediate_size: Annotated[int, Field(ge=16)]
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        for name, size, heads in (
+            ("hidden_size", self.hidden_size, self.num_heads),
+            ("vision_hidden_size", self.vision_hidden_size, self.vision_heads),
+        ):
+            if size % (heads * 8):
+                raise ValueError(f"{name} {size} must be a multiple of 8 times its number of heads ({heads})")
+        return self
+
+
+class PretrainVlm(Section):
+    """The model that is fine-tuned: given weights, or a small one pretrained on the captions of the training pictures."""
+
+    base: str = Field(min_length=1, description="config: pretrained here; or 'hub: NAME', 'folder: PATH'")
+    high_risk: str = Field(min_length=1, description="base of the second model: base, 'hub: NAME' or 'folder: PATH'")
+    small: SmallVlm
+    epochs: float = Field(ge=0, le=1000)
+    batch_size: Positive
+    lr: Rate
+    weight_decay: float = Field(ge=0, lt=1)
+    warmup: Share
+
+
+class Lora(Section):
+    rank: Positive
+    alpha: Positive
+    dropout: Share
+    dora: bool = Field(description="weight-decomposed adapters (Liu et al. 2024)")
+    rslora: bool = Field(description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)")
+    target: str = Field(
+        min_length=1, description="pattern of the modules' full names; the default: language model only"
+    )
+
+
+class Consistency(Section):
+    """Filter of augmented pairs whose picture no longer fits its label."""
+
+    scorer: Literal["base", "fine_tuned", "none"] = Field(
+        description="base: the model as given; fine_tuned: the same after the unaugmented pictures; none: no filter"
+    )
+    quantile: Share = Field(description="of a class's unaugmented val pictures that would be dropped too")
+
+
+class Tuning(Section):
+    """One fine-tuning with LoRA."""
+
+    epochs: float = Field(gt=0, le=1000)
+    batch_size: Positive = Field(description="of one process")
+    gradient_accumulation: Positive
+    lr: Rate
+    weight_decay: float = Field(ge=0, lt=1)
+    warmup: Share
+    lora: Lora
+    train_vision: bool = Field(description="the vision tower is trained too, whole; else frozen")
+    class_weights: Literal["none", "balanced"]
+    checkpointing: bool = Field(description="activations computed anew in the backward pass")
+    weights_dtype: Literal["float32", "bfloat16", "4bit"]
+    mixed_precision: Literal["no", "bf16", "fp16"]
+    merge: bool = Field(description="also save the whole network with the adapter merged in")
+    launcher: str = Field(
+        min_length=1, description="python, or say accelerate launch --config_file params/accelerate/fsdp.yaml"
+    )
+
+
+class VlmSft(Tuning):
+    consistency: Consistency
+    ablations: bool = Field(description="also train without augmentation and without filter, for comparison")
+    order_seeds: Annotated[int, Field(ge=1, le=16)] = Field(
+        description="trainings that differ in the order of the data"
+    )
+
+
+class VlmSftHighRisk(Tuning):
+    """High risk against the rest."""
+
+    high_share: float = Field(gt=0, lt=1, description="of the rows drawn")
+    near_share: Share = Field(description="of the rows drawn: near misses")
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.high_share + self.near_share > 1:
+            raise ValueError(f"high_share {self.high_share} and near_share {self.near_share} must not sum to above 1")
+        return self
+
+
+class VlmPredict(Section):
+    num_resamples: int = Field(ge=100, le=100_000)
+    batch_size: Positive
+    max_strength: float = Field(gt=0, le=10, description="of the correction")
+    num_mistakes: Positive = Field(description="worst mistakes shown")
+
+
+class Vlm(Line):
+    """Everything the vlm line reads."""
+
+    runtime: Runtime
+    render_corridors: RenderCorridors
+    prepare_vlm: PrepareVlm
+    pretrain_vlm: PretrainVlm
+    vlm_sft: VlmSft
+    vlm_sft_high_risk: VlmSftHighRisk
+    vlm_predict: VlmPredict
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        if (self.prepare_vlm.processor == "config") != (self.pretrain_vlm.base == "config"):
+            raise ValueError("prepare_vlm.processor and pretrain_vlm.base must both be config or both be given")
+        return self

@@ -1,0 +1,145 @@
+"""prepare_vlm: roles by scene, conversations about each picture, augmented copies, the processor, and a pre-flight check.
+
+    python -m assay.stages.prepare_vlm
+
+Output, in data/vlm/rows: {train,val,calib,tune,test}.jsonl and captions.jsonl (messages, images, sample_id, label, group,
+transform), pictures (augmented copies), processor, prompt.json and rejected.csv; metrics/vlm_data.json and
+plots/vlm/augmented.png.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from assay.images.decode import decode_rgb
+from assay.images.roles import assign_roles, check_disjoint
+from assay.io import write_csv, write_json
+from assay.params.base import load
+from assay.params.vlm import PrepareVlm, Vlm
+from assay.progress import progress
+from assay.reporting.plots import save_contact_sheet
+from assay.sources.language_models import fetch_processor
+from assay.stage_entry import run
+from assay.timing import timed
+from assay.vlm.augmentation import TRANSFORMS, draw
+from assay.vlm.messages import write_messages
+from assay.vlm.preflight import check_conversations, preflight_text
+from assay.vlm.processor import load_processor, save_small_processor
+from assay.vlm.prompts import caption_conversations, conversations, high_prompt, risk_prompt
+
+SOURCE = Path("data/vlm/source")
+OUTPUT = Path("data/vlm/rows")
+PROCESSOR = OUTPUT / "processor"
+METRICS = Path("metrics/vlm_data.json")
+SHEET = Path("plots/vlm/augmented.png")
+
+
+def known_rows(table: pd.DataFrame, labels: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows whose label is a class, and the others with the reason."""
+    known = table["label"].isin(labels)
+    rejected = table.loc[~known, ["sample_id", "name", "label"]].assign(reason="unknown_label")
+    return table[known].reset_index(drop=True), rejected
+
+
+def augmented(rows: pd.DataFrame, settings: PrepareVlm, *, max_pixels: int, seed: int) -> pd.DataFrame:
+    """``copies`` of each training row, the transforms in turn, with their pictures written."""
+    found = []
+    (OUTPUT / "pictures").mkdir(parents=True)
+    for number, row in enumerate(progress(rows.to_dict("records"), what="augment", unit="picture", total=len(rows))):
+        image = decode_rgb(row["picture"], max_pixels=max_pixels)
+        for copy in range(settings.augment.copies):
+            transform = TRANSFORMS[(number + copy) % len(TRANSFORMS)]
+            name = f"{row['sample_id']}-{transform}-{copy}"
+            path = OUTPUT / "pictures" / f"{name}.png"
+            changed = draw(image, transform, np.random.default_rng([seed, number, copy]), settings.augment)
+            Image.fromarray(changed).save(path, compress_level=1)
+            changes = {
+                "sample_id": name,
+                "picture": path.as_posix(),
+                "transform": transform,
+                "original": row["picture"],
+            }
+            found.append(row | changes)
+    return pd.DataFrame(found, columns=[*rows.columns, "original"])
+
+
+def save_sheet(rows: pd.DataFrame, copies: pd.DataFrame, names: dict[str, str], *, max_pixels: int) -> None:
+    """A training picture and its copy for each transform, a row per class; the pictures alone where there are no copies."""
+    shown, titles = [], None
+    for label in names:
+        found = copies[copies["label"] == label].drop_duplicates("transform").sort_values("transform")
+        pairs = found[["original", "picture"]].to_numpy().ravel()
+        paths = list(pairs) if len(found) else list(rows.loc[rows["label"] == label, "picture"].head(1))
+        shown.append([decode_rgb(path, max_pixels=max_pixels) for path in paths])
+        if len(found) == len(TRANSFORMS):
+            titles = [title for transform in found["transform"] for title in ("original", transform)]
+    heading = "Training pictures and their augmented copies"
+    save_contact_sheet(SHEET, shown, row_titles=list(names.values()), column_titles=titles, title=heading)
+
+
+def put_processor(settings: PrepareVlm, captions: list[dict[str, Any]]) -> Any:
+    """Write the processor: the given one, or one over a vocabulary trained on everything that will be said."""
+    if settings.processor != "config":
+        fetch_processor(settings.processor, PROCESSOR, field="prepare_vlm.processor")
+    else:
+        prompts = risk_prompt(settings), high_prompt(settings)
+        said = [text for record in captions for turn in record["messages"] for text in (turn["role"], turn["content"])]
+        # As often as captions: what is asked each time should take few tokens.
+        said += [prompt.question for prompt in prompts] * len(captions)
+        answers = [answer for prompt in prompts for answer in prompt.answers]
+        save_small_processor(PROCESSOR, said, answers=answers, vocab_size=settings.small.vocab_size)
+    return load_processor(PROCESSOR, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
+
+
+def main() -> None:
+    params = load(Vlm)
+    settings, seed, max_pixels = params.prepare_vlm, params.runtime.seed, params.render_corridors.max_pixels
+    prompt = risk_prompt(settings)
+    with timed("prepare_vlm"):
+        shutil.rmtree(OUTPUT, ignore_errors=True)
+        table, rejected = known_rows(pd.read_parquet(SOURCE / "table.parquet"), list(prompt.labels))
+        missing = sorted(set(prompt.labels) - set(table["label"]))
+        if missing:
+            raise ValueError(
+                f"prepare_vlm.classes: no picture has the label(s) {missing}; {len(rejected)} have another"
+            )
+        table["picture"] = [(SOURCE / picture).as_posix() for picture in table["picture"]]
+        table["transform"] = "none"
+        grouped = pd.DataFrame({"group_id": table["group"], "label": table["label"], "dataset": "vlm"})
+        roles = table["group"].map(assign_roles(grouped, shares=settings.roles.model_dump(), seed=seed))
+        check_disjoint(roles, table["group"])
+        parts = {role: table[roles == role] for role in settings.roles.model_dump()}
+        copies = augmented(parts["train"], settings, max_pixels=max_pixels, seed=seed)
+        captions = caption_conversations(parts["train"], settings)
+        processor = put_processor(settings, captions)
+        records = {role: conversations(part, settings) for role, part in parts.items()}
+        records["train"] += conversations(copies, settings)
+        flight = check_conversations(
+            processor, records | {"captions": captions}, max_tokens=settings.max_tokens, max_pixels=max_pixels
+        )
+        for name, rows in (records | {"captions": captions}).items():
+            write_messages(OUTPUT / f"{name}.jsonl", rows)
+        write_json(OUTPUT / "prompt.json", {"risk": prompt.to_json(), "high": high_prompt(settings).to_json()})
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        figures = {f"{role}.n": float(len(part)) for role, part in parts.items()}
+        figures |= {
+            f"{role}.{name}": float((part["label"] == label).sum())
+            for role, part in parts.items()
+            for name, label in zip(prompt.names, prompt.labels, strict=True)
+        }
+        write_json(
+            METRICS, figures | {"augmented": float(len(copies)), "rejected": float(len(rejected))} | flight.figures
+        )
+        save_sheet(parts["train"], copies, dict(zip(prompt.labels, prompt.names, strict=True)), max_pixels=max_pixels)
+    print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"pictures, {len(copies)} augmented copies")
+    print(preflight_text(flight))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,87 @@
+"""pretrain_vlm: what is fine-tuned later: the given weights, or a small network pretrained here on captions.
+
+    python -m assay.stages.pretrain_vlm
+
+Output, in models/vlm/pretrained: base and, where the second model has one of its own, high_risk (config, weights,
+source.json), and history.csv of the pretraining.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from assay.io import sha256_file, write_csv, write_json
+from assay.params.base import load
+from assay.params.vlm import Vlm
+from assay.resume_key import ROOT, resume_key
+from assay.sources.language_models import fetch_language_model
+from assay.stage_entry import run
+from assay.timing import timed
+from assay.torch_runtime import pick_device, set_up_torch
+from assay.vlm.examples import Examples
+from assay.vlm.messages import read_messages
+from assay.vlm.network import small_network
+from assay.vlm.processor import load_processor
+from assay.vlm.training import HISTORY, LIBRARIES, Weighted, train, training_arguments
+
+ROWS = Path("data/vlm/rows")
+OUTPUT = Path("models/vlm/pretrained")
+DOWNLOADS = Path(".assay/downloads")
+
+
+def pretrain(params: Vlm) -> pd.DataFrame:
+    """Train a small Qwen2.5-VL on the captions, write it to base; returns its history."""
+    settings, prepared = params.pretrain_vlm, params.prepare_vlm
+    seed, cpu = params.runtime.seed, pick_device(params.runtime.device).type == "cpu"
+    records = read_messages(ROWS / "captions.jsonl")
+    if not records:
+        raise ValueError("pretrain_vlm.base config: no picture has a caption; add a column caption, or give weights")
+    processor = load_processor(ROWS / "processor", min_pixels=prepared.min_pixels, max_pixels=prepared.max_pixels)
+    examples = Examples(records, processor, root=Path(), max_pixels=params.render_corridors.max_pixels)
+    model = small_network(settings.small, processor.tokenizer, seed=seed)
+    key = resume_key(
+        libraries=LIBRARIES,
+        params=settings.model_dump() | prepared.model_dump(include={"min_pixels", "max_pixels"}),
+        seed=seed,
+        cpu=cpu,
+        files=[sha256_file(ROWS / name) for name in ("captions.jsonl", "processor/tokenizer.json")],
+    )
+    folder = ROOT / f"pretrain_vlm-{key}"
+    how = training_arguments(
+        settings, folder, num_rows=len(records), seed=seed, order_seed=seed, cpu=cpu, workers=params.runtime.workers
+    )
+    pad_token_id = processor.tokenizer.pad_token_id
+    history = train(model, Weighted(examples), how, pad_token_id=pad_token_id, name="pretraining")
+    model.cpu().save_pretrained(OUTPUT / "base")
+    shutil.rmtree(folder, ignore_errors=True)
+    return pd.DataFrame(history)
+
+
+def main() -> None:
+    params = load(Vlm)
+    settings = params.pretrain_vlm
+    set_up_torch(threads=params.runtime.threads)
+    with timed("pretrain_vlm") as figures:
+        shutil.rmtree(OUTPUT, ignore_errors=True)
+        OUTPUT.mkdir(parents=True)
+        history = pd.DataFrame(columns=["network", *HISTORY])
+        if settings.base == "config":
+            history = pretrain(params)
+            write_json(OUTPUT / "base" / "source.json", {"source": "config", "revision": ""})
+            print(f"caption loss {history['loss'].iloc[-1]:.3f} at the end; saved in {OUTPUT / 'base'}")
+        given = {"base": settings.base, "high_risk": settings.high_risk}
+        for name, spec in given.items():
+            if spec not in ("base", "config"):
+                field = f"pretrain_vlm.{name}"
+                revision = fetch_language_model(spec, OUTPUT / name, field=field, cache_dir=DOWNLOADS)
+                write_json(OUTPUT / name / "source.json", {"source": spec, "revision": revision})
+                print(f"{spec} {revision} in {OUTPUT / name}")
+        write_csv(OUTPUT / "history.csv", history)
+        figures["pictures"] = settings.epochs if settings.base == "config" else 0.0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,105 @@
+"""render_corridors: pictures with their labels, rendered by a written rule of risk, or the user's own.
+
+    python -m assay.stages.render_corridors
+
+Output, in data/vlm/source: pictures, table.parquet (sample_id, name, picture, label, group, caption) and rejected.csv;
+plots/vlm/contact_sheet.png.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from assay.images.decode import decode_rgb
+from assay.io import write_csv, write_parquet
+from assay.params.base import load
+from assay.params.vlm import RenderCorridors, Vlm
+from assay.progress import progress
+from assay.reporting.plots import save_contact_sheet
+from assay.stage_entry import run
+from assay.timing import timed
+from assay.vlm.own_data import read_own
+from assay.vlm.rendering import Renderer
+from assay.vlm.sampling import sample_scene
+from assay.vlm.scenes import LABELS, caption
+
+OUTPUT = Path("data/vlm/source")
+SHEET = Path("plots/vlm/contact_sheet.png")
+COLUMNS = ["sample_id", "name", "picture", "label", "group", "caption"]
+REJECTED = ["row", "image", "reason", "detail"]
+SHEET_COLUMNS = 8
+
+
+def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scenes of every class in turn, each from a seed of its own; none is rejected."""
+    rows = []
+    with Renderer((settings.size[0], settings.size[1])) as renderer:
+        for number in progress(range(settings.num_scenes), what="render", unit="scene"):
+            label = LABELS[number % len(LABELS)]
+            scene = sample_scene(np.random.default_rng([seed, number]), label)
+            name = f"scene-{number:05d}"
+            picture = f"pictures/{name}.png"
+            Image.fromarray(renderer.render(scene)).save(OUTPUT / picture, compress_level=1)
+            rows.append((name, f"{name}.png", picture, label, name, caption(scene)))
+    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=REJECTED)
+
+
+def copy_own(settings: RenderCorridors) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The user's usable pictures, byte for byte, and what was rejected."""
+    source = Path(settings.source)
+    table, rejected = read_own(
+        source, field="render_corridors.source", max_pixels=settings.max_pixels, min_side=settings.min_side
+    )
+    if table.empty:
+        raise ValueError(f"none of the {len(rejected)} rows of {source} can be used: {rejected['reason'].tolist()[:5]}")
+    table["name"] = table["image"]
+    table["sample_id"] = [f"picture-{row:06d}" for row in table["row"]]
+    table["picture"] = [
+        f"pictures/{name}{Path(image).suffix.lower()}"
+        for name, image in zip(table["sample_id"], table["image"], strict=True)
+    ]
+    for image, picture in zip(table["image"], table["picture"], strict=True):
+        shutil.copyfile(source.parent / image, OUTPUT / picture)
+    return table[COLUMNS], rejected[REJECTED]
+
+
+def save_sheet(table: pd.DataFrame, params: Vlm) -> None:
+    """The first pictures of each class, a row per class.
+
+    Raises:
+        ValueError: no picture is of one.
+    """
+    rows = {item.name: table[table["label"] == item.label].head(SHEET_COLUMNS) for item in params.prepare_vlm.classes}
+    shown = {name: part["picture"] for name, part in rows.items() if len(part)}
+    limit = params.render_corridors.max_pixels
+    pictures = [[decode_rgb(OUTPUT / picture, max_pixels=limit) for picture in part] for part in shown.values()]
+    if not pictures:
+        raise ValueError(
+            f"prepare_vlm.classes {list(rows)}: no picture has one of their labels, {set(table['label'])} are there"
+        )
+    save_contact_sheet(SHEET, pictures, row_titles=list(shown), title="Corridors by class")
+
+
+def main() -> None:
+    params = load(Vlm)
+    settings = params.render_corridors
+    with timed("render_corridors") as figures:
+        shutil.rmtree(OUTPUT, ignore_errors=True)
+        (OUTPUT / "pictures").mkdir(parents=True)
+        rendered = settings.source == "render"
+        table, rejected = render_all(settings, seed=params.runtime.seed) if rendered else copy_own(settings)
+        write_parquet(OUTPUT / "table.parquet", table)
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        save_sheet(table, params)
+        figures["pictures"] = len(table)
+    print(f"{len(table)} pictures: {table['label'].value_counts(sort=False).to_dict()}")
+    print(f"{len(rejected)} rejected: {rejected['reason'].value_counts().to_dict()}")
+
+
+if __name__ == "__main__":
+    run(main)

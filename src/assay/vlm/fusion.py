@@ -1,0 +1,154 @@
+"""Correct a base classifier by a second model that only says how likely the HIGH class is.
+
+The rule is a product of experts (Hinton 2002, "Training products of experts by minimizing contrastive divergence",
+equation 1), the weighted logarithmic opinion pool of Genest and Zidek 1986 ("Combining probability distributions",
+section 3). The second expert gives the high class its odds over its neutral point and every other class 1:
+
+    factor_i = ((h_i / (1 - h_i)) / (neutral / (1 - neutral))) ** strength
+    p'_i(high) ~ p_i(high) * factor_i;    p'_i(c) ~ p_i(c) for every other class c
+
+so a row where h_i = neutral stays as it is, and the ratios among the other classes never change. Take as `neutral` the
+mean of h on the fitting role: odds over the base rate are the likelihood ratio that Bayes' rule multiplies by, and a
+second model that is too sure of itself everywhere is not rewarded for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+from assay.text.fusion import pool
+
+# A base probability of 0 or 1 would be final, whatever the second model says, and its logarithm infinite.
+MIN_PROB = 1e-12
+
+# Two-option read-outs of large models saturate at 0 and 1 in float16; 1e-6 is odds of a million to one.
+MIN_HIGH_PROB = 1e-6
+
+# Rows of float16 or float32 probs miss a sum of 1 by about this much at most.
+SUM_TOLERANCE = 1e-3
+
+
+def correct(probs: np.ndarray, high_probs: np.ndarray, *, high: int, neutral: float, strength: float) -> np.ndarray:
+    """Base probabilities with the high class moved by the second model; see the module for the rule.
+
+    Parameters
+    ----------
+    probs : float [n, num_classes], rows sum to 1; clipped to at least 1e-12 where strength > 0.
+    high_probs : float [n], the second model's probability of the high class; clipped to [1e-6, 1 - 1e-6].
+    high : index of the high class in the columns of `probs`.
+    neutral : the second model's neutral point in (0, 1), at which a row stays as it is.
+    strength : >= 0; 0 returns `probs` bit for bit, 1 trusts the second model's odds in full.
+
+    Returns
+    -------
+    float64 [n, num_classes], a new array; rows sum to 1 (at strength 0 as exactly as they came). The high class's
+    column rises with high_probs, and the ratios among the other classes are those of `probs`.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a range or a row sum is wrong, naming the field.
+    """
+    base, scores = _check_inputs(probs, high_probs, high=high, neutral=neutral)
+    _check_strength(strength, name="strength")
+    if strength == 0:
+        return base.copy()
+    evidence = np.zeros_like(base)
+    evidence[:, high] = _log_odds_ratio(scores, neutral)
+    return np.exp(pool([np.log(np.maximum(base, MIN_PROB)), evidence], [1.0, strength]))
+
+
+def fit_strength(
+    probs: np.ndarray,
+    high_probs: np.ndarray,
+    labels: np.ndarray,
+    *,
+    high: int,
+    neutral: float,
+    max_strength: float,
+) -> float:
+    """Strength in [0, max_strength] that minimises the mean negative log-likelihood of `labels`, to 4 decimals.
+
+    The NLL is convex in the strength s: with e_i the log odds ratio of row i, a row's NLL is the log-sum-exp of
+    (log p_ic + s e_i [c = high]) over c, convex as a log-sum-exp of functions affine in s, less one such function.
+    Its derivative, the mean of e_i (p'_i(high) - [y_i = high]), therefore never falls (the second derivative is the
+    mean of e_i^2 p' (1 - p') >= 0), and its sign at the ends decides: >= 0 at 0 means that no strength gains, and
+    0.0 comes back exactly; <= 0 at max_strength means that bound; else its only root is found by Brent's method,
+    more exactly than a search over the flat bottom of the NLL.
+
+    Parameters
+    ----------
+    probs, high_probs, high, neutral : as in `correct`, on the rows of the fitting role (not those reported on).
+    labels : int [n], class indices below num_classes.
+    max_strength : upper bound, >= 0.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed, naming the field.
+    """
+    base, scores = _check_inputs(probs, high_probs, high=high, neutral=neutral)
+    _check_strength(max_strength, name="max_strength")
+    is_high = _check_labels(labels, base.shape) == high
+    evidence = _log_odds_ratio(scores, neutral)
+    clipped = np.maximum(base, MIN_PROB)
+    base_logit = np.log(clipped[:, high]) - np.log(np.delete(clipped, high, axis=1).sum(axis=1))
+
+    def slope(strength: float) -> float:
+        return float(np.mean(evidence * (expit(base_logit + strength * evidence) - is_high)))
+
+    if slope(0.0) >= 0:
+        return 0.0
+    if slope(max_strength) <= 0:
+        return float(max_strength)
+    # Rounded, so that the last digits of the search do not reach what is saved.
+    return min(round(float(brentq(slope, 0.0, max_strength, xtol=1e-7)), 4), float(max_strength))
+
+
+def _log_odds_ratio(high_probs: np.ndarray, neutral: float) -> np.ndarray:
+    """Log of the odds of ``high_probs`` float64 [n] over the odds of ``neutral``; finite."""
+    ratio: np.ndarray = logit(np.clip(high_probs, MIN_HIGH_PROB, 1 - MIN_HIGH_PROB)) - logit(neutral)
+    return ratio
+
+
+def _check_inputs(
+    probs: np.ndarray, high_probs: np.ndarray, *, high: int, neutral: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both arrays as float64; ValueError naming what is malformed."""
+    base, scores = np.asarray(probs, dtype=np.float64), np.asarray(high_probs, dtype=np.float64)
+    if base.ndim != 2 or base.shape[0] == 0 or base.shape[1] < 2:
+        raise ValueError(f"probs must be [n >= 1, num_classes >= 2], got shape {base.shape}; pass one row a sample")
+    if scores.shape != (len(base),):
+        raise ValueError(f"high_probs must be [{len(base)}] as probs has rows, got shape {scores.shape}; align them")
+    for name, values in (("probs", base), ("high_probs", scores)):
+        wrong = values[~((values >= 0) & (values <= 1))]
+        if wrong.size:
+            raise ValueError(f"{name} must lie in [0, 1], got {wrong[0]}; pass probabilities, not logits")
+    gap = np.abs(base.sum(axis=1) - 1)
+    if gap.max() > SUM_TOLERANCE:
+        raise ValueError(
+            f"rows of probs must sum to 1, row {gap.argmax()} misses it by {gap.max():.3g}; normalise them"
+        )
+    if not 0 <= high < base.shape[1]:
+        raise ValueError(f"high must be a column of probs, 0 to {base.shape[1] - 1}, got {high}")
+    if not 0 < neutral < 1:
+        raise ValueError(f"neutral must lie strictly between 0 and 1, got {neutral}; use the mean of high_probs")
+    return base, scores
+
+
+def _check_strength(strength: float, *, name: str) -> None:
+    """ValueError unless finite and >= 0."""
+    if not 0 <= strength < np.inf:
+        raise ValueError(f"{name} must be finite and >= 0, got {strength}; 0 leaves the base as it is")
+
+
+def _check_labels(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Integer labels [n]; ValueError if of another length, not integers or not a class."""
+    truth = np.asarray(labels)
+    if truth.shape != shape[:1] or truth.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers [{shape[0]}], got {truth.dtype} {truth.shape}; pass class indices")
+    if truth.min() < 0 or truth.max() >= shape[1]:
+        raise ValueError(f"labels must lie in 0 to {shape[1] - 1}, got {truth.min()} to {truth.max()}; see probs")
+    return truth

@@ -1,0 +1,125 @@
+"""Both models as one predictor: calibrated class probabilities of the first, corrected on high risk by the second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from assay.images.decode import probe
+from assay.io import read_json
+from assay.text.fusion import fit_weights, pool
+from assay.torch_runtime import pick_device
+from assay.vlm.examples import Cache
+from assay.vlm.fusion import correct
+from assay.vlm.network import check_manifest, load_adapter, load_base
+from assay.vlm.processor import load_processor
+from assay.vlm.prompts import Prompt, prompt_from_json
+from assay.vlm.scoring import record_log_probs
+
+# Where calib contradicts a model, likelihood would flatten it without end.
+MAX_TEMPERATURE = 100.0
+FUSION = "fusion.json"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One fine-tuned model with its question, ready to score pictures."""
+
+    model: Any
+    processor: Any
+    prompt: Prompt
+    batch_size: int
+    decode_pixels: int
+    cache: Cache | None = None
+
+    def log_probs(self, records: Sequence[Mapping[str, Any]], *, what: str) -> np.ndarray:
+        """Log-probabilities float64 [n, C] of the classes of its question, not calibrated."""
+        how: dict[str, Any] = {"max_pixels": self.decode_pixels, "batch_size": self.batch_size, "cache": self.cache}
+        return record_log_probs(self.model, records, self.processor, self.prompt, what=what, **how)
+
+
+def open_scorer(
+    folder: Path, *, device: str, batch_size: int, decode_pixels: int, cache: Cache | None = None
+) -> Scorer:
+    """The adapter in ``folder`` on its base; ``cache`` may be shared by scorers of one processor.
+
+    Raises:
+        ValueError: files are missing, or base or processor are not those of the training.
+    """
+    record = check_manifest(folder)
+    prompt = dict(record["prompt"])
+    pixels = {name: prompt.pop(name) for name in ("min_pixels", "max_pixels")}
+    processor = load_processor(Path(record["processor"]), **pixels)
+    base = load_base(Path(record["base"]), weights_dtype=record["weights_dtype"], processor=processor)
+    model = load_adapter(folder, base).to(pick_device(device))
+    return Scorer(model, processor, prompt_from_json(prompt), batch_size, decode_pixels, cache)
+
+
+def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """Temperature that minimises the negative log-likelihood (Guo et al. 2017): a pool of one member, of weight 1 / T."""
+    (inverse,) = fit_weights([log_probs], labels)
+    return round(1 / float(np.clip(inverse, 1 / MAX_TEMPERATURE, MAX_TEMPERATURE)), 4)
+
+
+def calibrated(log_probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities float64 [n, C] at a temperature."""
+    probs: np.ndarray = np.exp(pool([log_probs], [1 / temperature]))
+    return probs
+
+
+@dataclass(frozen=True)
+class CorridorPredictor:
+    """The two models and what was fitted to put them together, see `assay.vlm.fusion`."""
+
+    base: Scorer
+    high_risk: Scorer
+    temperature: float
+    high_temperature: float
+    neutral: float
+    strength: float
+    high: int
+
+    def predict(self, records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """Class probabilities float64 [n, C] of the first model, and corrected ones."""
+        first = self.base.log_probs(records, what="base")
+        return self.combine(first, self.high_risk.log_probs(records, what="high risk"))
+
+    def combine(self, base: np.ndarray, high_risk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same from the log-probabilities [n, C] and [n, 2] of both models."""
+        probs = calibrated(base, self.temperature)
+        second = calibrated(high_risk, self.high_temperature)[:, 1]
+        return probs, correct(probs, second, high=self.high, neutral=self.neutral, strength=self.strength)
+
+
+def open_predictor(models: Path, *, device: str, batch_size: int, decode_pixels: int) -> CorridorPredictor:
+    """The predictor under the folder ``models`` (sft/base, high_risk and fusion.json).
+
+    Raises:
+        ValueError: something is missing or does not belong together.
+    """
+    if not (models / FUSION).is_file():
+        raise ValueError(f"no {models / FUSION}: run dvc repro vlm_predict, or give the folder of models by --models")
+    how: dict[str, Any] = {"device": device, "batch_size": batch_size, "decode_pixels": decode_pixels}
+    base, second = (open_scorer(models / name, **how) for name in ("sft/base", "high_risk"))
+    return CorridorPredictor(base, second, **read_json(models / FUSION))
+
+
+@contextmanager
+def blank_copies(records: Sequence[Mapping[str, Any]], *, max_pixels: int) -> Iterator[list[dict[str, Any]]]:
+    """The records with grey pictures of the same sizes in the place of theirs: what a model says without looking."""
+    with TemporaryDirectory() as folder:
+        blank = []
+        for record in records:
+            info = probe(Path(record["images"][0]), max_pixels=max_pixels)
+            path = Path(folder) / f"{info.width}x{info.height}.png"
+            if not path.exists():
+                Image.new("RGB", (info.width, info.height), (128, 128, 128)).save(path)
+            blank.append({**record, "images": [path.as_posix()]})
+        yield blank

@@ -1,0 +1,191 @@
+"""Training by Hugging Face's Trainer: AdamW, linear decay after a warm-up, loss on answers only, resumed after a kill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import WeightedRandomSampler
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from assay.params.vlm import PretrainVlm, Tuning
+from assay.trainer import LOG_EVERY, SAVE_EVERY, PrintFigures, last_checkpoint, log_and_save_steps
+from assay.vlm.examples import IGNORED, Examples, pad
+
+LIBRARIES = ("accelerate", "numpy", "peft", "torch", "transformers")
+# Of what the Trainer and peft write beside the weights: a pickle, and a card that names versions.
+UNWANTED = ("training_args.bin", "README.md")
+HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
+
+
+class SeededSampler(WeightedRandomSampler):
+    """Rows by weight, with replacement, drawn anew each epoch from (seed, epoch), so that a resumed run draws them again."""
+
+    def __init__(self, weights: Sequence[float], *, seed: int) -> None:
+        super().__init__(weights, num_samples=len(weights), replacement=True)
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Accelerate at the start of each epoch."""
+        state = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]
+        self.generator = torch.Generator().manual_seed(int(state) % 2**63)
+
+
+def answer_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Sum over the supervised tokens of -log p, each times its conversation's weight.
+
+    Args:
+        logits: [N, V] of the positions before the supervised tokens, conversation by conversation.
+        labels: int64 [B, T], ``IGNORED`` where nothing is learned; N others.
+        weights: float [B].
+    """
+    supervised = labels != IGNORED
+    losses = nn.functional.cross_entropy(logits.float(), labels[supervised], reduction="none")
+    return (losses * weights.repeat_interleave(supervised.sum(dim=1))).sum()
+
+
+class AnswerTrainer(Trainer):
+    """The Trainer with a weight per conversation and, where ``draw`` is given, rows drawn by it."""
+
+    def __init__(self, *, draw: Sequence[float] | None, **options: Any) -> None:
+        super().__init__(compute_loss_func=self._mean_loss, **options)
+        self._draw = draw
+        self._weights = torch.empty(0)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self._draw is None:
+            return super()._get_train_sampler(train_dataset)
+        return SeededSampler(self._draw, seed=self.args.data_seed)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
+        """As the Trainer's; what the network does not take is taken out first."""
+        self._weights = inputs.pop("weights")
+        return super().compute_loss(model, inputs, **options)
+
+    def _mean_loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        # Over all supervised tokens of a step, accumulated ones and other processes' included.
+        total = answer_loss(outputs.logits, labels, self._weights)
+        return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+class Collator:
+    """Batches of `assay.vlm.examples.pad` with the weights of their conversations."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self._pad_token_id = pad_token_id
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = pad(rows, pad_token_id=self._pad_token_id)
+        return batch | {"weights": torch.tensor([row["weight"] for row in rows], dtype=torch.float32)}
+
+
+class Weighted(torch.utils.data.Dataset):
+    """Examples, each with the weight of its class in the loss."""
+
+    def __init__(self, examples: Examples, weights: Sequence[float] | None = None) -> None:
+        self._examples = examples
+        self._weights = [1.0] * len(examples) if weights is None else list(weights)
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Several at once, as torch's loader asks for a batch."""
+        rows = self._examples.__getitems__(numbers)
+        return [{**row, "weight": self._weights[number]} for row, number in zip(rows, numbers, strict=True)]
+
+
+def training_arguments(
+    settings: PretrainVlm | Tuning, folder: Path, *, num_rows: int, seed: int, order_seed: int, cpu: bool, workers: int
+) -> TrainingArguments:
+    """The Trainer's settings for ``num_rows`` conversations; fine-tuning has more of them than pretraining."""
+    accumulation = getattr(settings, "gradient_accumulation", 1)
+    precision = getattr(settings, "mixed_precision", "no")
+    size = settings.batch_size * accumulation
+    log, save = log_and_save_steps(
+        num_rows, batch_size=size, epochs=settings.epochs, log_every=LOG_EVERY, save_every=SAVE_EVERY
+    )
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.lr,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=accumulation,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type="linear",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        activation_checkpointing=getattr(settings, "checkpointing", False),
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        seed=seed,
+        data_seed=order_seed,
+        use_cpu=cpu,
+        logging_steps=log,
+        # Else the Trainer logs the mean of earlier losses in the place of one that is no number.
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=save,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=not cpu,
+        dataloader_num_workers=0 if cpu else workers,
+        dataloader_persistent_workers=not cpu,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def train(
+    model: Any,
+    rows: torch.utils.data.Dataset,
+    arguments: TrainingArguments,
+    *,
+    pad_token_id: int,
+    name: str,
+    draw: Sequence[float] | None = None,
+    save_to: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Train to the end, from the last checkpoint if there is one; returns the history.
+
+    Args:
+        rows: `Weighted` examples.
+        draw: how often each row is drawn, in any unit; without it each row comes once an epoch.
+        save_to: folder for the weights that were trained, gathered from all processes.
+
+    Raises:
+        FloatingPointError: the loss is no number.
+    """
+    checkpoint = last_checkpoint(Path(arguments.output_dir))
+    if checkpoint:
+        print(f"{name}: resuming from {checkpoint}", flush=True)
+    trainer = AnswerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=Collator(pad_token_id),
+        callbacks=[PrintFigures(name)],
+        draw=draw,
+    )
+    trainer.remove_callback(PrinterCallback)
+    mean = trainer.train(resume_from_checkpoint=checkpoint).training_loss
+    lines = [row for row in trainer.state.log_history if "loss" in row]
+    history = [{"network": name} | {key: row.get(key) for key in HISTORY} for row in lines]
+    # The mean also has the steps after the last line.
+    if not np.isfinite([mean, *(row["loss"] for row in history)]).all():
+        raise FloatingPointError(f"{name}: the loss is no number; a smaller lr may help")
+    if save_to is not None:
+        trainer.save_model(str(save_to))
+        for extra in UNWANTED:
+            (save_to / extra).unlink(missing_ok=True)
+    return history

@@ -1,0 +1,239 @@
+"""render_corridors -> prepare_vlm -> pretrain_vlm -> vlm_sft, vlm_sft_high_risk -> vlm_predict, small, and own pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+
+from assay.io import read_json, sha256_file
+from assay.stages import prepare_vlm, pretrain_vlm, vlm_predict, vlm_sft, vlm_sft_high_risk
+from assay.vlm.messages import read_messages
+from assay.vlm.prediction import open_predictor
+
+ROOT = Path(__file__).parents[2]
+MODELLING = (prepare_vlm, pretrain_vlm, vlm_sft, vlm_sft_high_risk, vlm_predict)
+ROLES = ("train", "val", "calib", "tune", "test")
+SYSTEMS = {"base", "fused", "uncalibrated", "blank", "majority", "no_augmentation", "no_filter", "order_1"}
+LABELS = ["无风险", "低风险", "中风险", "高风险", "非楼道"]
+
+
+def write_params(**changes: dict[str, Any]) -> None:
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["runtime"] |= {"threads": 1, "device": "cpu"}
+    params["render_corridors"] |= {"num_scenes": 60, "size": [84, 56]}
+    params["prepare_vlm"]["roles"] = {"train": 0.4, "val": 0.15, "calib": 0.15, "tune": 0.15, "test": 0.15}
+    sizes = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 32}
+    vision = {"vision_hidden_size": 32, "vision_layers": 1, "vision_heads": 2, "vision_intermediate_size": 32}
+    params["pretrain_vlm"]["small"] |= sizes | vision
+    params["pretrain_vlm"] |= {"epochs": 1}
+    for section in ("vlm_sft", "vlm_sft_high_risk"):
+        params[section] |= {"epochs": 1, "batch_size": 8}
+        params[section]["lora"] |= {"rank": 4, "alpha": 8}
+    params["vlm_sft"] |= {"order_seeds": 2}
+    params["vlm_predict"] |= {"num_resamples": 100, "num_mistakes": 6}
+    for section, values in changes.items():
+        params[section] |= values
+    with Path("params.yaml").open("w", encoding="utf-8") as stream:
+        yaml.dump(params, stream)
+
+
+def render() -> str:
+    """In a process of its own, as dvc has it: OpenGL's compiler and torch's do not get on in one."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "assay.stages.render_corridors"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch_as_it_was() -> Iterator[None]:
+    """A stage sets these for its process."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vlm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_params()
+        assert "60 pictures" in render()
+        for stage in MODELLING:
+            stage.main()
+    return folder
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def test_roles_share_no_scene_and_copies_are_of_train_only(here: Path) -> None:
+    records = {role: read_messages(f"data/vlm/rows/{role}.jsonl") for role in ROLES}
+    groups = {role: {record["group"] for record in rows} for role, rows in records.items()}
+    assert sum(len(found) for found in groups.values()) == len(set().union(*groups.values())) == 60
+    assert {record["transform"] for record in records["train"]} == {"none", "scale", "rotate", "colour"}
+    assert all(record["transform"] == "none" for role in ROLES[1:] for record in records[role])
+    assert all({record["label"] for record in rows} == set(LABELS) for rows in records.values())
+    captions = read_messages("data/vlm/rows/captions.jsonl")
+    assert {record["sample_id"] for record in captions} == groups["train"]
+
+
+def test_what_is_written(here: Path) -> None:
+    assert (here / "plots/vlm/contact_sheet.png").stat().st_size > 1000
+    assert {path.name for path in Path("models/vlm/sft").glob("*/")} == SYSTEMS - {
+        "fused",
+        "uncalibrated",
+        "blank",
+        "majority",
+    }
+    for folder in (*Path("models/vlm/sft").glob("*/"), Path("models/vlm/high_risk")):
+        names = {path.name for path in folder.iterdir()}
+        assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} <= names
+        assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+    for plot in ("confusion_base", "confusion_fused", "reliability", "systems", "mistakes", "training", "augmented"):
+        assert (here / f"plots/vlm/{plot}.png").is_file()
+    assert not list(Path(".assay/resume").glob("*"))
+
+
+def test_the_submission_has_a_line_per_test_picture_in_order(here: Path) -> None:
+    lines = Path("data/vlm/b-submit.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines]
+    assert [name for name, _ in rows] == [record["name"] for record in read_messages("data/vlm/rows/test.jsonl")]
+    table = pd.read_parquet("data/vlm/test_predictions.parquet")
+    assert [label for _, label in rows] == list(table["predicted"])
+    names = ["no_risk", "low", "medium", "high", "not_a_corridor"]
+    fused = table[[f"fused_{name}" for name in names]].to_numpy()
+    assert np.allclose(fused.sum(axis=1), 1)
+    assert [LABELS[number] for number in fused.argmax(axis=1)] == list(table["predicted"])
+
+
+def test_metrics_follow_from_the_predictions(here: Path) -> None:
+    figures, table = read_json("metrics/vlm.json"), pd.read_parquet("data/vlm/test_predictions.parquet")
+    assert {key.split(".")[0] for key in figures} >= SYSTEMS | {"spread", "fusion", "filter"}
+    assert figures["fused.accuracy"] == pytest.approx((table["predicted"] == table["label"]).mean())
+    assert figures["majority.accuracy"] == pytest.approx(table["label"].value_counts(normalize=True).iloc[0], abs=0.2)
+    assert figures["base.n"] == len(table)
+    assert figures["spread.runs"] == 2
+    assert set(read_json("models/vlm/fusion.json")) == {
+        "high",
+        "neutral",
+        "strength",
+        "temperature",
+        "high_temperature",
+    }
+
+
+def test_the_predictor_says_what_the_stage_said(here: Path) -> None:
+    table = pd.read_parquet("data/vlm/test_predictions.parquet")
+    predictor = open_predictor(Path("models/vlm"), device="cpu", batch_size=3, decode_pixels=10**8)
+    base, fused = predictor.predict(read_messages("data/vlm/rows/test.jsonl"))
+    columns = [f"_{name}" for name in predictor.base.prompt.names]
+    assert np.allclose(base, table[[f"base{name}" for name in columns]], atol=1e-5)
+    assert np.allclose(fused, table[[f"fused{name}" for name in columns]], atol=1e-5)
+
+
+def test_a_second_run_writes_the_same_bytes(here: Path) -> None:
+    files = sorted(path for part in ("models", "metrics") for path in Path(part).rglob("*") if path.is_file())
+    before = {path: sha256_file(path) for path in files}
+    for stage in MODELLING[1:]:
+        stage.main()
+    assert {path: sha256_file(path) for path in files} == before
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A messages file with six pictures of each of two labels, and rows that can't be used."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    records = []
+
+    def add(name: str, answer: str, *, images: list[str] | None = None, question: str = "<image>哪一类？") -> None:
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        records.append({"messages": turns, "images": [name] if images is None else images})
+
+    for number in range(24):
+        size = (int(rng.integers(40, 120)), int(rng.integers(40, 120)))
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        add(f"{number}.png", ("safe", "fire")[number % 2])
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    Image.new("RGB", (8000, 6000), (9, 9, 9)).save(tmp_path / "huge.png", compress_level=1)
+    add("missing.png", "safe")
+    add("dot.png", "safe")
+    add("0.png", "safe", images=["0.png", "1.png"])
+    add("2.png", "")
+    add("3.png", "fire", question="<image>看<|image_pad|>")
+    add("huge.png", "odd")
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    classes = [{"name": name, "label": name, "answer": answer} for name, answer in (("safe", "无"), ("fire", "高"))]
+    high = {"label": "fire", "near_misses": [], "question": "高？", "yes": "是", "no": "否"}
+    write_params(render_corridors={"source": "own.jsonl"}, prepare_vlm={"classes": classes, "high_risk": high})
+    return tmp_path
+
+
+def test_own_pictures_bad_rows_and_unknown_labels_are_told(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "25 pictures" in render()
+    rejected = pd.read_csv("data/vlm/source/rejected.csv")
+    assert list(rejected["reason"]) == [
+        "missing picture",
+        "too_small",
+        "not exactly one image",
+        "no label",
+        "literal token",
+    ]
+    prepare_vlm.main()
+    assert "pictures, " in capsys.readouterr().out
+    unknown = pd.read_csv("data/vlm/rows/rejected.csv")
+    assert unknown[["name", "label", "reason"]].to_numpy().tolist() == [["huge.png", "odd", "unknown_label"]]
+    with pytest.raises(ValueError, match="no picture has a caption; add a column caption, or give weights"):
+        pretrain_vlm.main()
+
+
+def test_a_conversation_that_is_too_long_is_refused_by_name(here: Path, tmp_path: Path) -> None:
+    written = Path("params.yaml").read_text(encoding="utf-8")
+    try:
+        write_params(prepare_vlm={"max_tokens": 16})
+        with pytest.raises(
+            ValueError, match=r"scene-\d+.png: \d+ tokens \(6 of the picture\), above prepare_vlm.max_to"
+        ):
+            prepare_vlm.main()
+    finally:
+        Path("params.yaml").write_text(written, encoding="utf-8")
+        prepare_vlm.main()
+
+
+def test_given_weights_are_taken_and_a_hub_that_is_not_there_is_told(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = here / "models/vlm/pretrained/base"
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for source in (base, here / "data/vlm/rows/processor"):
+        for path in source.iterdir():
+            (weights / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    given = {"processor": f"folder: {weights}"}
+    write_params(prepare_vlm=given, pretrain_vlm={"base": f"folder: {weights}", "high_risk": f"folder: {weights}"})
+    pretrain_vlm.main()
+    assert read_json("models/vlm/pretrained/high_risk/source.json") == {"revision": "", "source": f"folder: {weights}"}
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_params(prepare_vlm=given, pretrain_vlm={"base": "hub: Qwen/Qwen2.5-VL-7B-Instruct"})
+    with pytest.raises(RuntimeError, match=r"set pretrain_vlm.base to 'folder: PATH'"):
+        pretrain_vlm.main()

@@ -1,0 +1,204 @@
+"""Conversations as tensors: what is learned, against TRL's collator; padding on either side; what is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from assay.images.decode import ImageRejected, decode_rgb
+from assay.vlm.examples import IGNORED, PIXELS, Examples, encode, pad, render
+from assay.vlm.messages import chat
+from assay.vlm.processor import CHAT_TEMPLATE, load_processor
+from assay.vlm.training import answer_loss
+
+# Of unequal numbers of tokens.
+GIVEN = ["无", "没有风险", "高", "风险很高，左边有柜子", "低风险", "非"]
+Make = Callable[..., list[dict[str, Any]]]
+
+
+def pixels_of(record: dict[str, Any]) -> np.ndarray:
+    return decode_rgb(Path(record["images"][0]), max_pixels=1_000_000)
+
+
+@pytest.fixture
+def rows(processor: Any, make_records: Make) -> list[dict[str, torch.Tensor]]:
+    return [encode(processor, record, pixels_of(record)) for record in make_records(GIVEN)]
+
+
+def collated(processor: Any, records: list[dict[str, Any]]) -> Any:
+    """The batch of TRL's collator for prompts and completions."""
+    examples = []
+    for record in records:
+        turns = chat(record)
+        images = [Image.fromarray(pixels_of(record))]
+        examples.append({"prompt": turns[:-1], "completion": turns[-1:], "images": images})
+    return DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(examples)
+
+
+def ours(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits [N, V] where something is learned."""
+    return model(**{name: value for name, value in batch.items() if name != "labels"}).logits.reshape(
+        int(batch["logits_to_keep"].sum()), -1
+    )
+
+
+def test_the_same_tokens_are_learned_as_with_trl(processor: Any, make_records: Make, rows: list) -> None:
+    theirs = collated(processor, make_records(GIVEN))
+    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id, side="right")
+    for name in ("input_ids", "attention_mask", "mm_token_type_ids", "labels", *PIXELS):
+        width = theirs[name].shape[1]
+        assert torch.equal(batch[name], theirs[name][:, : batch[name].shape[1]]), name
+        assert name in PIXELS or width >= batch[name].shape[1]
+    assert not theirs["attention_mask"][:, batch["labels"].shape[1] :].any()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_loss_is_that_of_trls_batch(
+    network: Any, processor: Any, make_records: Make, rows: list, side: str
+) -> None:
+    theirs = collated(processor, make_records(GIVEN))
+    with torch.inference_mode():
+        expected = network(**theirs).loss
+        batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id, side=side)
+        total = answer_loss(ours(network, batch), batch["labels"], torch.ones(len(rows)))
+    assert (batch["labels"] != IGNORED).sum() > 2 * len(rows)
+    assert float(total / (batch["labels"] != IGNORED).sum()) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_exactly_the_answer_and_the_end_of_its_turn_are_learned(processor: Any, rows: list) -> None:
+    for row, answer in zip(rows, GIVEN, strict=True):
+        learned = row["labels"] != IGNORED
+        assert processor.tokenizer.decode(row["labels"][learned]) == f"{answer}<|im_end|>\n"
+        assert torch.equal(row["labels"][learned], row["input_ids"][learned])
+        before = processor.tokenizer.decode(row["input_ids"][~learned])
+        assert before.endswith("<|im_start|>assistant\n")
+        # All of it at the end: nothing is learned after, or between.
+        assert not learned[: len(learned) - int(learned.sum())].any()
+
+
+def test_a_question_alone_has_nothing_to_learn_and_the_same_tokens(processor: Any, make_records: Make) -> None:
+    answered, asked = make_records(["高"])[0], make_records([None])[0]
+    full, prompt = (encode(processor, record, pixels_of(record)) for record in (answered, asked))
+    assert (prompt["labels"] == IGNORED).all()
+    assert torch.equal(full["input_ids"][: len(prompt["input_ids"])], prompt["input_ids"])
+    assert render(processor, asked)[1] == ""
+
+
+def test_image_tokens_carry_their_type(processor: Any, rows: list) -> None:
+    for row in rows:
+        image = row["input_ids"] == processor.image_token_id
+        assert torch.equal(row["mm_token_type_ids"], image.long())
+        assert int(image.sum()) == int(row["image_grid_thw"].prod()) // 4 > 1
+        assert row["image_grid_thw"].shape == (1, 3)
+
+
+def test_padding_on_either_side_gives_the_same_logits(network: Any, processor: Any, rows: list) -> None:
+    pad_token_id = processor.tokenizer.pad_token_id
+    assert len({len(row["input_ids"]) for row in rows}) > 3
+    with torch.inference_mode():
+        left, right = (ours(network, pad(rows, pad_token_id=pad_token_id, side=side)) for side in ("left", "right"))
+        alone = torch.cat([ours(network, pad([row], pad_token_id=pad_token_id)) for row in rows])
+    assert (left - right).abs().max() < 1e-5
+    assert (left - alone).abs().max() < 1e-5
+    # The padding itself is not what makes them agree: the logits are no constant.
+    assert left.std(dim=0).max() > 0.01
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_logits_are_kept_where_the_next_token_is_learned(processor: Any, rows: list, side: str) -> None:
+    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id, side=side)
+    labels, kept = batch["labels"], batch["logits_to_keep"]
+    assert kept.dtype == torch.bool
+    assert kept.shape == labels.shape
+    assert not kept[:, -1].any()
+    # In the order of the labels, so that logits and labels meet.
+    assert torch.equal(labels[:, 1:][kept[:, :-1]], labels[labels != IGNORED])
+    assert torch.equal(kept.sum(dim=1), (labels != IGNORED).sum(dim=1))
+
+
+def test_padding_is_never_attended_to(processor: Any, rows: list) -> None:
+    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id)
+    width = batch["input_ids"].shape[1]
+    for number, row in enumerate(rows):
+        start = width - len(row["input_ids"])
+        assert batch["attention_mask"][number].tolist() == [0] * start + [1] * (width - start)
+        assert (batch["input_ids"][number, :start] == processor.tokenizer.pad_token_id).all()
+        assert torch.equal(batch["input_ids"][number, start:], row["input_ids"])
+    assert batch["pixel_values"].shape[0] == int(batch["image_grid_thw"].prod(dim=1).sum())
+
+
+@pytest.mark.parametrize("where", ["question", "system", "answer"])
+def test_a_spelled_out_image_token_is_refused(processor: Any, make_records: Make, where: str) -> None:
+    record = copy.deepcopy(make_records(["高"])[0])
+    turn = {"system": 0, "question": 1, "answer": 2}[where]
+    record["messages"][turn]["content"] += "<|image_pad|>"
+    with pytest.raises(ValueError, match=rf"{where}: .*spells out <\|image_pad\|>"):
+        encode(processor, record, pixels_of(record))
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (CHAT_TEMPLATE.replace("<|image_pad|>", ""), r"Found total 0 <\|image_pad\|> tokens and 1 images"),
+        (CHAT_TEMPLATE.replace("<|vision_end|>", "<|image_pad|><|vision_end|>"), "Found total 2 .* and 1"),
+        (CHAT_TEMPLATE.replace("{{ part.text }}", "{{ messages|length }}{{ part.text }}"), "finished conversation"),
+        (CHAT_TEMPLATE.replace("assistant\n{% endif", "assistant\n没{% endif"), "finished conversation"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_refused(
+    processor_folder: Path, make_records: Make, template: str, words: str
+) -> None:
+    other = load_processor(processor_folder, min_pixels=784, max_pixels=7056)
+    other.chat_template = template
+    record = make_records(["高"])[0]
+    with pytest.raises(ValueError, match=words):
+        encode(other, record, pixels_of(record))
+
+
+def test_an_answer_that_melts_into_the_text_before_it_is_refused(processor_folder: Path, make_records: Make) -> None:
+    other = load_processor(processor_folder, min_pixels=784, max_pixels=7056)
+    # The answer's first token then begins within the question's last.
+    tokenizer = other.tokenizer
+    tokenizer.add_tokens(["员答高"])
+    other.chat_template = CHAT_TEMPLATE.replace("<|im_start|>assistant\n{% endif", "员答{% endif").replace(
+        "<|im_start|>{{ message.role }}\n",
+        "{% if message.role == 'assistant' %}员答{% else %}<|im_start|>{{ message.role }}\n{% endif %}",
+    )
+    record = make_records(["高"])[0]
+    prompt, answer = render(other, record)
+    assert prompt.endswith("员答")
+    assert answer.startswith("高")
+    with pytest.raises(ValueError, match="tokenized otherwise"):
+        encode(other, record, pixels_of(record))
+
+
+def test_examples_keep_what_they_made(processor: Any, make_records: Make) -> None:
+    records = make_records(GIVEN)
+    examples = Examples(records, processor, root=Path(), max_pixels=1_000_000)
+    first = examples[1]
+    assert examples[1] is first
+    assert len(examples) == len(records)
+    again = encode(processor, records[1], pixels_of(records[1]))
+    assert all(torch.equal(first[name], again[name]) for name in again)
+
+
+def test_a_picture_above_the_limit_of_decoding_is_rejected(processor: Any, make_records: Make) -> None:
+    examples = Examples(make_records(GIVEN), processor, root=Path(), max_pixels=56 * 56)
+    assert len(examples[0]["input_ids"])
+    with pytest.raises(ImageRejected):
+        examples[1]
+
+
+def test_pictures_are_taken_below_the_root(processor: Any, make_records: Make) -> None:
+    record = make_records(["高"])[0]
+    path = Path(record["images"][0])
+    examples = Examples([{**record, "images": [path.name]}], processor, root=path.parent, max_pixels=1_000_000)
+    assert torch.equal(examples[0]["pixel_values"], encode(processor, record, pixels_of(record))["pixel_values"])

@@ -1,0 +1,189 @@
+"""Correction by a second model of the high class: what it leaves as it is, and its strength found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, softmax
+
+from assay.text.fusion import pool
+from assay.vlm.fusion import correct, fit_strength
+
+HIGH = 2
+
+
+def table(n: int = 200, num_classes: int = 4, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return softmax(2 * rng.standard_normal((n, num_classes)), axis=1), rng.uniform(0, 1, n)
+
+
+def draw_labels(probs: np.ndarray, *, seed: int) -> np.ndarray:
+    uniform = np.random.default_rng(seed).uniform(size=(len(probs), 1))
+    return (uniform > probs.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def nll(probs: np.ndarray, high_probs: np.ndarray, labels: np.ndarray, strength: float) -> float:
+    corrected = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=strength)
+    return float(-np.log(corrected[np.arange(len(labels)), labels]).mean())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_strength_zero_is_the_identity_bit_for_bit_in_a_new_array(dtype: type) -> None:
+    probs, high_probs = table()
+    probs = probs.astype(dtype)
+    probs[0] = [0, 0, 1, 0]
+    got = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=0)
+    assert np.array_equal(got.view(np.uint64), probs.astype(np.float64).view(np.uint64))
+    assert not np.shares_memory(got, probs)
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0, 5.0])
+def test_it_is_the_factor_of_the_module_then_a_renormalisation(strength: float) -> None:
+    probs, high_probs = table()
+    factor = ((high_probs / (1 - high_probs)) / (0.4 / 0.6)) ** strength
+    expected = probs.copy()
+    expected[:, HIGH] *= factor
+    expected /= expected.sum(axis=1, keepdims=True)
+    got = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=strength)
+    assert np.allclose(got, expected, rtol=1e-9)
+    assert np.allclose(got.sum(axis=1), 1, atol=1e-12)
+
+
+def test_two_classes_at_neutral_one_half_are_the_houses_logarithmic_pool() -> None:
+    probs, high_probs = table(num_classes=2)
+    second = np.log(np.stack([1 - high_probs, high_probs], axis=1))
+    pooled = np.exp(pool([np.log(probs), second], [1.0, 0.7]))
+    assert np.allclose(correct(probs, high_probs, high=1, neutral=0.5, strength=0.7), pooled)
+
+
+def test_a_row_at_the_neutral_point_stays() -> None:
+    probs, _ = table()
+    got = correct(probs, np.full(len(probs), 0.4), high=HIGH, neutral=0.4, strength=3.0)
+    assert np.allclose(got, probs, atol=1e-15)
+
+
+@given(
+    row=st.lists(st.floats(1e-6, 1), min_size=2, max_size=5),
+    pair=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    strength=st.floats(0, 20),
+)
+@settings(max_examples=150, deadline=None)
+def test_monotone_in_the_second_model_and_other_ratios_kept(
+    row: list[float], pair: tuple[float, float], strength: float
+) -> None:
+    base = np.array(row) / np.sum(row)
+    got = correct(np.stack([base, base]), np.sort(pair), high=0, neutral=0.3, strength=strength)
+    assert got[1, 0] >= got[0, 0] - 1e-12
+    others = base[1:] / base[1:].sum()
+    for corrected in got:
+        # Where the rest is next to nothing its ratios are beyond float64's normal range.
+        if corrected[1:].sum() > 1e-290:
+            assert np.allclose(corrected[1:] / corrected[1:].sum(), others, rtol=1e-6)
+
+
+def test_certain_rows_and_certain_second_models_stay_finite() -> None:
+    probs = np.repeat([[1.0, 0, 0], [0, 0, 1.0], [0.5, 0.5, 0]], 3, axis=0)
+    high_probs = np.tile([0.0, 0.5, 1.0], 3)
+    for strength in (1e-3, 1.0, 50.0, 1e6):
+        got = correct(probs, high_probs, high=HIGH, neutral=0.5, strength=strength)
+        assert np.isfinite(got).all()
+        assert np.allclose(got.sum(axis=1), 1)
+    labels = np.tile([0, 1, 2], 3)
+    assert 0 <= fit_strength(probs, high_probs, labels, high=HIGH, neutral=0.5, max_strength=1e6) <= 1e6
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"probs": np.ones(5)}, "probs must be"),
+        ({"probs": np.ones((0, 3))}, "probs must be"),
+        ({"probs": np.full((5, 3), 0.5)}, "rows of probs"),
+        ({"probs": np.full((5, 3), np.nan)}, "probs must lie"),
+        ({"high_probs": np.full(4, 0.5)}, "high_probs must be"),
+        ({"high_probs": np.full(5, 1.5)}, "high_probs must lie"),
+        ({"high": 3}, "high must be"),
+        ({"neutral": 1.0}, "neutral must"),
+        ({"strength": -0.1}, "strength must"),
+        ({"strength": np.nan}, "strength must"),
+        ({"strength": np.inf}, "strength must"),
+    ],
+)
+def test_malformed_inputs_are_named(change: dict, field: str) -> None:
+    good = {"probs": np.full((5, 3), 1 / 3), "high_probs": np.full(5, 0.5), "high": 2, "neutral": 0.5, "strength": 1.0}
+    correct(**good)
+    with pytest.raises(ValueError, match=f"^{field}"):
+        correct(**(good | change))
+
+
+@pytest.mark.parametrize(
+    ("labels", "max_strength", "field"),
+    [
+        (np.zeros(4, dtype=int), 2.0, "labels must be"),
+        (np.zeros(5), 2.0, "labels must be"),
+        (np.full(5, 3), 2.0, "labels must lie"),
+        (np.zeros(5, dtype=int), -1.0, "max_strength"),
+    ],
+)
+def test_malformed_fitting_inputs_are_named(labels: np.ndarray, max_strength: float, field: str) -> None:
+    probs, high_probs = np.full((5, 3), 1 / 3), np.full(5, 0.5)
+    with pytest.raises(ValueError, match=f"^{field}"):
+        fit_strength(probs, high_probs, labels, high=2, neutral=0.5, max_strength=max_strength)
+
+
+@pytest.mark.parametrize("planted", [0.4, 1.0, 1.7])
+def test_a_planted_strength_is_found_again(planted: float) -> None:
+    probs, high_probs = table(60_000, seed=1)
+    truth = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=planted)
+    labels = draw_labels(truth, seed=2)
+    found = fit_strength(probs, high_probs, labels, high=HIGH, neutral=0.4, max_strength=5.0)
+    assert found == pytest.approx(planted, abs=0.05)
+    assert fit_strength(probs, high_probs, labels, high=HIGH, neutral=0.4, max_strength=0.3) == 0.3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_agrees_with_a_grid_over_the_likelihood(seed: int) -> None:
+    probs, high_probs = table(400, seed=seed)
+    labels = draw_labels(correct(probs, high_probs, high=HIGH, neutral=0.4, strength=0.8), seed=seed)
+    grid = np.linspace(0, 3, 601)
+    losses = [nll(probs, high_probs, labels, strength) for strength in grid]
+    # Convex: the second differences are never negative but for rounding.
+    assert np.diff(losses, 2).min() > -1e-12
+    found = fit_strength(probs, high_probs, labels, high=HIGH, neutral=0.4, max_strength=3.0)
+    assert abs(found - grid[np.argmin(losses)]) <= 0.0051
+    assert nll(probs, high_probs, labels, found) <= min(losses) + 1e-8
+
+
+def test_a_contrary_second_model_gets_exactly_nothing() -> None:
+    probs, high_probs = table(5000)
+    labels = draw_labels(correct(probs, high_probs, high=HIGH, neutral=0.4, strength=1.0), seed=3)
+    contrary = 1 - high_probs
+    assert fit_strength(probs, contrary, labels, high=HIGH, neutral=0.6, max_strength=5.0) == 0.0
+    constant = np.full(len(labels), 0.6)
+    assert fit_strength(probs, constant, labels, high=HIGH, neutral=0.6, max_strength=5.0) == 0.0
+
+
+def test_noise_and_what_the_base_already_knows_get_next_to_nothing() -> None:
+    noise_strengths, known_strengths = [], []
+    for seed in range(12):
+        probs, noise = table(5000, seed=seed)
+        labels = draw_labels(probs, seed=100 + seed)
+        known = expit(np.log(probs[:, HIGH]) - np.log1p(-probs[:, HIGH]))
+        noise_strengths.append(fit_strength(probs, noise, labels, high=HIGH, neutral=0.5, max_strength=5.0))
+        known_strengths.append(
+            fit_strength(probs, known, labels, high=HIGH, neutral=float(known.mean()), max_strength=5.0)
+        )
+    # About half the noise fits fall on the wrong side of 0, which is exactly 0.
+    assert noise_strengths.count(0.0) >= 2
+    assert np.mean(noise_strengths) < 0.02
+    assert np.mean(known_strengths) < 0.03
+
+
+def test_inputs_are_left_alone() -> None:
+    probs, high_probs = table()
+    before = probs.copy(), high_probs.copy()
+    correct(probs, high_probs, high=HIGH, neutral=0.4, strength=1.0)
+    fit_strength(probs, high_probs, draw_labels(probs, seed=1), high=HIGH, neutral=0.4, max_strength=1.0)
+    assert np.array_equal(probs, before[0])
+    assert np.array_equal(high_probs, before[1])

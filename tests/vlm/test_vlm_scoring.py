@@ -1,0 +1,167 @@
+"""Likelihood of answers against a plain forward of the whole conversation, with and without the attention cache."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from assay.images.decode import decode_rgb
+from assay.params.vlm import SmallVlm, Tuning
+from assay.vlm.examples import encode, pad
+from assay.vlm.network import add_adapter
+from assay.vlm.prompts import Prompt
+from assay.vlm.scoring import NEEDED, answer_log_probs, answer_tokens, record_log_probs
+
+Make = Callable[..., list[dict[str, Any]]]
+SINGLE = ("无", "低", "中", "高", "非")
+LONG = ("没有风险", "风险很高", "左边柜子", "无")
+NESTED = ("低", "低风险", "没有")
+LIMIT = 1_000_000
+
+
+@pytest.fixture
+def rows(processor: Any, make_records: Make) -> list[dict[str, torch.Tensor]]:
+    records = make_records([None] * 6)
+    return [encode(processor, record, decode_rgb(Path(record["images"][0]), max_pixels=LIMIT)) for record in records]
+
+
+def naive(model: Any, rows: list[dict[str, torch.Tensor]], answers: list[list[int]]) -> torch.Tensor:
+    """Log-likelihoods [B, C] by a forward of picture, question and answer for every pair, one at a time, without cache."""
+    found = torch.zeros(len(rows), len(answers), dtype=torch.float64)
+    for (i, row), (j, answer) in itertools.product(enumerate(rows), enumerate(answers)):
+        ids = torch.cat([row["input_ids"], torch.tensor(answer)])[None]
+        kinds = torch.cat([row["mm_token_type_ids"], torch.zeros(len(answer), dtype=torch.long)])[None]
+        inputs = {"input_ids": ids, "mm_token_type_ids": kinds, "attention_mask": torch.ones_like(ids)}
+        inputs |= {name: row[name] for name in ("pixel_values", "image_grid_thw")}
+        with torch.inference_mode():
+            logits = model(**inputs, use_cache=False).logits[0].double().log_softmax(-1)
+        start = len(row["input_ids"]) - 1
+        found[i, j] = sum(logits[start + step, token] for step, token in enumerate(answer))
+    return found
+
+
+@pytest.fixture(params=["plain", "adapter"])
+def model(request: pytest.FixtureRequest, network: Any, default_tuning: Tuning) -> Any:
+    if request.param == "plain":
+        return network
+    adapted = add_adapter(network, default_tuning, seed=0).eval()
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    return adapted
+
+
+@pytest.mark.parametrize("answers", [SINGLE, LONG, NESTED], ids=["single", "long", "nested"])
+def test_scores_are_those_of_a_full_forward(model: Any, processor: Any, rows: list, answers: tuple[str, ...]) -> None:
+    tokens = answer_tokens(processor.tokenizer, answers)
+    assert (max(map(len, tokens)) > 1) == (answers is not SINGLE)
+    # Pictures of several sizes, so that all but the longest are padded.
+    assert len({len(row["input_ids"]) for row in rows}) > 2
+    found = answer_log_probs(model, pad(rows, pad_token_id=processor.tokenizer.pad_token_id), tokens)
+    expected = naive(model, rows, tokens)
+    assert found.dtype == torch.float64
+    assert (found - expected).abs().max() < 1e-5
+    # Neither pictures nor answers are alike.
+    assert found.std(dim=0).min() > 1e-4
+    assert found.std(dim=1).min() > 1e-2
+
+
+def test_the_cache_is_left_as_it_was_so_that_the_order_of_answers_does_not_matter(
+    network: Any, processor: Any, rows: list
+) -> None:
+    tokens = answer_tokens(processor.tokenizer, LONG)
+    assert len({len(answer) for answer in tokens}) > 1
+    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id)
+    expected = answer_log_probs(network, batch, tokens)
+    for order in itertools.permutations(range(len(LONG))):
+        found = answer_log_probs(network, batch, [tokens[number] for number in order])
+        assert (found - expected[:, list(order)]).abs().max() < 1e-12
+
+
+def test_scores_after_another_batch_are_the_same(network: Any, processor: Any, rows: list) -> None:
+    """The positions that the network remembers are those of the batch before."""
+    tokens, pad_token_id = answer_tokens(processor.tokenizer, LONG), processor.tokenizer.pad_token_id
+    first = answer_log_probs(network, pad(rows[:2], pad_token_id=pad_token_id), tokens)
+    answer_log_probs(network, pad(rows[3:], pad_token_id=pad_token_id), tokens)
+    again = answer_log_probs(network, pad(rows[:2], pad_token_id=pad_token_id), tokens)
+    assert torch.equal(first, again)
+
+
+def test_one_token_answers_take_one_position_of_one_forward(network: Any, processor: Any, rows: list) -> None:
+    calls = []
+    hook = network.register_forward_hook(
+        lambda module, given, options, out: calls.append((tuple(out.logits.shape), out.past_key_values)),
+        with_kwargs=True,
+    )
+    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id)
+    answer_log_probs(network, batch, answer_tokens(processor.tokenizer, SINGLE))
+    hook.remove()
+    assert calls == [((len(rows), 1, network.config.text_config.vocab_size), None)]
+    assert set(NEEDED) <= set(batch)
+
+
+def test_an_answer_that_begins_like_another_brings_in_the_end_of_the_turn(processor: Any) -> None:
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    nested = answer_tokens(processor.tokenizer, NESTED)
+    assert all(answer[-1] == end for answer in nested)
+    assert nested[1][: len(nested[0]) - 1] == nested[0][:-1]
+    assert [answer[:-1] for answer in nested] == [
+        processor.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in NESTED
+    ]
+    for answers in (SINGLE, LONG):
+        assert not any(end in answer for answer in answer_tokens(processor.tokenizer, answers))
+
+
+@pytest.mark.parametrize("answers", [("高", "低", "高"), ("没有风险", "没有风险")])
+def test_equal_answers_are_refused(processor: Any, answers: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="not different tokens"):
+        answer_tokens(processor.tokenizer, answers)
+
+
+def prompt_of(answers: tuple[str, ...]) -> Prompt:
+    names = tuple(f"c{number}" for number in range(len(answers)))
+    return Prompt("你是消防安全员。", "这里的风险等级是什么？", answers, answers, names)
+
+
+@pytest.mark.parametrize("answers", [SINGLE, LONG], ids=["single", "long"])
+def test_rows_are_distributions_whatever_the_batch_size(
+    network: Any, processor: Any, make_records: Make, answers: tuple[str, ...]
+) -> None:
+    records = make_records([None] * 7)
+    how: dict[str, Any] = {"max_pixels": LIMIT, "what": "test"}
+    found = {
+        size: record_log_probs(network, records, processor, prompt_of(answers), batch_size=size, **how)
+        for size in (1, 3, 7, 32)
+    }
+    for log_probs in found.values():
+        assert log_probs.shape == (7, len(answers))
+        assert log_probs.dtype == np.float64
+        assert np.exp(log_probs).sum(axis=1) == pytest.approx(1, abs=1e-12)
+        assert np.abs(log_probs - found[1]).max() < 1e-5
+
+
+def test_the_answer_in_a_record_is_not_looked_at_and_dropout_is_off(
+    load_network: Callable[[], Any], processor: Any, make_records: Make, default_tuning: Tuning
+) -> None:
+    tuning = default_tuning.model_copy(update={"lora": default_tuning.lora.model_copy(update={"dropout": 0.5})})
+    model = add_adapter(load_network(), tuning, seed=0).train()
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(value, 0.1)
+    how: dict[str, Any] = {"max_pixels": LIMIT, "batch_size": 4, "what": "test"}
+    asked, answered = (
+        record_log_probs(model, make_records([answer] * 5), processor, prompt_of(SINGLE), **how)
+        for answer in (None, "高")
+    )
+    assert np.array_equal(asked, answered)
+
+
+def test_the_small_fixture_is_small(network: Any, small: SmallVlm) -> None:
+    assert network.num_parameters() < 100_000
+    assert network.config.text_config.hidden_size == small.hidden_size
