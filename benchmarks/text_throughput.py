@@ -50,7 +50,7 @@ from assay.progress import progress
 from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer
 from assay.text.encoder import Encoder, load_encoder
 from assay.text.prediction import rows_log_probs
-from assay.text.training import encode, fine_tune, shared_arguments, soft_targets
+from assay.text.training import encode, fine_tune, soft_targets, text_arguments
 from assay.torch_runtime import set_up_torch
 from assay.trainer import SAVE_EVERY
 
@@ -155,8 +155,7 @@ def train_padded(model: TextClassifier, task: Task, folder: Path, *, seed: int) 
     padded = task.tokenizer.pad(ids, padding="max_length", max_length=task.max_length)
     columns = zip(padded["input_ids"], padded["attention_mask"], task.labels.tolist(), strict=True)
     arguments = TrainingArguments(
-        **shared_arguments(folder, task.settings, seed=seed, cpu=True),
-        save_strategy="steps",
+        **text_arguments(folder, task.settings, seed=seed, cpu=True),
         save_steps=SAVE_EVERY,
     )
     rows = [{"input_ids": row, "attention_mask": mask, "labels": label} for row, mask, label in columns]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.tables import MISSING, check_utf8, read_inputs, read_source
+from assay.tables import MISSING, check_utf8, read_inputs, read_source, write_rows
 
 WHAT = {"columns": ("text", "counts"), "optional": ("setting", "group"), "missing": MISSING}
 read_counts = partial(read_source, field="source", **WHAT)
@@ -19,12 +19,7 @@ read_counts = partial(read_source, field="source", **WHAT)
 def test_the_three_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
     frame = pd.DataFrame({"text": ["a,b", 'c"d'], "counts": ["3", "x"], "group": ["g", None]})
     path = tmp_path / f"own{suffix}"
-    if suffix == ".csv":
-        frame.to_csv(path, index=False)
-    elif suffix == ".jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    else:
-        frame.to_parquet(path)
+    write_rows(frame, path)
     found = read_counts(path)
     assert found.to_numpy().tolist() == [["a,b", "3", None, "g"], ['c"d', "x", None, None]]
 

@@ -55,7 +55,9 @@ def import_closure(module: str, *, src: Path = Path("src")) -> set[Path]:
     if start is None:
         raise ValueError(f"no module {module} under {src}")
     found: set[Path] = set()
-    waiting = [start]
+    parts = module.split(".")
+    packages = [module_path(".".join(parts[:length]), src=src) for length in range(1, len(parts))]
+    waiting = [start, *filter(None, packages)]
     while waiting:
         path = waiting.pop()
         if path in found:

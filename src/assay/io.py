@@ -6,19 +6,26 @@ file. The same data give the same bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+# Bytes; a disk with less room than that is full.
+BLOCK = 4096
 
 
 @contextmanager
@@ -37,6 +44,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # NumPy, torch and safetensors have words of their own for a write that failed, not all with the reason.
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error) or shutil.disk_usage(path.parent).free < BLOCK:
+            raise OSError(errno.ENOSPC, full, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

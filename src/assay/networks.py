@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,43 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from assay.io import atomic_path
+from assay.io import atomic_path, sha256_file
 from assay.progress import progress
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "4bit": torch.bfloat16}
+
+
+def loading_options(weights_dtype: str, *, field: str) -> dict[str, Any]:
+    """What ``from_pretrained`` is told of frozen weights: their dtype, and how they are quantised.
+
+    Args:
+        weights_dtype: float32, bfloat16 or 4bit.
+        field: parameter that holds it, for the message.
+
+    Raises:
+        ValueError: 4-bit weights without the package that holds them.
+    """
+    quantization = None
+    if weights_dtype == "4bit":
+        if find_spec("bitsandbytes") is None:
+            raise ValueError(f"{field} 4bit needs the package bitsandbytes: install it, or bfloat16")
+        from transformers import BitsAndBytesConfig
+
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    return {"dtype": DTYPES[weights_dtype], "quantization_config": quantization}
+
+
+@functools.cache
+def _hash_of(path: Path, size: int, modified: int) -> str:
+    return sha256_file(path)
+
+
+def folder_hashes(folder: Path, pattern: str = "*") -> dict[str, str]:
+    """SHA-256 of the files directly in a folder that match: name -> hash; each is read once while it stays as it is."""
+    files = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+    return {path.name: _hash_of(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
 def read_tokenizer(folder: Path) -> Any:

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
+from assay.images.decode import ImageRejected, Reason
 from assay.io import atomic_path
 from assay.progress import progress
 
@@ -136,6 +137,40 @@ def in_threads(
             waiting.extend((item, pool.submit(function, item)) for item in islice(remaining, 1))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def pixels_or_reason(
+    item: Input, read: Callable[[str], Found], *, too_large: tuple[type[Exception], ...] = (MemoryError,)
+) -> Found | str:
+    """``read(path)``, or why there are no pixels; ``too_large`` are the errors of a picture beyond memory."""
+    if item.problem is not None:
+        return item.problem
+    try:
+        return read(item.path)
+    except ImageRejected as error:
+        return f"{error.reason}: {error.detail}"
+    except too_large as error:
+        return f"{Reason.TOO_MANY_PIXELS}: {type(error).__name__}"
+
+
+def begin_rows(
+    batch: Iterable[tuple[Input, Found | str]], columns: Iterable[str]
+) -> tuple[list[Row], list[tuple[Row, Found]]]:
+    """One row per input, in order, and those of them that have a picture, to be filled in.
+
+    One that gave no picture has status ``error`` and a reason.
+    """
+    names = list(columns)
+    rows: list[Row] = []
+    pictures: list[tuple[Row, Found]] = []
+    for item, result in batch:
+        row = dict.fromkeys(names) | {"path": escape_path(item.path), "status": "ok"}
+        if isinstance(result, str):
+            row |= {"status": "error", "reason": result.encode("utf-8", "backslashreplace").decode()}
+        else:
+            pictures.append((row, result))
+        rows.append(row)
+    return rows, pictures
 
 
 def escape_path(path: str) -> str:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 
 def run(main: Callable[[], None]) -> None:
     """Call a stage's ``main``; an error meant for the user becomes ``<stage>: message`` and exit status 1.
@@ -16,7 +18,7 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (ValueError, RuntimeError, ArithmeticError, OSError) as error:
+    except (ValueError, RuntimeError, ArithmeticError, OSError, SafetensorError) as error:
         if os.environ.get("ASSAY_TRACEBACK") == "1":
             raise
         message = str(error) or type(error).__name__

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 # Share of the steps between two checkpoints, and between two lines of the history.
@@ -18,11 +19,17 @@ SAVE_EVERY, LOG_EVERY = 0.25, 0.05
 PRINTED = ("loss", "eval_loss", "eval_accuracy", "eval_f1")
 
 
-class SeededLengthSampler(LengthGroupedSampler):
-    """Batches of similar length, drawn anew each epoch from (seed, epoch), so that a resumed run draws them again.
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """Torch's generator as a function of (seed, epoch), so that a resumed run draws what a straight one does.
 
-    The Trainer's own takes them from torch's global generator, whose state at an epoch's start a resumed run has lost.
+    The Trainer's own samplers draw from torch's global generator, whose state at an epoch's start a resumed run has lost.
     """
+    state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) % 2**63)
+
+
+class SeededLengthSampler(LengthGroupedSampler):
+    """Batches of similar length, drawn anew each epoch by `epoch_generator`."""
 
     def __init__(self, *arguments: Any, seed: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -31,8 +38,7 @@ class SeededLengthSampler(LengthGroupedSampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Accelerate at the start of each epoch."""
-        state = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]
-        self.generator = torch.Generator().manual_seed(int(state) % 2**63)
+        self.generator = epoch_generator(self._seed, epoch)
 
 
 class LengthGroupedTrainer(Trainer):
@@ -63,6 +69,41 @@ def log_and_save_steps(
     return log, log * max(1, round(save_every * total / log))
 
 
+def shared_arguments(folder: Path, settings: Any, *, seed: int, cpu: bool) -> dict[str, Any]:
+    """What every line tells the Trainer alike: AdamW, linear decay after a warm-up, one checkpoint kept.
+
+    Args:
+        folder: of checkpoints.
+        settings: a section with epochs, batch_size, lr, weight_decay, warmup; and gradient_accumulation,
+            mixed_precision, checkpointing where a line has them.
+    """
+    precision = getattr(settings, "mixed_precision", "no")
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.lr,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": getattr(settings, "gradient_accumulation", 1),
+        "weight_decay": settings.weight_decay,
+        "warmup_steps": settings.warmup,
+        "lr_scheduler_type": "linear",
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "activation_checkpointing": getattr(settings, "checkpointing", False),
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
+        "seed": seed,
+        "use_cpu": cpu,
+        # Else the Trainer logs the mean of earlier losses in the place of one that is no number, see `train_to_end`.
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_total_limit": 1,
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
+        "dataloader_pin_memory": not cpu,
+    }
+
+
 class PrintFigures(TrainerCallback):
     """A line per logged loss and per evaluation, as they come; ``name`` stands in front."""
 
@@ -86,3 +127,25 @@ def last_checkpoint(folder: Path) -> str | None:
         else:
             shutil.rmtree(path)
     return str(max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))) if whole else None
+
+
+def train_to_end(trainer: Trainer, *, name: str) -> list[dict[str, Any]]:
+    """Train to the end, from the last checkpoint if there is one; returns the Trainer's history.
+
+    Args:
+        name: of the training, for messages.
+
+    Raises:
+        FloatingPointError: the loss is no number.
+    """
+    # The lines of `PrintFigures` are enough.
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    if checkpoint:
+        print(f"{name}: resuming from {checkpoint}", flush=True)
+    mean = trainer.train(resume_from_checkpoint=checkpoint).training_loss
+    history: list[dict[str, Any]] = trainer.state.log_history
+    # The mean also has the steps after the last line.
+    if not np.isfinite([mean, *(row["loss"] for row in history if "loss" in row)]).all():
+        raise FloatingPointError(f"{name}: the loss is no number; a smaller lr may help")
+    return history

@@ -143,6 +143,15 @@ def test_a_regression_learns(tiny_encoder: Path, tmp_path: Path) -> None:
     assert history[-1]["loss"] < 0.2 < history[0]["loss"]
 
 
+def test_a_loss_that_is_no_number_is_told(tiny_encoder: Path, tmp_path: Path) -> None:
+    objective = RegressionObjective(True, 0.0, 1.0, 4.0, 40.0)
+    tokenizer, model = load_tokenizer(tiny_encoder), network(tiny_encoder, objective)
+    rows = encode(tokenizer, TEXTS, np.full(len(TEXTS), np.inf), max_tokens=24)
+    how = phase_arguments(settings(), ALL, tmp_path, num_rows=len(rows), seed=3, cpu=True)
+    with pytest.raises(FloatingPointError, match="all: the loss is no number; a smaller lr may help"):
+        run_phase(model, tokenizer, rows, objective, how, phase=ALL)
+
+
 KILLED = textwrap.dedent(
     """
     import os, signal, sys

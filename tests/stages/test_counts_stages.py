@@ -16,6 +16,7 @@ from assay.counts.prediction import CountPredictor, load_predictor
 from assay.io import read_json, sha256_file
 from assay.params.counts import VARIANTS
 from assay.stages import evaluate_counts, fetch_counts, prepare_counts, train_counts
+from assay.tables import write_rows
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ("data/counts", "models/counts", "metrics", "plots")
@@ -79,12 +80,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Pat
         own_table().to_csv("own.csv", index=False)
         run_line()
     return folder
-
-
-@pytest.fixture
-def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(project)
-    return project
 
 
 def test_roles_share_no_question_and_refused_rows_have_reasons(here: Path) -> None:
@@ -193,12 +188,7 @@ def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here: Path
         {"text": ["is it prime w3", "", "find the sum " * 3000], "setting": ["gpt w2", "gpt", None]}
     )
     source, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
-    if suffix == ".csv":
-        questions.to_csv(source, index=False)
-    elif suffix == ".jsonl":
-        questions.to_json(source, orient="records", lines=True)
-    else:
-        questions.to_parquet(source)
+    write_rows(questions, source)
     assert assay(["counts", "--file", str(source), "-o", str(output), "--for", "bin", "--threads", "1"]) == 3
     readers = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
     rows = readers[suffix](output)

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,6 @@ def hashes() -> Written:
     return {path.as_posix(): sha256_file(path) for path in sorted(files)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _torch_as_it_was() -> Iterator[None]:
-    """A stage sets these for its process."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("text")
@@ -102,12 +93,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         start(own_table(320))
         run_line()
     return folder
-
-
-@pytest.fixture
-def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(project)
-    return project
 
 
 def role(name: str) -> pd.DataFrame:
@@ -261,7 +246,7 @@ def test_a_second_run_gives_the_same_bytes(project: Path, tmp_path: Path, monkey
 
 
 def test_the_weights_are_those_of_val_and_the_temperature_that_of_calib(here: Path) -> None:
-    from assay.text.fusion import fit_weights, pool
+    from assay.calibration.pooling import fit_weights, pool
 
     predictor, record = (
         load_predictor(Path("models/text/classifier")),

@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -58,15 +56,6 @@ def render() -> str:
     return done.stdout if done.returncode == 0 else done.stderr
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _torch_as_it_was() -> Iterator[None]:
-    """A stage sets these for its process."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vlm")
@@ -77,12 +66,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for stage in MODELLING:
             stage.main()
     return folder
-
-
-@pytest.fixture
-def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(project)
-    return project
 
 
 def test_roles_share_no_scene_and_copies_are_of_train_only(here: Path) -> None:

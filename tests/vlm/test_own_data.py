@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from assay.tables import write_rows
 from assay.vlm.messages import messages_record, write_messages
 from assay.vlm.own_data import REJECTED, ROWS, read_own
 
@@ -87,12 +88,7 @@ def test_a_table_is_read_by_suffix(folder: Path, suffix: str) -> None:
         dtype=object,
     )
     path = folder / f"own{suffix}"
-    if suffix == ".csv":
-        frame.to_csv(path, index=False)
-    elif suffix == ".jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    else:
-        frame.to_parquet(path)
+    write_rows(frame, path)
     usable, rejected = read(path)
     assert rejected.empty
     assert usable.to_numpy().tolist() == [

@@ -15,12 +15,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 
+from assay.calibration.pooling import fit_pool_temperature
 from assay.io import write_json
 from assay.metrics.binary import resample
 from assay.params.vlm import Tuning
 from assay.vlm.evaluation import as_rows, conclusion, gains, metrics_for, mistakes, risk_metrics, spread
 from assay.vlm.network import RECORD, add_adapter, manifest
-from assay.vlm.prediction import blank_copies, calibrated, fit_temperature, open_predictor, open_scorer
+from assay.vlm.prediction import blank_copies, calibrated, open_predictor, open_scorer, open_scorers
 from assay.vlm.prompts import Prompt
 from assay.vlm.scoring import record_log_probs
 
@@ -223,7 +224,7 @@ def test_the_temperature_minimises_the_negative_log_likelihood(temperature: floa
     def nll(value: float) -> float:
         return -float(np.log(calibrated(log_probs, value))[np.arange(len(labels)), labels].mean())
 
-    found = fit_temperature(log_probs, labels)
+    found = fit_pool_temperature(log_probs, labels)
     best = minimize_scalar(nll, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-8})
     assert found == pytest.approx(best.x, rel=1e-3)
     assert nll(found) == pytest.approx(best.fun, abs=1e-7)
@@ -234,8 +235,8 @@ def test_the_temperature_minimises_the_negative_log_likelihood(temperature: floa
 def test_temperatures_stay_within_bounds() -> None:
     labels = np.arange(60) % 3
     sure = log_softmax(5.0 * np.eye(3)[labels], axis=1)
-    assert fit_temperature(-sure - 10, labels) == 100.0
-    assert 0.01 <= fit_temperature(sure, labels) < 1
+    assert fit_pool_temperature(-sure - 10, labels) == 100.0
+    assert 0.01 <= fit_pool_temperature(sure, labels) < 1
 
 
 def test_temperature_one_changes_nothing_and_a_hundred_flattens() -> None:
@@ -274,6 +275,38 @@ def test_a_saved_model_scores_as_it_did_when_it_was_trained(
     expected = record_log_probs(model, records, processor, PROMPT, **how)
     assert np.array_equal(scorer.log_probs(records, what="test"), expected)
     assert np.abs(expected[0] - expected[1]).max() > 1e-6
+
+
+@pytest.mark.parametrize("changes", [{}, {"train_vision": True}], ids=["lora", "vision"])
+def test_adapters_that_share_a_base_score_as_each_alone(
+    load_network: Callable[[], Any],
+    base_folder: Path,
+    processor_folder: Path,
+    make_records: Make,
+    default_tuning: Tuning,
+    tmp_path: Path,
+    changes: dict[str, Any],
+) -> None:
+    prompt = PROMPT.to_json() | {"min_pixels": 784, "max_pixels": 7056}
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for number, folder in enumerate(folders):
+        # The last is plain LoRA: nothing of the vision towers before it may stay.
+        tuning = default_tuning.model_copy(update=changes if number < 2 else {})
+        model = add_adapter(load_network(), tuning, seed=number)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if value.requires_grad and ("lora_B" in name or "visual" in name):
+                    value += 0.05 * (number + 1)
+        model.save_pretrained(folder)
+        record = manifest(base_folder, processor_folder, prompt, model=model, weights_dtype="float32")
+        write_json(folder / RECORD, record)
+    records = make_records([None] * 5)
+    how: dict[str, Any] = {"device": "cpu", "batch_size": 3, "decode_pixels": 1_000_000}
+    together = [scorer.log_probs(records, what="test") for scorer in open_scorers(folders, **how)]
+    alone = [open_scorer(folder, **how).log_probs(records, what="test") for folder in folders]
+    assert all(np.array_equal(one, two) for one, two in zip(together, alone, strict=True))
+    assert np.abs(together[0] - together[1]).max() > 1e-6
+    assert np.abs(together[1] - together[2]).max() > 1e-6
 
 
 def test_a_folder_without_fusion_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from assay.text.fusion import pool
+from assay.calibration.pooling import pool
 from assay.vlm.fusion import correct, fit_strength
 
 HIGH = 2

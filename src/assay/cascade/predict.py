@@ -13,10 +13,10 @@ from lightgbm.basic import LightGBMError
 from safetensors import SafetensorError
 
 from assay.cascade.model import Cascade, load
-from assay.images.decode import ImageRejected, Reason, decode_rgb
+from assay.images.decode import decode_rgb
 from assay.images.decode_set import DecodeSettings
 from assay.images.store import fit_square
-from assay.pictures import Input, Row, escape_path, in_threads
+from assay.pictures import Input, Row, begin_rows, in_threads, pixels_or_reason
 
 COLUMNS = ["path", "verdict", "probability", "decided_by", "status", "reason"]
 NUMBERS = ("probability",)
@@ -24,28 +24,17 @@ NUMBERS = ("probability",)
 
 def read_picture(item: Input, settings: DecodeSettings) -> np.ndarray | str:
     """Pixels uint8 [S, S, 3] as ``prepare`` would store them, or why there are none."""
-    if item.problem is not None:
-        return item.problem
-    try:
-        pixels = decode_rgb(item.path, max_pixels=settings.max_pixels, min_side=settings.min_side)
+
+    def read(path: str) -> np.ndarray:
+        pixels = decode_rgb(path, max_pixels=settings.max_pixels, min_side=settings.min_side)
         return fit_square(pixels, settings.side, resize=settings.resize)
-    except ImageRejected as error:
-        return f"{error.reason}: {error.detail}"
-    except (MemoryError, cv2.error) as error:
-        return f"{Reason.TOO_MANY_PIXELS}: {type(error).__name__}"
+
+    return pixels_or_reason(item, read, too_large=(MemoryError, cv2.error))
 
 
 def predict_batch(cascade: Cascade, batch: Sequence[tuple[Input, np.ndarray | str]]) -> list[Row]:
     """One row per input, in order; one that gave no picture has status ``error`` and a reason."""
-    rows: list[Row] = []
-    pictures: list[tuple[Row, np.ndarray]] = []
-    for item, result in batch:
-        row = dict.fromkeys(COLUMNS) | {"path": escape_path(item.path), "status": "ok"}
-        if isinstance(result, str):
-            row |= {"status": "error", "reason": result.encode("utf-8", "backslashreplace").decode()}
-        else:
-            pictures.append((row, result))
-        rows.append(row)
+    rows, pictures = begin_rows(batch, COLUMNS)
     if pictures:
         found = cascade.decide(np.stack([pixels for _, pixels in pictures]))
         columns = zip(found.verdicts, found.probs, found.decided_by, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 from assay.counts.bins import Bins
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.ordinal import ordinal_metrics, regression_metrics
-from assay.metrics.paired import gain, verdict
+from assay.metrics.paired import gain, gain_text, verdict
 
 # What each variant is held against: the linear model of its kind, and what knows the setting alone.
 PEERS = {"spearman": "tfidf_ridge", "macro_f1": "tfidf_logreg"}
@@ -84,19 +84,18 @@ def conclusion(chosen: Mapping[str, str], reports: Mapping[str, Mapping[str, flo
     for what, metric, words in (("count", "spearman", "Spearman"), ("bin", "macro_f1", "macro-F1")):
         name, peer = chosen[what], PEERS[metric]
         report, gain = reports[name], f"{metric}_gain"
-        low, high = report[f"{gain}_low"], report[f"{gain}_high"]
         lines.append(
             f"For a {what} use {name} (best {words} on val): on test {words} {report[metric]:.3f} "
             f"[{report[f'{metric}_low']:.3f}, {report[f'{metric}_high']:.3f}], {verdict(report, gain)} {peer}'s "
-            f"{reports[peer][metric]:.3f} (gain {report[gain]:+.3f} [{low:+.3f}, {high:+.3f}])."
+            f"{reports[peer][metric]:.3f} ({gain_text(report, gain)})."
         )
-        if high < 0:
+        if report[f"{gain}_high"] < 0:
             lines.append(f"{peer} costs next to nothing and does better: use that.")
-        low, high = report[f"{gain}_setting_low"], report[f"{gain}_setting_high"]
-        learned = "so it reads more than" if low > 0 else "so it is not shown to read more than"
+        more = report[f"{gain}_setting_low"] > 0
+        learned = "so it reads more than" if more else "so it is not shown to read more than"
         lines.append(
             f"  The mean of each setting, blind to the question, has {words} {reports[SETTING][metric]:.3f} "
-            f"(gain {report[f'{gain}_setting']:+.3f} [{low:+.3f}, {high:+.3f}]), {learned} the setting."
+            f"({gain_text(report, f'{gain}_setting')}), {learned} the setting."
         )
     trap, constant = reports["equal_width"], reports["majority"]
     lines.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,12 @@ from assay.counts.memory import (
     plan_memory,
     shape_of,
 )
-from assay.io import read_json, sha256_file, write_json
-from assay.networks import read_tokenizer, save_state
+from assay.io import read_json, write_json
+from assay.networks import folder_hashes, loading_options, read_tokenizer, save_state
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
 
 RECORD = "variant.json"
 WEIGHTS = "model.safetensors"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "4bit": torch.bfloat16}
 # The report of newly made heads; that the head is new is the point here.
 logging.set_verbosity_error()
 
@@ -61,18 +59,6 @@ def lora_config(settings: LlmLora) -> LoraConfig:
     )
 
 
-def _quantization(settings: CountVariant) -> Any:
-    if not isinstance(settings, LlmLora) or settings.weights_dtype != "4bit":
-        return None
-    if find_spec("bitsandbytes") is None:
-        raise ValueError(
-            "train_counts.llm_lora.weights_dtype 4bit needs the package bitsandbytes: install it, or bfloat16"
-        )
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-
-
 def _with_head(model: Any, settings: CountVariant, num_outputs: int) -> Any:
     """CORAL's head has one weight vector and a bias per threshold."""
     if isinstance(settings, Ordinal) and settings.loss == "coral":
@@ -84,12 +70,10 @@ def _with_head(model: Any, settings: CountVariant, num_outputs: int) -> Any:
 
 def _classifier(base: Path, settings: CountVariant, *, num_outputs: int, pad_token_id: int) -> Any:
     """A sequence classifier on the pretrained weights in ``base``; its head has torch's random values."""
+    weights_dtype = settings.weights_dtype if isinstance(settings, LlmLora) else "float32"
+    how = loading_options(weights_dtype, field="train_counts.llm_lora.weights_dtype")
     model = AutoModelForSequenceClassification.from_pretrained(
-        base,
-        num_labels=num_outputs,
-        dtype=DTYPES[settings.weights_dtype] if isinstance(settings, LlmLora) else torch.float32,
-        quantization_config=_quantization(settings),
-        local_files_only=True,
+        base, num_labels=num_outputs, local_files_only=True, **how
     )
     model.config.pad_token_id = pad_token_id
     return model
@@ -154,10 +138,6 @@ def memory_plan(base: Path, settings: CountVariant, *, num_outputs: int, device:
     return plan_memory(shape_of(model), setup, available=available_memory(device))
 
 
-def _base_hashes(base: Path) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in sorted(base.glob("*.safetensors"))}
-
-
 def save_network(folder: Path, model: Any, tokenizer: Any, *, base: Path, record: dict[str, Any]) -> None:
     """Write weights (of the adapter and head alone where there is one), tokenizer and ``variant.json``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +145,7 @@ def save_network(folder: Path, model: Any, tokenizer: Any, *, base: Path, record
     adapter = isinstance(model, PeftModel)
     if adapter:
         model.save_pretrained(folder)
-        record = record | {"base": base.as_posix(), "base_sha256": _base_hashes(base)}
+        record = record | {"base": base.as_posix(), "base_sha256": folder_hashes(base, "*.safetensors")}
     else:
         model.config.save_pretrained(folder)
         save_state(folder / WEIGHTS, model.state_dict())
@@ -193,7 +173,7 @@ def load_network(folder: Path, settings: CountVariant, *, num_outputs: int) -> A
     record = read_record(folder)
     if record["adapter"]:
         base = Path(record["base"])
-        if _base_hashes(base) != record["base_sha256"]:
+        if folder_hashes(base, "*.safetensors") != record["base_sha256"]:
             raise ValueError(f"{folder}: its adapter was trained on other weights than {base} holds; train it again")
         pad_token_id = load_tokenizer(folder).pad_token_id
         model = _classifier(base, settings, num_outputs=num_outputs, pad_token_id=pad_token_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments
+from transformers import DataCollatorWithPadding, TrainingArguments
 
 from assay.counts.objectives import Objective
 from assay.params.counts import CountVariant
-from assay.trainer import LOG_EVERY, SAVE_EVERY, LengthGroupedTrainer, PrintFigures, last_checkpoint, log_and_save_steps
+from assay.trainer import (
+    LOG_EVERY,
+    SAVE_EVERY,
+    LengthGroupedTrainer,
+    PrintFigures,
+    log_and_save_steps,
+    shared_arguments,
+    train_to_end,
+)
 
 HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
@@ -75,30 +82,12 @@ def phase_arguments(
     log, save = log_and_save_steps(
         num_rows, batch_size=size, epochs=phase.epochs, log_every=LOG_EVERY, save_every=SAVE_EVERY
     )
+    shared = shared_arguments(folder, settings, seed=seed, cpu=cpu)
     return TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=phase.epochs,
-        learning_rate=phase.lr,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup,
-        lr_scheduler_type="linear",
+        **shared | {"num_train_epochs": phase.epochs, "learning_rate": phase.lr},
         train_sampling_strategy="group_by_length" if settings.length_grouped else "random",
-        bf16=settings.mixed_precision == "bf16",
-        fp16=settings.mixed_precision == "fp16",
-        activation_checkpointing=getattr(settings, "checkpointing", False),
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        seed=seed,
-        use_cpu=cpu,
         logging_steps=log,
-        save_strategy="steps",
         save_steps=save,
-        save_total_limit=1,
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=not sys.stderr.isatty(),
-        dataloader_pin_memory=not cpu,
     )
 
 
@@ -117,7 +106,7 @@ def make_trainer(
         total = objective.loss(outputs.logits.float(), labels)
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
-    trainer = CountTrainer(
+    return CountTrainer(
         head_lr=phase.head_lr,
         model=model,
         args=arguments,
@@ -127,8 +116,6 @@ def make_trainer(
         compute_loss_func=loss,
         callbacks=[PrintFigures(phase.name)],
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def run_phase(
@@ -145,16 +132,9 @@ def run_phase(
     Raises:
         FloatingPointError: the loss is no number.
     """
-    checkpoint = last_checkpoint(Path(arguments.output_dir))
-    if checkpoint:
-        print(f"{phase.name}: resuming from {checkpoint}", flush=True)
     trainer = make_trainer(model, tokenizer, rows, objective, arguments, phase=phase)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    lines = [row for row in trainer.state.log_history if "loss" in row]
-    history = [{"phase": phase.name} | {key: row.get(key) for key in HISTORY} for row in lines]
-    if not all(np.isfinite(row["loss"]) for row in history):
-        raise FloatingPointError(f"{phase.name}: the loss is no number; a smaller lr may help")
-    return history
+    lines = [row for row in train_to_end(trainer, name=phase.name) if "loss" in row]
+    return [{"phase": phase.name} | {key: row.get(key) for key in HISTORY} for row in lines]
 
 
 def body_trained(model: Any) -> list[torch.nn.Parameter]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from assay.metrics.calibration_error import expected_calibration_error
+from assay.metrics.calibration_error import expected_calibration_error, reliability_table
 from assay.metrics.discrimination import FloatArray, check_weights, ranking_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def check_probs(labels: npt.ArrayLike, probs: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], FloatArray]:
@@ -61,9 +66,9 @@ def multiclass_metrics(
     for number in shown:
         hits = rows @ (correct & (truth == number))
         named, there = rows @ (predicted == number), rows @ (truth == number)
-        figures["precision"].append(_ratio(hits, named))
-        figures["recall"].append(_ratio(hits, there))
-        figures["f1"].append(_ratio(2 * hits, named + there))
+        figures["precision"].append(ratio(hits, named))
+        figures["recall"].append(ratio(hits, there))
+        figures["f1"].append(ratio(2 * hits, named + there))
         figures["auc"].append(
             ranking_metrics((truth == number).astype(np.int64), values[:, number], weights=rows)["auc"]
         )
@@ -79,6 +84,24 @@ def multiclass_metrics(
     }
 
 
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+def confidence_table(labels: npt.ArrayLike, probs: npt.ArrayLike) -> pd.DataFrame:
+    """`reliability_table` of the confidence in the predicted class: is it right? The bins behind ``ece``.
+
+    Parameters
+    ----------
+    labels : int array [n], from 0.
+    probs : float array [n, C], rows sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If an input is malformed.
+    """
+    truth, values = check_probs(labels, probs)
+    right = (values.argmax(axis=1) == truth).astype(np.int64)
+    return reliability_table(np.clip(values.max(axis=1), 0, 1), right)
+
+
+def ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     """above / below, 0 where there is nothing below."""
     return np.divide(above, below, out=np.zeros_like(above, dtype=np.float64), where=below > 0)

@@ -22,3 +22,14 @@ def verdict(report: Mapping[str, float], key: str) -> str:
     if report[f"{key}_low"] > 0:
         return "better than"
     return "worse than" if report[f"{key}_high"] < 0 else "not told apart from"
+
+
+def pays(report: Mapping[str, float], key: str) -> str:
+    """In words whether what a `gain` measures is worth having."""
+    return {"better than": "pays", "worse than": "harms"}.get(verdict(report, key), "is not shown to pay")
+
+
+def gain_text(report: Mapping[str, float], key: str, *, digits: int = 3) -> str:
+    """``gain +0.041 [+0.012, +0.070]``."""
+    value, low, high = (f"{report[f'{key}{end}']:+.{digits}f}" for end in ("", "_low", "_high"))
+    return f"gain {value} [{low}, {high}]"

@@ -1,9 +1,10 @@
-"""Figures as text: one row per system, value and interval."""
+"""Tables for people: systems with their figures and intervals, mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 
@@ -29,3 +30,22 @@ def system_table(metrics: Mapping[str, float | None], systems: Sequence[str], na
             **{name: interval_text(report, name) for name in names},
         }
     return pd.DataFrame(rows).T
+
+
+def confident_mistakes(
+    rows: pd.DataFrame, labels: np.ndarray, probs: np.ndarray, classes: Sequence[str]
+) -> pd.DataFrame:
+    """The rows that were judged wrongly, the most confident first.
+
+    Args:
+        rows: n rows with a column sample_id, which decides between equal confidences.
+        labels: int64 [n].
+        probs: [n, num_classes].
+        classes: names of the classes.
+
+    Returns:
+        ``rows`` with the columns true, predicted (names) and confidence (to 4 decimals).
+    """
+    names, predicted = np.array(classes), probs.argmax(axis=1)
+    table = rows.assign(true=names[labels], predicted=names[predicted], confidence=probs.max(axis=1).round(4))
+    return table[predicted != labels].sort_values(["confidence", "sample_id"], ascending=[False, True])

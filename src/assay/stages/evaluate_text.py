@@ -15,8 +15,7 @@ import pandas as pd
 
 from assay.io import read_json, write_csv, write_json
 from assay.metrics.binary import Resampled, flatten, resample
-from assay.metrics.calibration_error import reliability_table
-from assay.metrics.multiclass import multiclass_metrics
+from assay.metrics.multiclass import confidence_table, multiclass_metrics
 from assay.metrics.ordinal import class_confusion
 from assay.metrics.paired import gain
 from assay.params.base import load
@@ -90,11 +89,8 @@ def save_plots(truth: np.ndarray, probs: dict[str, np.ndarray], lengths: pd.Data
     write_csv(PLOTS / "confusion.csv", pd.DataFrame({"true": names[truth], "predicted": names[predicted]}))
     matrix = class_confusion(truth, predicted, num_classes=len(classes))
     save_confusion_png(PLOTS / "confusion.png", matrix, class_names=classes, title=f"Text, test (n = {len(truth)})")
-    tables = {}
-    for name, system in (("before", "uncalibrated"), ("after", "test")):
-        confidence = np.clip(probs[system].max(axis=1), 0, 1)
-        right = (probs[system].argmax(axis=1) == truth).astype(np.int64)
-        tables[f"{name} temperature"] = reliability_table(confidence, right)
+    systems = {"before": "uncalibrated", "after": "test"}
+    tables = {f"{name} temperature": confidence_table(truth, probs[system]) for name, system in systems.items()}
     save_reliability_png(PLOTS / "reliability.png", tables, title="Confidence in the predicted class: is it right?")
     write_csv(PLOTS / "length.csv", lengths)
     overall = float((predicted == truth).mean())

@@ -29,7 +29,7 @@ from assay.stage_entry import run
 from assay.timing import timed
 from assay.vlm.augmentation import TRANSFORMS, draw
 from assay.vlm.messages import write_messages
-from assay.vlm.preflight import check_conversations, preflight_text
+from assay.vlm.preflight import answer_lengths, check_conversations, preflight_text
 from assay.vlm.processor import load_processor, save_small_processor
 from assay.vlm.prompts import caption_conversations, conversations, high_prompt, risk_prompt
 
@@ -139,6 +139,7 @@ def main() -> None:
         save_sheet(parts["train"], copies, dict(zip(prompt.labels, prompt.names, strict=True)), max_pixels=max_pixels)
     print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"pictures, {len(copies)} augmented copies")
     print(preflight_text(flight))
+    print(f"tokens of each answer: {answer_lengths(processor, prompt.answers)}")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ OUTPUT = Path("models/vlm/pretrained")
 DOWNLOADS = Path(".assay/downloads")
 
 
-def pretrain(params: Vlm) -> pd.DataFrame:
-    """Train a small Qwen2.5-VL on the captions, write it to base; returns its history."""
+def pretrain(params: Vlm) -> tuple[pd.DataFrame, int]:
+    """Train a small Qwen2.5-VL on the captions, write it to base; returns its history and the number of captions."""
     settings, prepared = params.pretrain_vlm, params.prepare_vlm
     seed, cpu = params.runtime.seed, pick_device(params.runtime.device).type == "cpu"
     records = read_messages(ROWS / "captions.jsonl")
@@ -57,7 +57,7 @@ def pretrain(params: Vlm) -> pd.DataFrame:
     history = train(model, Weighted(examples), how, pad_token_id=pad_token_id, name="pretraining")
     model.cpu().save_pretrained(OUTPUT / "base")
     shutil.rmtree(folder, ignore_errors=True)
-    return pd.DataFrame(history)
+    return pd.DataFrame(history), len(records)
 
 
 def main() -> None:
@@ -69,7 +69,8 @@ def main() -> None:
         OUTPUT.mkdir(parents=True)
         history = pd.DataFrame(columns=["network", *HISTORY])
         if settings.base == "config":
-            history = pretrain(params)
+            history, count = pretrain(params)
+            figures["pictures"] = settings.epochs * count
             write_json(OUTPUT / "base" / "source.json", {"source": "config", "revision": ""})
             print(f"caption loss {history['loss'].iloc[-1]:.3f} at the end; saved in {OUTPUT / 'base'}")
         given = {"base": settings.base, "high_risk": settings.high_risk}
@@ -80,7 +81,6 @@ def main() -> None:
                 write_json(OUTPUT / name / "source.json", {"source": spec, "revision": revision})
                 print(f"{spec} {revision} in {OUTPUT / name}")
         write_csv(OUTPUT / "history.csv", history)
-        figures["pictures"] = settings.epochs if settings.base == "config" else 0.0
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ OUTPUT = Path("data/vlm/source")
 SHEET = Path("plots/vlm/contact_sheet.png")
 COLUMNS = ["sample_id", "name", "picture", "label", "group", "caption"]
 REJECTED = ["row", "image", "reason", "detail"]
-SHEET_COLUMNS = 8
+SHEET_COLUMNS = 5
 
 
 def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

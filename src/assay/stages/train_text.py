@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from assay.calibration.pooling import fit_pool_temperature, fit_weights, pool
 from assay.io import read_json, sha256_file, write_csv, write_json
 from assay.params.base import load
 from assay.params.text import Text, TrainText
@@ -23,7 +24,6 @@ from assay.resume_key import ROOT, resume_key, state_hash
 from assay.stage_entry import run
 from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer, save_classifier
 from assay.text.encoder import load_encoder
-from assay.text.fusion import fit_weights, pool
 from assay.text.linear import fit_linear, save_linear
 from assay.text.prediction import ENSEMBLE, load_predictor
 from assay.text.teachers import teacher_probs
@@ -35,8 +35,6 @@ ENCODER = Path("models/text/encoder")
 ROWS = Path("data/text/rows")
 OUTPUT = Path("models/text/classifier")
 ABLATION = "no_pretraining"
-# Where calib contradicts the pool, likelihood would flatten it without end.
-MAX_TEMPERATURE = 100.0
 FIGURES = ("loss", "accuracy", "f1", "precision", "recall")
 HISTORY = ("network", "step", "epoch", "loss", "learning_rate", *(f"eval_{name}" for name in FIGURES))
 LIBRARIES = ("accelerate", "numpy", "scikit-learn", "torch", "transformers")
@@ -101,11 +99,9 @@ def fit_ensemble(roles: dict[str, pd.DataFrame], record: dict[str, Any]) -> dict
     labels = {role: roles[role]["label"].to_numpy() for role in members}
     one = len(members["val"]) == 1
     weights = [1.0] if one else fit_weights(members["val"], labels["val"])
-    # Temperature scaling (Guo et al. 2017) is a pool of one member, its weight 1 / T.
-    (inverse,) = fit_weights([pool(members["calib"], weights)], labels["calib"])
-    inverse = float(np.clip(inverse, 1 / MAX_TEMPERATURE, MAX_TEMPERATURE))
-    print(f"weights {weights} fitted on val, temperature {1 / inverse:.3f} on calib")
-    return record | {"weights": weights, "temperature": round(1 / inverse, 4)}
+    temperature = fit_pool_temperature(pool(members["calib"], weights), labels["calib"])
+    print(f"weights {weights} fitted on val, temperature {temperature:.3f} on calib")
+    return record | {"weights": weights, "temperature": temperature}
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from assay.calibration.pooling import fit_pool_temperature
 from assay.io import atomic_path, read_json, write_csv, write_json, write_parquet
 from assay.metrics.binary import flatten, resample
-from assay.metrics.calibration_error import reliability_table
+from assay.metrics.multiclass import confidence_table
 from assay.metrics.ordinal import class_confusion
 from assay.params.base import load
 from assay.params.vlm import Vlm
@@ -31,7 +32,8 @@ from assay.vlm.evaluation import as_rows, conclusion, gains, metrics_for, mistak
 from assay.vlm.examples import Cache
 from assay.vlm.fusion import correct, fit_strength
 from assay.vlm.messages import read_messages
-from assay.vlm.prediction import FUSION, blank_copies, calibrated, fit_temperature, open_scorer
+from assay.vlm.network import RECORD
+from assay.vlm.prediction import FUSION, Scorer, blank_copies, calibrated, open_scorers
 from assay.vlm.prompts import prompt_from_json
 
 ROWS = Path("data/vlm/rows")
@@ -45,14 +47,11 @@ SHOWN = ("accuracy", "f1", "high_recall", "high_precision", "high_error", "nll",
 Records = dict[str, list[dict[str, Any]]]
 
 
-def score(folder: Path, records: Records, params: Vlm, cache: Cache) -> dict[str, np.ndarray]:
+def score(name: str, scorer: Scorer, records: Records) -> dict[str, np.ndarray]:
     """Log-probabilities of one adapter for each role, and for ``base`` of blank pictures in the place of test's."""
-    decode_pixels, size = params.render_corridors.max_pixels, params.vlm_predict.batch_size
-    how: dict[str, Any] = {"device": params.runtime.device, "batch_size": size, "decode_pixels": decode_pixels}
-    scorer = open_scorer(folder, cache=cache, **how)
-    found = {role: scorer.log_probs(rows, what=f"{folder.name} {role}") for role, rows in records.items()}
-    if folder.name == "base":
-        with blank_copies(records[TEST], max_pixels=decode_pixels) as blanks:
+    found = {role: scorer.log_probs(rows, what=f"{name} {role}") for role, rows in records.items()}
+    if name == "base":
+        with blank_copies(records[TEST], max_pixels=scorer.decode_pixels) as blanks:
             found["blank"] = scorer.log_probs(blanks, what="blank")
     return found
 
@@ -81,10 +80,7 @@ def save_plots(
         PLOTS / "confusion.csv",
         pd.DataFrame({"true": shown[truth], "predicted": shown[probs["fused"].argmax(axis=1)]}),
     )
-    tables = {}
-    for name in ("uncalibrated", "base", "fused"):
-        right = (probs[name].argmax(axis=1) == truth).astype(np.int64)
-        tables[name] = reliability_table(np.clip(probs[name].max(axis=1), 0, 1), right)
+    tables = {name: confidence_table(truth, probs[name]) for name in ("uncalibrated", "base", "fused")}
     save_reliability_png(PLOTS / "reliability.png", tables, title="Confidence in the predicted class: is it right?")
     worst = mistakes(table, probs["fused"], truth, names).head(limit)
     save_mistakes_png(PLOTS / "mistakes.png", worst, title="Worst mistakes on test")
@@ -101,14 +97,17 @@ def main() -> None:
         records = {role: read_messages(ROWS / f"{role}.jsonl") for role in (*FITTED, TEST)}
         truth = {role: prompts["risk"].numbers(rows) for role, rows in records.items()}
         table = as_rows(records[TEST])
-        systems = sorted(path.parent.name for path in (MODELS / "sft").glob("*/manifest.json"))
-        cache = Cache()
-        raw = {name: score(MODELS / "sft" / name, records, params, cache) for name in systems}
-        temperatures = {name: fit_temperature(raw[name]["calib"], truth["calib"]) for name in systems}
-        second_raw = score(MODELS / "high_risk", records, params, cache)
-        second_temperature = fit_temperature(second_raw["calib"], (truth["calib"] == high).astype(np.int64))
+        systems = sorted(path.parent.name for path in (MODELS / "sft").glob(f"*/{RECORD}"))
+        folders = {name: MODELS / "sft" / name for name in systems} | {"high_risk": MODELS / "high_risk"}
+        limits: dict[str, Any] = {"decode_pixels": params.render_corridors.max_pixels, "cache": Cache()}
+        limits |= {"device": params.runtime.device, "batch_size": settings.batch_size}
+        scorers = zip(folders, open_scorers(list(folders.values()), **limits), strict=True)
+        raw = {name: score(name, scorer, records) for name, scorer in scorers}
+        temperatures = {name: fit_pool_temperature(raw[name]["calib"], truth["calib"]) for name in systems}
+        is_high = (truth["calib"] == high).astype(np.int64)
+        second_temperature = fit_pool_temperature(raw["high_risk"]["calib"], is_high)
         base = {role: calibrated(values, temperatures["base"]) for role, values in raw["base"].items()}
-        second = {role: calibrated(values, second_temperature)[:, 1] for role, values in second_raw.items()}
+        second = {role: calibrated(values, second_temperature)[:, 1] for role, values in raw["high_risk"].items()}
         fitted, fused = fuse(base, second, truth, high=high, limit=settings.max_strength)
         fusion = fitted | {"temperature": temperatures["base"], "high_temperature": second_temperature}
         write_json(MODELS / FUSION, fusion)

@@ -16,43 +16,21 @@ from typing import Any
 import pandas as pd
 from accelerate import PartialState
 
-from assay.io import read_json, write_csv, write_parquet
+from assay.io import write_csv, write_parquet
 from assay.params.base import load
 from assay.params.vlm import Vlm
 from assay.stage_entry import run
 from assay.timing import timed
 from assay.torch_runtime import pick_device, set_up_torch
 from assay.vlm.consistency import dropped_table, fit_thresholds, is_consistent, label_scores
-from assay.vlm.fine_tuning import Setup, collect, fine_tune
+from assay.vlm.fine_tuning import ROWS, Setup, collect, fine_tune, set_up
 from assay.vlm.messages import read_messages
 from assay.vlm.network import load_adapter, load_base
-from assay.vlm.processor import load_processor
-from assay.vlm.prompts import prompt_from_json
 from assay.vlm.scoring import record_log_probs
 
-ROWS = Path("data/vlm/rows")
 BASE = Path("models/vlm/pretrained/base")
 OUTPUT = Path("models/vlm/sft")
 Records = list[dict[str, Any]]
-
-
-def set_up(params: Vlm) -> Setup:
-    """What all trainings of the stage share."""
-    prepared = params.prepare_vlm
-    pixels = prepared.min_pixels, prepared.max_pixels
-    return Setup(
-        stage="vlm_sft",
-        settings=params.vlm_sft,
-        base=BASE,
-        processor_folder=ROWS / "processor",
-        processor=load_processor(ROWS / "processor", min_pixels=pixels[0], max_pixels=pixels[1]),
-        prompt=prompt_from_json(read_json(ROWS / "prompt.json")["risk"]),
-        pixels=pixels,
-        seed=params.runtime.seed,
-        device=params.runtime.device,
-        workers=params.runtime.workers,
-        decode_pixels=params.render_corridors.max_pixels,
-    )
 
 
 def judge(copies: Records, val: Records, setup: Setup, params: Vlm, *, adapter: Path | None) -> pd.DataFrame:
@@ -90,7 +68,7 @@ def main() -> None:
     settings, seed = params.vlm_sft, params.runtime.seed
     set_up_torch(threads=params.runtime.threads)
     with timed("vlm_sft") as figures:
-        setup = set_up(params)
+        setup = set_up(params, "vlm_sft", settings, base=BASE, asked="risk")
         train, val = (read_messages(ROWS / f"{role}.jsonl") for role in ("train", "val"))
         plain = [record for record in train if record["transform"] == "none"]
         copies = [record for record in train if record["transform"] != "none"]

@@ -14,18 +14,16 @@ from typing import Any
 import pandas as pd
 from accelerate import PartialState
 
-from assay.io import read_json, write_csv
+from assay.io import write_csv
 from assay.params.base import load
 from assay.params.vlm import Vlm
 from assay.stage_entry import run
 from assay.timing import timed
 from assay.torch_runtime import set_up_torch
-from assay.vlm.fine_tuning import Setup, collect, draw_weights, fine_tune
+from assay.vlm.fine_tuning import ROWS, collect, draw_weights, fine_tune, set_up
 from assay.vlm.messages import read_messages
-from assay.vlm.processor import load_processor
-from assay.vlm.prompts import Prompt, prompt_from_json
+from assay.vlm.prompts import Prompt
 
-ROWS = Path("data/vlm/rows")
 PRETRAINED = Path("models/vlm/pretrained")
 OUTPUT = Path("models/vlm/high_risk")
 KEYS = ("sample_id", "group", "transform")
@@ -39,29 +37,16 @@ def asked_again(record: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
 
 def main() -> None:
     params = load(Vlm)
-    settings, prepared, seed = params.vlm_sft_high_risk, params.prepare_vlm, params.runtime.seed
+    settings, high, seed = params.vlm_sft_high_risk, params.prepare_vlm.high_risk, params.runtime.seed
     set_up_torch(threads=params.runtime.threads)
     with timed("vlm_sft_high_risk") as figures:
-        prompt = prompt_from_json(read_json(ROWS / "prompt.json")["high"])
-        own_base = PRETRAINED / "high_risk"
-        pixels = prepared.min_pixels, prepared.max_pixels
-        setup = Setup(
-            stage="vlm_sft_high_risk",
-            settings=settings,
-            base=own_base if own_base.is_dir() else PRETRAINED / "base",
-            processor_folder=ROWS / "processor",
-            processor=load_processor(ROWS / "processor", min_pixels=pixels[0], max_pixels=pixels[1]),
-            prompt=prompt,
-            pixels=pixels,
-            seed=seed,
-            device=params.runtime.device,
-            workers=params.runtime.workers,
-            decode_pixels=params.render_corridors.max_pixels,
-        )
+        own = PRETRAINED / "high_risk"
+        base = own if own.is_dir() else PRETRAINED / "base"
+        setup = set_up(params, "vlm_sft_high_risk", settings, base=base, asked="high")
         train = read_messages(ROWS / "train.jsonl")
         labels = [record["label"] for record in train]
-        draw = draw_weights(labels, settings, high=prepared.high_risk.label, near=prepared.high_risk.near_misses)
-        records = [asked_again(record, prompt) for record in train]
+        draw = draw_weights(labels, settings, high=high.label, near=high.near_misses)
+        records = [asked_again(record, setup.prompt) for record in train]
         adapter, history = fine_tune("high_risk", records, setup, num_rows=len(records), order_seed=seed, draw=draw)
         if PartialState().is_main_process:
             shutil.rmtree(OUTPUT, ignore_errors=True)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from assay.metrics.binary import summarise
-from assay.metrics.paired import verdict
+from assay.metrics.paired import gain_text, pays, verdict
+from assay.reporting.tables import confident_mistakes
 
 # What is told of each range of lengths.
 FIGURES = ("n", "accuracy", "accuracy_low", "accuracy_high")
@@ -43,12 +44,8 @@ def by_length(rows: pd.DataFrame, probs: np.ndarray, *, edges: Sequence[int], **
 
 def mistakes(rows: pd.DataFrame, probs: np.ndarray, classes: Sequence[str], *, limit: int) -> pd.DataFrame:
     """The ``limit`` most confident wrong answers: sample_id, text, label, predicted, confidence; most confident first."""
-    names, predicted = np.array(classes), probs.argmax(axis=1)
-    table = rows[["sample_id", "text"]].assign(
-        label=names[rows["label"]], predicted=names[predicted], confidence=probs.max(axis=1).round(4)
-    )
-    wrong = table[predicted != rows["label"].to_numpy()]
-    return wrong.sort_values(["confidence", "sample_id"], ascending=[False, True]).head(limit)
+    wrong = confident_mistakes(rows[["sample_id", "text"]], rows["label"].to_numpy(), probs, classes)
+    return wrong.rename(columns={"true": "label"}).head(limit)
 
 
 def conclusion(reports: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -57,30 +54,25 @@ def conclusion(reports: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = [
         f"The classifier that ships: accuracy {ours['accuracy']:.4f} [{ours['accuracy_low']:.4f}, "
         f"{ours['accuracy_high']:.4f}] (n {ours['n']:.0f}), {verdict(ours, 'accuracy_gain')} character bigrams' "
-        f"{baseline['accuracy']:.4f} ({_gain(ours, 'accuracy_gain')}).",
+        f"{baseline['accuracy']:.4f} ({gain_text(ours, 'accuracy_gain', digits=4)}).",
         f"One network alone: {alone['accuracy']:.4f}, {verdict(alone, 'accuracy_gain')} the bigrams "
-        f"({_gain(alone, 'accuracy_gain')}).",
+        f"({gain_text(alone, 'accuracy_gain', digits=4)}).",
     ]
     if "linear" in reports:
         linear = reports["linear"]
         lines.append(
             f"Its linear member alone: {linear['accuracy']:.4f}, {verdict(linear, 'accuracy_gain')} the bigrams "
-            f"({_gain(linear, 'accuracy_gain')}); all together are {verdict(ours, 'accuracy_gain_linear')} it "
-            f"({_gain(ours, 'accuracy_gain_linear')})."
+            f"({gain_text(linear, 'accuracy_gain', digits=4)}); all together are {verdict(ours, 'accuracy_gain_linear')} it "
+            f"({gain_text(ours, 'accuracy_gain_linear', digits=4)})."
         )
     if "no_pretraining" in reports:
-        low, high = (alone[f"accuracy_gain_pretraining_{end}"] for end in ("low", "high"))
-        pays = "pays" if low > 0 else "harms" if high < 0 else "is not shown to pay"
         lines.append(
-            f"Pretraining {pays}: {alone['accuracy']:.4f} with, {reports['no_pretraining']['accuracy']:.4f} without "
-            f"({_gain(alone, 'accuracy_gain_pretraining')})."
+            f"Pretraining {pays(alone, 'accuracy_gain_pretraining')}: {alone['accuracy']:.4f} with, "
+            f"{reports['no_pretraining']['accuracy']:.4f} without "
+            f"({gain_text(alone, 'accuracy_gain_pretraining', digits=4)})."
         )
     if ours["accuracy_gain_low"] > 0:
         lines.append("Use the classifier that ships.")
     else:
         lines.append("Character bigrams cost next to nothing and are not shown to be worse: use these.")
     return lines
-
-
-def _gain(report: Mapping[str, float], key: str) -> str:
-    return f"gain {report[key]:+.4f} [{report[f'{key}_low']:+.4f}, {report[f'{key}_high']:+.4f}]"

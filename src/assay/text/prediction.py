@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from assay.calibration.pooling import pool
 from assay.io import read_json
 from assay.networks import batched_logits
 from assay.text.classifier import TextClassifier, load_classifier
 from assay.text.cleaning import UnicodeForm, clean
-from assay.text.fusion import pool
 from assay.text.linear import LinearModel, load_linear
 
 BATCH = 64

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PrinterCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from assay.params.text import PretrainText
 from assay.progress import progress
 from assay.text.encoder import Encoder
 from assay.text.masking import EpochOfMasks, WholeWordCollator, word_spans
-from assay.text.training import shared_arguments
-from assay.trainer import LOG_EVERY, SAVE_EVERY, LengthGroupedTrainer, PrintFigures, last_checkpoint, log_and_save_steps
+from assay.text.training import text_arguments
+from assay.trainer import LOG_EVERY, SAVE_EVERY, LengthGroupedTrainer, PrintFigures, log_and_save_steps, train_to_end
 
 BATCH = 64
 
@@ -36,7 +36,10 @@ class MaskedLanguageModel(nn.Module):
         hidden = self.encoder(input_ids, attention_mask)[labels != -100]
         vectors = self.norm(functional.gelu(self.dense(hidden)))
         logits = functional.linear(vectors, self.encoder.body.get_input_embeddings().weight, self.bias)
-        return {"loss": functional.cross_entropy(logits, labels[labels != -100]), "logits": logits}
+        wanted = labels[labels != -100]
+        # The mean of nothing is no number; where nothing can be asked for, nothing is to be learned.
+        loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
+        return {"loss": loss, "logits": logits}
 
 
 def with_words(tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) -> list[dict[str, Any]]:
@@ -67,6 +70,9 @@ def pretrain(
     Args:
         rows: what `with_words` gives.
         folder: of checkpoints; an interrupted run goes on from the last one.
+
+    Raises:
+        FloatingPointError: the loss is no number.
     """
     log, save = log_and_save_steps(
         len(rows),
@@ -76,10 +82,9 @@ def pretrain(
         save_every=SAVE_EVERY,
     )
     arguments = TrainingArguments(
-        **shared_arguments(folder, settings, seed=seed, cpu=cpu),
+        **text_arguments(folder, settings, seed=seed, cpu=cpu),
         train_sampling_strategy="group_by_length",
         logging_steps=log,
-        save_strategy="steps",
         save_steps=save,
     )
     trainer = LengthGroupedTrainer(
@@ -89,9 +94,8 @@ def pretrain(
         data_collator=collator,
         callbacks=[EpochOfMasks(collator), PrintFigures()],
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    return [{key: row[key] for key in ("step", "epoch", "loss")} for row in trainer.state.log_history if "loss" in row]
+    history = train_to_end(trainer, name="pretrain_text")
+    return [{key: row[key] for key in ("step", "epoch", "loss")} for row in history if "loss" in row]
 
 
 @torch.inference_mode()

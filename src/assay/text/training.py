@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,38 +11,26 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch.nn import functional
-from transformers import (
-    DataCollatorWithPadding,
-    EarlyStoppingCallback,
-    PrinterCallback,
-    TrainingArguments,
-)
+from transformers import DataCollatorWithPadding, EarlyStoppingCallback, TrainingArguments
 
 from assay.params.text import PretrainText, TrainText
 from assay.text.classifier import TextClassifier
-from assay.trainer import SAVE_EVERY, LengthGroupedTrainer, PrintFigures, last_checkpoint, log_and_save_steps
+from assay.trainer import (
+    SAVE_EVERY,
+    LengthGroupedTrainer,
+    PrintFigures,
+    log_and_save_steps,
+    shared_arguments,
+    train_to_end,
+)
 
 
-def shared_arguments(folder: Path, settings: PretrainText | TrainText, *, seed: int, cpu: bool) -> dict[str, Any]:
+def text_arguments(folder: Path, settings: PretrainText | TrainText, *, seed: int, cpu: bool) -> dict[str, Any]:
     """What pretraining and fine-tuning tell the Trainer alike."""
-    return {
-        "output_dir": str(folder),
-        "num_train_epochs": settings.epochs,
-        "learning_rate": settings.lr,
-        "weight_decay": settings.weight_decay,
-        "warmup_steps": settings.warmup,
-        "lr_scheduler_type": "linear",
-        "per_device_train_batch_size": settings.batch_size,
-        "seed": seed,
-        "use_cpu": cpu,
-        "save_total_limit": 1,
+    return shared_arguments(folder, settings, seed=seed, cpu=cpu) | {
         # Early stopping goes on counting after a kill.
         "restore_callback_states_from_checkpoint": True,
-        "remove_unused_columns": False,
         "label_names": ["labels"],
-        "report_to": "none",
-        "disable_tqdm": not sys.stderr.isatty(),
-        "dataloader_pin_memory": not cpu,
     }
 
 
@@ -131,20 +118,15 @@ def fine_tune(
         return class_figures(truth, predicted, num_classes=num_classes)
 
     arguments = TrainingArguments(
-        **shared_arguments(folder, settings, seed=seed, cpu=cpu),
+        **text_arguments(folder, settings, seed=seed, cpu=cpu),
         train_sampling_strategy="group_by_length" if settings.length_grouped else "random",
         per_device_eval_batch_size=64,
         logging_steps=log,
-        # What is no number is to be seen, and stops the training below.
-        logging_nan_inf_filter=False,
         eval_strategy="steps",
         eval_steps=log,
-        save_strategy="steps",
         save_steps=log if settings.keep == "best" else save,
         load_best_model_at_end=settings.keep == "best",
         metric_for_best_model="accuracy",
-        bf16=settings.mixed_precision == "bf16",
-        fp16=settings.mixed_precision == "fp16",
     )
     stop = [] if settings.early_stopping is None else [EarlyStoppingCallback(settings.early_stopping)]
     trainer = LengthGroupedTrainer(
@@ -157,9 +139,4 @@ def fine_tune(
         compute_metrics=figures,
         callbacks=[PrintFigures(), *stop],
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    history = trainer.state.log_history
-    if not all(np.isfinite(row.get("loss", 0.0)) for row in history):
-        raise FloatingPointError("train_text: the loss is no number; a smaller lr may help")
-    return history
+    return train_to_end(trainer, name="train_text")

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from assay.images.decode import ImageRejected, Reason, decode_rgb
-from assay.pictures import Input, Row, escape_path, in_threads
+from assay.images.decode import decode_rgb
+from assay.pictures import Input, Row, begin_rows, in_threads, pixels_or_reason
 from assay.vlm.examples import encode, pad
 from assay.vlm.network import MERGE, PATCH
 from assay.vlm.own_data import ASPECT
@@ -23,8 +23,6 @@ from assay.vlm.scoring import answer_log_probs, answer_tokens
 # A picture smaller than what becomes one token has nothing to be seen on it.
 MIN_SIDE = PATCH * MERGE
 TEXTS = ("path", "status", "reason", "label", "name")
-ADAPTERS = ("sft/base", "high_risk")
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Encoded(NamedTuple):
@@ -55,18 +53,15 @@ def numbers(predictor: CorridorPredictor) -> list[str]:
 
 def read_picture(item: Input, *, max_pixels: int) -> np.ndarray | str:
     """Pixels uint8 [H, W, 3], or why there are none: the limits are those of the training pictures."""
-    if item.problem is not None:
-        return item.problem
-    try:
-        pixels = decode_rgb(item.path, max_pixels=max_pixels, min_side=MIN_SIDE)
-    except ImageRejected as error:
-        return f"{error.reason}: {error.detail}"
-    except MemoryError as error:
-        return f"{Reason.TOO_MANY_PIXELS}: {type(error).__name__}"
-    height, width, _ = pixels.shape
-    if max(height, width) > ASPECT * min(height, width):
-        return f"too_narrow: {width}x{height} pixels; one side may be {ASPECT} times the other at most"
-    return pixels
+
+    def read(path: str) -> np.ndarray | str:
+        pixels = decode_rgb(path, max_pixels=max_pixels, min_side=MIN_SIDE)
+        height, width, _ = pixels.shape
+        if max(height, width) > ASPECT * min(height, width):
+            return f"too_narrow: {width}x{height} pixels; one side may be {ASPECT} times the other at most"
+        return pixels
+
+    return pixels_or_reason(item, read)
 
 
 def encode_picture(predictor: CorridorPredictor, pixels: np.ndarray) -> Encoded:
@@ -90,16 +85,7 @@ def score(scorer: Scorer, rows: Sequence[Mapping[str, torch.Tensor]]) -> np.ndar
 
 def judge_batch(predictor: CorridorPredictor, batch: Sequence[tuple[Input, Encoded | str]]) -> list[Row]:
     """One row per input, in order; one that gave no picture has status ``error`` and a reason."""
-    columns = [*TEXTS, *numbers(predictor)]
-    rows: list[Row] = []
-    pictures: list[tuple[Row, Encoded]] = []
-    for item, result in batch:
-        row = dict.fromkeys(columns) | {"path": escape_path(item.path), "status": "ok"}
-        if isinstance(result, str):
-            row |= {"status": "error", "reason": result.encode("utf-8", "backslashreplace").decode()}
-        else:
-            pictures.append((row, result))
-        rows.append(row)
+    rows, pictures = begin_rows(batch, [*TEXTS, *numbers(predictor)])
     if pictures:
         first = score(predictor.base, [encoded.base for _, encoded in pictures])
         second = score(predictor.high_risk, [encoded.high_risk for _, encoded in pictures])

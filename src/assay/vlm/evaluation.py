@@ -12,8 +12,9 @@ import pandas as pd
 
 from assay.metrics.binary import Resampled, WeightedMetrics
 from assay.metrics.discrimination import FloatArray, check_weights
-from assay.metrics.multiclass import multiclass_metrics
-from assay.metrics.paired import gain, verdict
+from assay.metrics.multiclass import multiclass_metrics, ratio
+from assay.metrics.paired import gain, gain_text, pays, verdict
+from assay.reporting.tables import confident_mistakes, interval_text
 
 
 def risk_metrics(
@@ -32,9 +33,8 @@ def risk_metrics(
     figures = multiclass_metrics(labels, probs, weights=weights)
     truth, named = np.asarray(labels) == high, np.asarray(probs).argmax(axis=1) == high
     rows = check_weights(weights, size=len(truth))
-    hits, found, there = rows @ (truth & named), rows @ named, rows @ truth
-    for name, below in (("high_precision", found), ("high_recall", there)):
-        figures[name] = np.divide(hits, below, out=np.zeros_like(hits, dtype=np.float64), where=below > 0)
+    hits = rows @ (truth & named)
+    figures |= {"high_precision": ratio(hits, rows @ named), "high_recall": ratio(hits, rows @ truth)}
     figures["high_error"] = rows @ (truth != named) / rows.sum(axis=1)
     return figures
 
@@ -88,19 +88,14 @@ def gains(measured: Mapping[str, Resampled]) -> dict[str, dict[str, float]]:
 
 def mistakes(rows: pd.DataFrame, probs: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """Wrong answers: sample_id, name, picture, true, predicted, confidence; the most confident first."""
-    predicted = probs.argmax(axis=1)
-    shown = np.array(names)
-    table = rows[["sample_id", "name", "picture"]].assign(
-        true=shown[labels], predicted=shown[predicted], confidence=probs.max(axis=1).round(4)
-    )
-    return table[predicted != labels].sort_values(["confidence", "sample_id"], ascending=[False, True])
+    return confident_mistakes(rows[["sample_id", "name", "picture"]], labels, probs, names)
 
 
 def conclusion(reports: Mapping[str, Mapping[str, float]], *, strength: float) -> list[str]:
     """What the figures say of each claim, in words."""
     base, fused, majority = reports["base"], reports["fused"], reports["majority"]
     lines = [
-        f"The first model: accuracy {_interval(base, 'accuracy')} (n {base['n']:.0f}), {verdict(base, 'accuracy_gain')} "
+        f"The first model: accuracy {interval_text(base, 'accuracy')} (n {base['n']:.0f}), {verdict(base, 'accuracy_gain')} "
         f"the largest class ({majority['accuracy']:.3f})."
     ]
     if strength == 0:
@@ -108,10 +103,10 @@ def conclusion(reports: Mapping[str, Mapping[str, float]], *, strength: float) -
     else:
         change = fused["high_error"] / base["high_error"] - 1 if base["high_error"] else 0.0
         lines.append(
-            f"With the correction (strength {strength:.2f}): accuracy {_interval(fused, 'accuracy')}; high risk: recall "
-            f"{fused['high_recall']:.3f} against {base['high_recall']:.3f} ({_gain(fused, 'high_recall_gain')}), precision "
-            f"{fused['high_precision']:.3f} against {base['high_precision']:.3f}, errors {change:+.0%} "
-            f"({_gain(fused, 'high_error_gain')} of the share)."
+            f"With the correction (strength {strength:.2f}): accuracy {interval_text(fused, 'accuracy')}; high risk: recall "
+            f"{fused['high_recall']:.3f} against {base['high_recall']:.3f} ({gain_text(fused, 'high_recall_gain')}), "
+            f"precision {fused['high_precision']:.3f} against {base['high_precision']:.3f}, errors {change:+.0%} "
+            f"({gain_text(fused, 'high_error_gain')} of the share)."
         )
         worse = fused["high_recall"] < base["high_recall"]
         shown = fused["high_error_gain_high"] < 0
@@ -124,17 +119,8 @@ def conclusion(reports: Mapping[str, Mapping[str, float]], *, strength: float) -
         )
     for key, what in (("accuracy_gain_augmentation", "Augmentation"), ("accuracy_gain_filter", "The filter")):
         if key in base:
-            pays = "pays" if base[f"{key}_low"] > 0 else "harms" if base[f"{key}_high"] < 0 else "is not shown to pay"
-            lines.append(f"{what} {pays} ({_gain(base, key)}).")
+            lines.append(f"{what} {pays(base, key)} ({gain_text(base, key)}).")
     return lines
-
-
-def _interval(report: Mapping[str, float], name: str) -> str:
-    return f"{report[name]:.3f} [{report[f'{name}_low']:.3f}, {report[f'{name}_high']:.3f}]"
-
-
-def _gain(report: Mapping[str, float], key: str) -> str:
-    return f"gain {report[key]:+.3f} [{report[f'{key}_low']:+.3f}, {report[f'{key}_high']:+.3f}]"
 
 
 def as_rows(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

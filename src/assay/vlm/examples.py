@@ -149,6 +149,7 @@ class Examples(Dataset):
     ) -> None:
         """``cache`` may be shared by examples of one processor and root."""
         self.records = list(records)
+        self._keys = [repr((record["images"], record["messages"])) for record in self.records]
         self._processor, self._root, self._max_pixels = processor, root, max_pixels
         self._cache = Cache() if cache is None else cache
 
@@ -160,9 +161,14 @@ class Examples(Dataset):
 
     def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, torch.Tensor]]:
         """Several at once, as torch's loader asks for a batch."""
-        keys = [repr((self.records[number]["images"], self.records[number]["messages"])) for number in numbers]
-        found = {key: self._cache.get(key) for key in keys}
-        missing = {key: self.records[number] for key, number in zip(keys, numbers, strict=True) if found[key] is None}
+        found: dict[str, dict[str, torch.Tensor]] = {}
+        missing: dict[str, Mapping[str, Any]] = {}
+        for number in numbers:
+            key = self._keys[number]
+            if (kept := self._cache.get(key)) is None:
+                missing[key] = self.records[number]
+            else:
+                found[key] = kept
         if missing:
             paths = [self._root / record["images"][0] for record in missing.values()]
             images = [decode_rgb(path, max_pixels=self._max_pixels) for path in paths]
@@ -170,4 +176,4 @@ class Examples(Dataset):
             for key, row in zip(missing, fresh, strict=True):
                 self._cache.put(key, row)
                 found[key] = row
-        return [row for row in (found[key] for key in keys) if row is not None]
+        return [found[self._keys[number]] for number in numbers]

@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
+from sklearn.utils.class_weight import compute_sample_weight
 
 from assay.io import read_json, sha256_bytes, write_json
-from assay.params.vlm import Tuning, VlmSftHighRisk
+from assay.networks import folder_hashes
+from assay.params.vlm import Tuning, Vlm, VlmSftHighRisk
 from assay.resume_key import ROOT, resume_key
 from assay.torch_runtime import pick_device
 from assay.vlm.examples import Cache, Examples
-from assay.vlm.network import add_adapter, folder_hashes, load_base, manifest, merge_adapter
-from assay.vlm.prompts import Prompt
-from assay.vlm.training import LIBRARIES, Weighted, train, training_arguments
+from assay.vlm.network import RECORD, add_adapter, load_base, manifest, merge_adapter
+from assay.vlm.processor import load_processor
+from assay.vlm.prompts import Prompt, prompt_from_json
+from assay.vlm.training import HISTORY, LIBRARIES, Weighted, train, training_arguments
 
+ROWS = Path("data/vlm/rows")
 ADAPTER, HISTORY_FILE = "adapter", "history.json"
 
 
@@ -41,12 +45,30 @@ class Setup:
     cache: Cache = field(default_factory=Cache)
 
 
+def set_up(params: Vlm, stage: str, settings: Tuning, *, base: Path, asked: str) -> Setup:
+    """What all trainings of ``stage`` share; ``asked`` is the question's key in prompt.json."""
+    prepared = params.prepare_vlm
+    pixels = prepared.min_pixels, prepared.max_pixels
+    return Setup(
+        stage=stage,
+        settings=settings,
+        base=base,
+        processor_folder=ROWS / "processor",
+        processor=load_processor(ROWS / "processor", min_pixels=pixels[0], max_pixels=pixels[1]),
+        prompt=prompt_from_json(read_json(ROWS / "prompt.json")[asked]),
+        pixels=pixels,
+        seed=params.runtime.seed,
+        device=params.runtime.device,
+        workers=params.runtime.workers,
+        decode_pixels=params.render_corridors.max_pixels,
+    )
+
+
 def class_weights(labels: Sequence[str], how: str) -> list[float]:
-    """Weight of each row in the loss: 1, or ``balanced``: n / (num_classes * rows of its class), as scikit-learn has it."""
+    """Weight of each row in the loss: 1, or ``balanced``: n / (num_classes * rows of its class), of scikit-learn."""
     if how == "none":
         return [1.0] * len(labels)
-    names, inverse, counts = np.unique(list(labels), return_inverse=True, return_counts=True)
-    weights: list[float] = (len(labels) / (len(names) * counts))[inverse].tolist()
+    weights: list[float] = compute_sample_weight("balanced", list(labels)).tolist()
     return weights
 
 
@@ -104,7 +126,9 @@ def fine_tune(
     work = ROOT / f"{setup.stage}-{name}-{key}"
     if (work / HISTORY_FILE).is_file():
         print(f"{name}: finished before", flush=True)
-        return work / ADAPTER, read_json(work / HISTORY_FILE)
+        # JSON has sorted the keys, and history.csv takes its columns from their order.
+        rows = read_json(work / HISTORY_FILE)
+        return work / ADAPTER, [{key: row[key] for key in ("network", *HISTORY)} for row in rows]
     model = load_base(setup.base, weights_dtype=settings.weights_dtype, processor=setup.processor)
     model = add_adapter(model, settings, seed=setup.seed)
     how: dict[str, Any] = {"root": Path(), "max_pixels": setup.decode_pixels, "cache": setup.cache}
@@ -125,7 +149,7 @@ def fine_tune(
     if PartialState().is_main_process:
         prompt = setup.prompt.to_json() | {"min_pixels": setup.pixels[0], "max_pixels": setup.pixels[1]}
         record = manifest(setup.base, setup.processor_folder, prompt, model=model, weights_dtype=settings.weights_dtype)
-        write_json(work / ADAPTER / "manifest.json", record)
+        write_json(work / ADAPTER / RECORD, record)
         if settings.merge:
             merge_adapter(work / ADAPTER, setup.processor)
         write_json(work / HISTORY_FILE, history)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from assay.text.fusion import pool
+from assay.calibration.pooling import pool
 
 # A base probability of 0 or 1 would be final, whatever the second model says, and its logarithm infinite.
 MIN_PROB = 1e-12

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,11 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
-from transformers import (
-    AutoModelForImageTextToText,
-    BitsAndBytesConfig,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-)
+from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging
 
-from assay.io import read_json, sha256_file
+from assay.io import read_json
+from assay.networks import folder_hashes, loading_options
 from assay.params.vlm import SmallVlm, Tuning
 
 # With the usual 0.02 a random network gives adapters almost no signal to steer.
@@ -29,7 +24,6 @@ INITIALIZER_RANGE = 0.05
 ROPE_THETA = 20.0
 MAX_POSITIONS = 4096
 PATCH, MERGE = 14, 2
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "4bit": torch.bfloat16}
 # Its bars run through the stage's own lines, on a terminal or not.
 logging.disable_progress_bar()
 RECORD, SOURCE = "manifest.json", "source.json"
@@ -91,17 +85,9 @@ def load_base(folder: Path, *, weights_dtype: str, processor: Any) -> Any:
     Raises:
         ValueError: not a model folder, another vocabulary, or 4-bit weights without the package that holds them.
     """
-    quantization = None
-    if weights_dtype == "4bit":
-        if find_spec("bitsandbytes") is None:
-            raise ValueError("weights_dtype 4bit needs the package bitsandbytes: install it, or set bfloat16")
-        quantization = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-        )
+    how = loading_options(weights_dtype, field="weights_dtype")
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=DTYPES[weights_dtype], quantization_config=quantization, local_files_only=True
-        )
+        model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, **how)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"no vision-language model in {folder}: {str(error).splitlines()[0]}") from error
     have, named = model.config.image_token_id, processor.image_token_id
@@ -137,11 +123,6 @@ def add_adapter(model: Any, settings: Tuning, *, seed: int) -> PeftModel:
 def adapted_modules(model: PeftModel) -> list[str]:
     """Full names of the modules that carry an adapter, sorted."""
     return sorted(name for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer))
-
-
-def folder_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file directly in a folder: name -> hash."""
-    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def manifest(
@@ -210,3 +191,14 @@ def check_manifest(folder: Path) -> dict[str, Any]:
 def load_adapter(folder: Path, model: Any) -> PeftModel:
     """The adapter in ``folder`` on the network it was trained on (see `check_manifest`), in evaluation mode."""
     return PeftModel.from_pretrained(model, folder).eval()
+
+
+def switch_adapter(model: PeftModel, folder: Path) -> None:
+    """Put the adapter in ``folder`` in the place of the one on ``model``: the base is loaded once for many."""
+    (before,) = model.peft_config
+    # A name that the one before does not have; it stands in no file.
+    name = "second" if before == "default" else "default"
+    model.load_adapter(folder, adapter_name=name, torch_device=str(next(model.parameters()).device))
+    model.set_adapter(name, inference_mode=True)
+    model.delete_adapter(before)
+    model.eval()

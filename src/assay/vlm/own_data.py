@@ -7,7 +7,6 @@ of (row, image, reason, detail) instead of disappearing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from numbers import Integral, Real
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
 
 from assay.images.decode import ImageRejected, decode_rgb
 from assay.io import inside, sha256_file
@@ -270,12 +270,16 @@ def _without_repetition(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any
     for entry in found:
         entry["group"] = entry["group"] or PurePosixPath(entry["image"]).with_suffix("").as_posix()
         same.setdefault(entry["digest"], []).append(entry)
-    group_of = _merger([[entry["group"] for entry in entries] for entries in same.values()])
+    # Groups that share a picture are one.
+    merged = DisjointSet([entry["group"] for entry in found])
+    for first, *others in same.values():
+        for other in others:
+            merged.merge(first["group"], other["group"])
     kept, rejected = [], []
     for entries in same.values():
         labels = {entry["label"]: entry["row"] for entry in reversed(entries)}  # the first row of each
         if len(labels) == 1:
-            kept.append({**entries[0], "group": group_of(entries[0]["group"])})
+            kept.append({**entries[0], "group": merged[entries[0]["group"]]})
             reason, detail = Reason.DUPLICATE, f"the picture and label of row {entries[0]['row']}"
         else:
             shown = ", ".join(f"{_shown(label)!r} in row {row}" for label, row in sorted(labels.items()))
@@ -283,18 +287,3 @@ def _without_repetition(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any
         for entry in entries[len(labels) == 1 :]:
             rejected.append({"row": entry["row"], "image": entry["image"], "reason": str(reason), "detail": detail})
     return sorted(kept, key=lambda entry: entry["row"]), rejected
-
-
-def _merger(shared: list[list[str]]) -> Callable[[str], str]:
-    """What a group is called once the groups of each list are one: the name of one of them."""
-    parent: dict[str, str] = {}
-
-    def root(group: str) -> str:
-        while (above := parent.setdefault(group, group)) != group:
-            group = above
-        return group
-
-    for first, *others in shared:
-        for other in others:
-            parent[root(other)] = root(first)
-    return root

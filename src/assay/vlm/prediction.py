@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from assay.calibration.pooling import pool
 from assay.images.decode import probe
 from assay.io import read_json
-from assay.text.fusion import fit_weights, pool
 from assay.torch_runtime import pick_device
 from assay.vlm.examples import Cache
 from assay.vlm.fusion import correct
-from assay.vlm.network import check_manifest, load_adapter, load_base
+from assay.vlm.network import check_manifest, load_adapter, load_base, switch_adapter
 from assay.vlm.processor import load_processor
 from assay.vlm.prompts import Prompt, prompt_from_json
 from assay.vlm.scoring import record_log_probs
 
-# Where calib contradicts a model, likelihood would flatten it without end.
-MAX_TEMPERATURE = 100.0
 FUSION = "fusion.json"
 
 
@@ -45,27 +43,38 @@ class Scorer:
         return record_log_probs(self.model, records, self.processor, self.prompt, what=what, **how)
 
 
-def open_scorer(
-    folder: Path, *, device: str, batch_size: int, decode_pixels: int, cache: Cache | None = None
-) -> Scorer:
-    """The adapter in ``folder`` on its base; ``cache`` may be shared by scorers of one processor.
+def open_scorers(
+    folders: Sequence[Path], *, device: str, batch_size: int, decode_pixels: int, cache: Cache | None = None
+) -> Iterator[Scorer]:
+    """The adapters in ``folders`` in turn, each on its base, which is loaded once for all that follow one another on it.
+
+    A scorer serves until the next one is asked for.
+
+    Args:
+        cache: may be shared by scorers of one processor.
 
     Raises:
         ValueError: files are missing, or base or processor are not those of the training.
     """
-    record = check_manifest(folder)
-    prompt = dict(record["prompt"])
-    pixels = {name: prompt.pop(name) for name in ("min_pixels", "max_pixels")}
-    processor = load_processor(Path(record["processor"]), **pixels)
-    base = load_base(Path(record["base"]), weights_dtype=record["weights_dtype"], processor=processor)
-    model = load_adapter(folder, base).to(pick_device(device))
-    return Scorer(model, processor, prompt_from_json(prompt), batch_size, decode_pixels, cache)
+    model, loaded = None, None
+    for folder in folders:
+        record = check_manifest(folder)
+        prompt = dict(record["prompt"])
+        pixels = {name: prompt.pop(name) for name in ("min_pixels", "max_pixels")}
+        processor = load_processor(Path(record["processor"]), **pixels)
+        wanted = record["base"], record["weights_dtype"]
+        if model is None or wanted != loaded:
+            model = None  # not two at a time
+            base = load_base(Path(record["base"]), weights_dtype=record["weights_dtype"], processor=processor)
+            model, loaded = load_adapter(folder, base).to(pick_device(device)), wanted
+        else:
+            switch_adapter(model, folder)
+        yield Scorer(model, processor, prompt_from_json(prompt), batch_size, decode_pixels, cache)
 
 
-def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
-    """Temperature that minimises the negative log-likelihood (Guo et al. 2017): a pool of one member, of weight 1 / T."""
-    (inverse,) = fit_weights([log_probs], labels)
-    return round(1 / float(np.clip(inverse, 1 / MAX_TEMPERATURE, MAX_TEMPERATURE)), 4)
+def open_scorer(folder: Path, **how: Any) -> Scorer:
+    """The adapter in ``folder`` alone; options and errors are those of `open_scorers`."""
+    return next(open_scorers([folder], **how))
 
 
 def calibrated(log_probs: np.ndarray, temperature: float) -> np.ndarray:

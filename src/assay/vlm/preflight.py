@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from assay.images.decode import decode_rgb, probe
-from assay.vlm.examples import IGNORED, encode, render
+from assay.vlm.examples import IGNORED, encode_many, render
 from assay.vlm.scoring import answer_tokens
 
 # Encoded in full, picture and all; of the others the tokens are counted.
@@ -63,8 +63,9 @@ def check_conversations(
                 f"{rows[longest]['images'][0]}: {total[longest]} tokens ({counts[longest, 1]} of the picture), above "
                 f"prepare_vlm.max_tokens {max_tokens}; raise it, or lower prepare_vlm.max_pixels"
             )
-        for number, row in enumerate(rows[:NUM_ENCODED]):
-            found = encode(processor, row, decode_rgb(row["images"][0], max_pixels=max_pixels))
+        first = rows[:NUM_ENCODED]
+        images = [decode_rgb(row["images"][0], max_pixels=max_pixels) for row in first]
+        for number, (row, found) in enumerate(zip(first, encode_many(processor, first, images), strict=True)):
             learned = found["labels"] != IGNORED
             if not learned.any():
                 raise ValueError(f"{row['images'][0]}: nothing of the conversation is learned")

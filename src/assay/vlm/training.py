@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import WeightedRandomSampler
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from assay.params.vlm import PretrainVlm, Tuning
-from assay.trainer import LOG_EVERY, SAVE_EVERY, PrintFigures, last_checkpoint, log_and_save_steps
+from assay.trainer import (
+    LOG_EVERY,
+    SAVE_EVERY,
+    PrintFigures,
+    epoch_generator,
+    log_and_save_steps,
+    shared_arguments,
+    train_to_end,
+)
 from assay.vlm.examples import IGNORED, Examples, pad
 
 LIBRARIES = ("accelerate", "numpy", "peft", "torch", "transformers")
@@ -24,7 +31,7 @@ HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
 class SeededSampler(WeightedRandomSampler):
-    """Rows by weight, with replacement, drawn anew each epoch from (seed, epoch), so that a resumed run draws them again."""
+    """Rows by weight, with replacement, drawn anew each epoch by `assay.trainer.epoch_generator`."""
 
     def __init__(self, weights: Sequence[float], *, seed: int) -> None:
         super().__init__(weights, num_samples=len(weights), replacement=True)
@@ -33,8 +40,7 @@ class SeededSampler(WeightedRandomSampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Accelerate at the start of each epoch."""
-        state = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]
-        self.generator = torch.Generator().manual_seed(int(state) % 2**63)
+        self.generator = epoch_generator(self._seed, epoch)
 
 
 def answer_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -62,6 +68,15 @@ class AnswerTrainer(Trainer):
         if self._draw is None:
             return super()._get_train_sampler(train_dataset)
         return SeededSampler(self._draw, seed=self.args.data_seed)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As the Trainer's for adapters; else by the names of transformers' own files, which it would skip in silence."""
+        network = self.model if model is None else model
+        if isinstance(network, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(network).from_pretrained(resume_from_checkpoint, dtype=network.dtype)
+        network.load_state_dict(saved.state_dict())
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
         """As the Trainer's; what the network does not take is taken out first."""
@@ -108,38 +123,16 @@ def training_arguments(
     settings: PretrainVlm | Tuning, folder: Path, *, num_rows: int, seed: int, order_seed: int, cpu: bool, workers: int
 ) -> TrainingArguments:
     """The Trainer's settings for ``num_rows`` conversations; fine-tuning has more of them than pretraining."""
-    accumulation = getattr(settings, "gradient_accumulation", 1)
-    precision = getattr(settings, "mixed_precision", "no")
-    size = settings.batch_size * accumulation
+    shared = shared_arguments(folder, settings, seed=seed, cpu=cpu)
+    size = settings.batch_size * shared["gradient_accumulation_steps"]
     log, save = log_and_save_steps(
         num_rows, batch_size=size, epochs=settings.epochs, log_every=LOG_EVERY, save_every=SAVE_EVERY
     )
     return TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=accumulation,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup,
-        lr_scheduler_type="linear",
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        activation_checkpointing=getattr(settings, "checkpointing", False),
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        seed=seed,
+        **shared,
         data_seed=order_seed,
-        use_cpu=cpu,
         logging_steps=log,
-        # Else the Trainer logs the mean of earlier losses in the place of one that is no number.
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
         save_steps=save,
-        save_total_limit=1,
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=not sys.stderr.isatty(),
-        dataloader_pin_memory=not cpu,
         dataloader_num_workers=0 if cpu else workers,
         dataloader_persistent_workers=not cpu,
         ddp_find_unused_parameters=False,
@@ -166,9 +159,6 @@ def train(
     Raises:
         FloatingPointError: the loss is no number.
     """
-    checkpoint = last_checkpoint(Path(arguments.output_dir))
-    if checkpoint:
-        print(f"{name}: resuming from {checkpoint}", flush=True)
     trainer = AnswerTrainer(
         model=model,
         args=arguments,
@@ -177,13 +167,8 @@ def train(
         callbacks=[PrintFigures(name)],
         draw=draw,
     )
-    trainer.remove_callback(PrinterCallback)
-    mean = trainer.train(resume_from_checkpoint=checkpoint).training_loss
-    lines = [row for row in trainer.state.log_history if "loss" in row]
+    lines = [row for row in train_to_end(trainer, name=name) if "loss" in row]
     history = [{"network": name} | {key: row.get(key) for key in HISTORY} for row in lines]
-    # The mean also has the steps after the last line.
-    if not np.isfinite([mean, *(row["loss"] for row in history)]).all():
-        raise FloatingPointError(f"{name}: the loss is no number; a smaller lr may help")
     if save_to is not None:
         trainer.save_model(str(save_to))
         for extra in UNWANTED:

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
+from assay.calibration.pooling import fit_weights, pool
 from assay.calibration.temperature import fit_temperature
-from assay.text.fusion import fit_weights, pool
 
 
 def members(
