@@ -1,6 +1,8 @@
 # Two commands show everything: make repro, make test. Only Python 3.11, git and make are assumed.
 PYTHON ?= python3.11
 PARAMS ?= params.yaml
+# Stages at a time. Each takes up to 3 GiB in the embedded run.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -10,13 +12,16 @@ TORCH := torch==2.14.1 torchvision==0.29.1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup repro test check gate bench report lock clean
+.PHONY: help system browser setup repro test check gate bench report lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 system: ## Debian, Ubuntu, as root: install what draws the corridor scenes, OpenGL without a screen (again only if missing)
 	dpkg -s $(SYSTEM) >/dev/null 2>&1 || { apt-get update && apt-get install --yes --no-install-recommends $(SYSTEM); }
+
+browser: ## Debian, Ubuntu, as root: install the browser in which tests open the report (again only if missing)
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
 setup: $(STAMP) ## make the environment in .venv (again only when requirements.lock or pyproject.toml change)
 
@@ -28,9 +33,9 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-repro: $(STAMP) ## run the pipeline: only what is invalid (make repro PARAMS=params/full.yaml: the real models)
+repro: $(STAMP) ## run the pipeline: only what is invalid, JOBS=2 stages at a time (PARAMS=params/full.yaml: the real models)
 	@$(BIN)/python -m assay.cli params --use $(PARAMS)
-	$(BIN)/dvc repro
+	$(BIN)/python -m assay.cli repro --jobs $(JOBS)
 
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest
@@ -49,6 +54,7 @@ bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/cascade_speed.py
 	$(BIN)/python benchmarks/text_throughput.py
+	$(BIN)/python benchmarks/parallel_repro.py
 	$(BIN)/python benchmarks/vlm_scoring.py
 	$(BIN)/python benchmarks/vlm_sft_throughput.py
 	$(BIN)/python benchmarks/vlm_sft_throughput.py --vocab 151936 --steps 3

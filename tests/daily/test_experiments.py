@@ -1,0 +1,196 @@
+"""The daily loop of README.md with the real dvc: experiments, a queue of them, and differences between branches.
+
+Stage 1 of the images line on params/tiny.yaml, run once; every test works in a git clone of that, with the same dvc
+cache, so that what a value does not touch comes from the run-cache.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.slow
+# conftest.py's class, which can not be imported here.
+Clone = Any
+STAGES = ["fetch_photos", "forge", "prepare", "train_stage1", "calibrate", "evaluate"]
+BEHIND_LR = {"train_stage1", "calibrate", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, new_clone: Callable[[Path], Clone]) -> Clone:
+    """Stage 1 up to its evaluation, run and committed; the stages of dvc.yaml besides these are taken out."""
+    clone = new_clone(tmp_path_factory.mktemp("experiments") / "base")
+    yaml, path = YAML(), clone.path / "dvc.yaml"
+    pipeline = yaml.load(path.read_text(encoding="utf-8"))
+    pipeline["stages"] = {name: pipeline["stages"][name] for name in STAGES}
+    with path.open("w", encoding="utf-8") as stream:
+        yaml.dump(pipeline, stream)
+    clone.dvc("repro")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "run")
+    return clone
+
+
+@pytest.fixture
+def clone(base: Clone, tmp_path: Path, copy_clone: Callable[..., Clone]) -> Clone:
+    made = copy_clone(base, tmp_path / "clone")
+    assert "up to date" in made.dvc("repro", "--dry")
+    return made
+
+
+def metrics(clone: Clone, name: str = "stage1") -> dict[str, Any]:
+    return json.loads((clone.path / f"metrics/{name}.json").read_text(encoding="utf-8"))
+
+
+def ran(output: str) -> set[str]:
+    """Stages whose command was run."""
+    lines = [line for line in output.splitlines() if line.startswith("Running stage")]
+    return {line.split("'")[1] for line in lines}
+
+
+def figure(row: dict[str, str], key: str) -> float:
+    """A metric of stage 1 in a row of ``table``; dvc puts the file before a key that several files have."""
+    named = f"metrics/stage1.json:{key}"
+    return float(row[named] if named in row else row[key])
+
+
+def table(clone: Clone) -> list[dict[str, str]]:
+    """The experiments of ``dvc exp show``, without the workspace and the branches."""
+    rows = csv.DictReader(io.StringIO(clone.dvc("exp", "show", "--csv")))
+    return [row for row in rows if row["typ"] not in ("", "baseline")]
+
+
+def test_an_experiment_keeps_its_value_and_is_shown(clone: Clone) -> None:
+    before = metrics(clone)
+    output = clone.dvc("exp", "run", "-S", "train_stage1.lr=3e-4")
+    assert ran(output) == BEHIND_LR
+    assert clone.params()["train_stage1"]["lr"] == 0.0003
+    assert clone.stages()["train_stage1"]["params"]["params.yaml"]["train_stage1"]["lr"] == 0.0003
+    assert metrics(clone) != before
+    (row,) = table(clone)
+    assert float(row["train_stage1.lr"]) == 0.0003
+    assert figure(row, "test.nll") == metrics(clone)["test.nll"]
+    diff = json.loads(clone.dvc("exp", "diff", "--json", "HEAD", row["Experiment"]))
+    lr = diff["params"]["params.yaml"]["train_stage1.lr"]
+    assert (lr["old"], lr["new"]) == (0.001, 0.0003)
+    nll = diff["metrics"]["metrics/stage1.json"]["test.nll"]
+    assert (nll["old"], nll["new"]) == (before["test.nll"], metrics(clone)["test.nll"])
+
+
+def test_an_exponent_stays_a_number(clone: Clone) -> None:
+    """DVC writes 1e-05 for this, which YAML 1.1 reads as text."""
+    output = clone.dvc("exp", "run", "-S", "train_stage1.lr=1e-5", "train_stage1")
+    assert ran(output) == {"train_stage1"}
+    lr = clone.params()["train_stage1"]["lr"]
+    assert isinstance(lr, float)
+    assert lr == 1e-5
+    record = json.loads((clone.path / "models/stage1/model.json").read_text(encoding="utf-8"))
+    assert record["params"]["lr"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("setting", "telling"),
+    [
+        ("train_stage1.lr=abc", "train_stage1.lr: got 'abc'"),
+        ("train_stage1.lr=-1.0", "train_stage1.lr: got -1.0"),
+        ("+train_stage1.rate=0.1", "train_stage1.rate: unknown key"),
+    ],
+)
+def test_a_wrong_value_stops_before_any_work(clone: Clone, setting: str, telling: str) -> None:
+    """The first stage that reads the value refuses it; nothing else has run, and the old value is as it was."""
+    lock, before = clone.lock, metrics(clone)
+    done = clone.start("exp", "run", "-S", setting)
+    assert done.returncode != 0
+    assert telling in done.stdout
+    assert "Traceback" not in done.stdout
+    assert ran(done.stdout) == {"train_stage1"}
+    assert "epoch 1" not in done.stdout
+    assert clone.lock == lock
+    assert metrics(clone) == before
+    assert table(clone) == []
+    clone.git("checkout", "params.yaml")
+    assert ran(clone.dvc("repro")) == set()
+    assert "up to date" in clone.dvc("status")
+
+
+def test_a_sweep_waits_in_the_queue_and_its_best_is_applied(clone: Clone) -> None:
+    before = metrics(clone)
+    output = clone.dvc("exp", "run", "--queue", "-S", "train_stage1.lr=0.003,0.0003")
+    assert output.count("Queued experiment") == 2
+    assert clone.dvc("queue", "status").count("Queued") == 2
+    assert ran(clone.dvc("repro", "--dry")) == set(), "queueing changed the workspace"
+    output = clone.dvc("exp", "run", "--run-all")
+    assert ran(output) == BEHIND_LR
+    assert clone.dvc("queue", "status").count("Success") == 2
+    rows = {float(row["train_stage1.lr"]): row for row in table(clone)}
+    assert set(rows) == {0.003, 0.0003}, output
+    figures = {before["test.nll"], *(figure(row, "test.nll") for row in rows.values())}
+    assert len(figures) == 3, "a value changed nothing"
+    assert metrics(clone) == before, "the queue changed the workspace"
+    clone.dvc("exp", "apply", rows[0.003]["Experiment"])
+    assert clone.params()["train_stage1"]["lr"] == 0.003
+    assert metrics(clone)["test.nll"] == figure(rows[0.003], "test.nll")
+    assert ran(clone.dvc("repro")) == set()
+    assert "up to date" in clone.dvc("status")
+
+
+@pytest.fixture(scope="module")
+def branches(base: Clone, tmp_path_factory: pytest.TempPathFactory, copy_clone: Callable[..., Clone]) -> Clone:
+    """A branch ``main`` and, checked out, a branch ``bins`` with another value, run and committed."""
+    clone = copy_clone(base, tmp_path_factory.mktemp("branches") / "clone")
+    clone.git("checkout", "--quiet", "-b", "bins")
+    clone.edit({"calibrate.objective": "ece", "evaluate.num_bins": 3})
+    assert ran(clone.dvc("repro")) == {"calibrate", "evaluate"}
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "three bins")
+    return clone
+
+
+def committed(clone: Clone, branch: str) -> dict[str, Any]:
+    return json.loads(clone.git("show", f"{branch}:metrics/stage1.json"))
+
+
+def test_metrics_diff_between_branches(branches: Clone) -> None:
+    old, new = committed(branches, "main"), committed(branches, "bins")
+    diff = json.loads(branches.dvc("metrics", "diff", "--json", "main"))["metrics/stage1.json"]
+    told = {key: (entry["old"], entry["new"]) for key, entry in diff.items()}
+    assert told == {key: (old[key], new[key]) for key in old if new[key] != old[key]}
+    assert "test.ece_mass" in diff
+    assert "test.auc" not in diff
+    shown = branches.dvc("metrics", "diff", "main")
+    assert "test.ece_mass" in shown
+
+
+def test_params_diff_between_branches(branches: Clone) -> None:
+    diff = json.loads(branches.dvc("params", "diff", "--json", "main"))["params.yaml"]
+    assert diff == {
+        "calibrate.objective": {"old": "nll", "new": "ece"},
+        "evaluate.num_bins": {"old": 5, "new": 3, "diff": -2},
+    }
+
+
+def test_plots_diff_writes_a_page_with_both_branches(branches: Clone, tmp_path: Path) -> None:
+    branches.dvc("plots", "diff", "main", "--out", str(tmp_path / "page"), "--targets", "plots/stage1/reliability.csv")
+    page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    for branch in ("main", "bins"):
+        rows = list(csv.DictReader(io.StringIO(branches.git("show", f"{branch}:plots/stage1/reliability.csv"))))
+        assert all(row["mean_prob"] in page for row in rows)
+    assert '"rev": "main"' in page
+    assert '"rev": "workspace"' in page
+
+
+def test_the_values_of_two_branches_can_be_had_again(branches: Clone) -> None:
+    """Back on main everything comes from the cache, and forth again."""
+    for branch, bins in (("main", 5), ("bins", 3)):
+        branches.git("checkout", "--quiet", branch)
+        branches.check_out()
+        assert branches.params()["evaluate"]["num_bins"] == bins
+        assert ran(branches.dvc("repro")) == set()
+        assert branches.git("status", "--porcelain") == ""
