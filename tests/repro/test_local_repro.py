@@ -220,6 +220,16 @@ def test_a_stage_that_reads_a_folder_of_ones_own_stays(tmp_path: Path, notes: An
     }
 
 
+def test_a_folder_inside_an_output_travels_with_it(tmp_path: Path, make_project: Run) -> None:
+    stages = "  make:\n    cmd: mkdir -p made/inner\n    outs: [made]\n"
+    stages += "  use:\n    cmd: ls made > used.txt\n    deps: [made/inner]\n    outs: [used.txt]\n"
+    project = make_project(tmp_path / "project", lambda text: text + stages)
+    (project / "made" / "inner").mkdir(parents=True)
+    found = read_stages(project)
+    assert found["use"].needs == ("make",)
+    assert not found["use"].stays
+
+
 def test_on_a_terminal_a_table_shows_what_runs_since_when_and_how_long_it_took() -> None:
     stages = {name: Stage(name, last_s=last) for name, last in (("one", 125.0), ("two", None), ("three", 1.0))}
     console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())

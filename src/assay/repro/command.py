@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from rich.console import Console
+
 from assay.repro.children import LOGS, Children, Stopped, child_environment, dvc_command, last_lines
 from assay.repro.graph import Stage, behind, changed_stages, locked_stages, order_lock, read_stages
 from assay.repro.local import FAILED, LocalEngine
@@ -142,8 +144,9 @@ def repro(
     Raises:
         ValueError: no pipeline here, or no such stage.
     """
-    stages = read_stages(root, targets, single_item=single_item)
-    fresh = set() if force else set(stages) - behind(stages, changed_stages(root))
+    with Console(stderr=True).status("looking for what changed"):
+        stages = read_stages(root, targets, single_item=single_item)
+        fresh = set() if force else set(stages) - behind(stages, changed_stages(root))
     schedule = Schedule(stages, up_to_date=fresh)
     locked = locked_stages(root)
     order = [*locked, *(name for name in stages if name not in locked)]

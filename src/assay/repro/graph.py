@@ -77,7 +77,7 @@ def read_stages(root: Path, targets: Sequence[str] = (), *, single_item: bool = 
             order = collect_stages(repo, named)
             if not single_item:
                 order = plan_repro(graph, order)
-            made = {out.fs_path for stage in graph for out in stage.outs}
+            made = [Path(out.fs_path) for stage in graph for out in stage.outs]
             return {
                 stage.name: _stage(stage, [other for other in graph.successors(stage) if other.cmd], made, root)
                 for stage in order
@@ -87,9 +87,11 @@ def read_stages(root: Path, targets: Sequence[str] = (), *, single_item: bool = 
         raise ValueError(str(error)) from error
 
 
-def _stage(stage: Any, needs: Iterable[Any], made: set[str], root: Path) -> Stage:
-    """A stage of DVC's as the scheduler sees it; ``made``: every path that some stage writes."""
+def _stage(stage: Any, needs: Iterable[Any], made: Iterable[Path], root: Path) -> Stage:
+    """A stage of DVC's as the scheduler sees it; ``made``: every path that some stage writes or a .dvc file names."""
     name = stage.name
+    folders = [path for path in (Path(dep.fs_path) for dep in stage.deps) if path.is_dir()]
+    strange = [folder for folder in folders if not any(folder.is_relative_to(path) for path in made)]
     attempts, wait_s = retry_of(stage.meta, name=name)
     return Stage(
         name=name,
@@ -98,8 +100,7 @@ def _stage(stage: Any, needs: Iterable[Any], made: set[str], root: Path) -> Stag
         attempts=attempts,
         wait_s=wait_s,
         accelerated=any("runtime.device" in getattr(dep, "params", ()) for dep in stage.deps),
-        stays=any(not out.use_cache for out in stage.outs)
-        or any(Path(dep.fs_path).is_dir() and dep.fs_path not in made for dep in stage.deps),
+        stays=bool(strange) or any(not out.use_cache for out in stage.outs),
     )
 
 
