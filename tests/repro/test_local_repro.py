@@ -30,6 +30,11 @@ def assay(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+def hear_ctrl_c() -> None:
+    """A shell without a terminal has its background jobs ignore SIGINT, and they hand that on; a user's does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait for a condition; the bound only keeps a broken test from hanging."""
     end = time.monotonic() + seconds
@@ -132,7 +137,7 @@ def test_an_end_from_outside_ends_the_stages_and_dvc_goes_on(
     for name in "abc":
         notes.tell(f"train@{name}", sleep=600)
     words = [sys.executable, "-m", "assay.cli", "repro", "-j", "2"]
-    with subprocess.Popen(words, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with subprocess.Popen(words, cwd=project, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c) as running:
         until(lambda: len([name for name in notes.runs() if name.startswith("train")]) == 2)
         at_work = [int(run[1]) for name, found in notes.runs().items() if name.startswith("train") for run in found]
         assert len(at_work) == 2

@@ -48,6 +48,11 @@ def cluster(notes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         cluster.shutdown()
 
 
+def hear_ctrl_c() -> None:
+    """A shell without a terminal has its background jobs ignore SIGINT, and they hand that on; a user's does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def until(condition: Callable[[], object], *, seconds: float = 120) -> None:
     """Wait for a condition; the bound only keeps a broken test from hanging."""
     end = time.monotonic() + seconds
@@ -116,7 +121,7 @@ def test_a_failure_there_is_told_here_and_ctrl_c_reaches_the_machines(shared: Pa
     assert "train@b: planted failure" in done.stderr
     assert "train@b failed; skipped because they need it: join, tell" in done.stderr
     notes.tell("train@b", sleep=600)
-    with subprocess.Popen(words, cwd=shared, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(words, cwd=shared, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c) as running:
         until(lambda: len(notes.runs()["train@b"]) == 2)
         (at_work,) = [int(run[1]) for run in notes.runs()["train@b"] if alive(int(run[1]))]
         running.send_signal(signal.SIGINT)
