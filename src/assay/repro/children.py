@@ -18,7 +18,7 @@ GRACE_S = 10.0
 # A stage's number of threads is a parameter, because results depend on it in the last bits; what is divided among stages
 # that run at the same time is the cores. GNU OpenMP lets a thread that waits for others spin for milliseconds, which takes
 # the core from a thread that has work: on two cores two trainings of two threads each ran six times slower. Bounded to
-# what GNU OpenMP itself takes when it knows of more threads than cores, they end sooner than one after the other.
+# what GNU OpenMP itself takes when it knows of more threads than cores, they take about as long as one after the other.
 SHARING = {"GOMP_SPINCOUNT": "1000"}
 
 
