@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.repro.graph import last_seconds
 from assay.workspace import git, locked_stages, size_text, stage_name
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _explain(repo: Repo, target: str) -> Explanation:
     rerun = [stage for stage in order if stage in invalid & concerned] if invalid & set(asked) else []
     root, earlier = Path(repo.root_dir), examined - set(asked)
     names = [(stage_name(stage), stage in earlier) for stage in rerun]
-    rows = [Rerun(name, last_run(root, name), first) for name, first in names]
+    rows = [Rerun(name, last_seconds(name, root), first) for name, first in names]
     return Explanation(target, tuple(reasons), tuple(rows))
 
 
@@ -149,12 +150,6 @@ def reached(starts: Iterable[Stage], neighbours: Callable[[Stage], Iterable[Stag
             found.add(stage)
             waiting.extend(neighbours(stage))
     return found
-
-
-def last_run(root: Path, stage: str) -> float | None:
-    """Seconds that the stage's last run took here, or None."""
-    path = root / "timings" / f"{stage}.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("wall_s") if path.is_file() else None
 
 
 class Examiner:

@@ -142,6 +142,8 @@ def test_an_end_from_outside_ends_the_stages_and_dvc_goes_on(
         at_work = [int(run[1]) for name, found in notes.runs().items() if name.startswith("train") for run in found]
         assert len(at_work) == 2
         assert all(psutil.pid_exists(pid) for pid in at_work)
+        # The dvc of each too: while it dies, another dvc finds its files busy.
+        at_work = [child.pid for child in psutil.Process(running.pid).children(recursive=True)]
         running.send_signal(number)
         _, errors = running.communicate(timeout=60)
     if number != signal.SIGKILL:

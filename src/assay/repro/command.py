@@ -15,10 +15,11 @@ from typing import Protocol
 from rich.console import Console
 
 from assay.repro.children import LOGS, Children, Stopped, child_environment, dvc_command, last_lines
-from assay.repro.graph import Stage, behind, changed_stages, locked_stages, order_lock, read_stages
+from assay.repro.graph import Stage, behind, changed_stages, order_lock, read_stages
 from assay.repro.local import FAILED, LocalEngine
 from assay.repro.schedule import SKIPPED, Schedule
 from assay.repro.table import Display, duration
+from assay.workspace import locked_stages
 
 
 class Engine(Protocol):
@@ -148,7 +149,7 @@ def repro(
         stages = read_stages(root, targets, single_item=single_item)
         fresh = set() if force else set(stages) - behind(stages, changed_stages(root))
     schedule = Schedule(stages, up_to_date=fresh)
-    locked = locked_stages(root)
+    locked = list(locked_stages(root))
     order = [*locked, *(name for name in stages if name not in locked)]
     with ended_by_signals():
         try:

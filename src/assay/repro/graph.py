@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.io import read_json
+from assay.workspace import locked_stages
 
 # A stage without a timing counts as this many seconds when the longest path is looked for.
 UNKNOWN_S = 30.0
@@ -104,21 +105,11 @@ def _stage(stage: Any, needs: Iterable[Any], made: Iterable[Path], root: Path) -
     )
 
 
-def locked_stages(root: Path) -> list[str]:
-    """Names of the stages in dvc.lock, in its order."""
-    from ruamel.yaml import YAML
-
-    path = root / "dvc.lock"
-    if not path.is_file():
-        return []
-    return list((YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}).get("stages", {}))
-
-
 def order_lock(root: Path, order: Sequence[str]) -> None:
     """Put the stages of dvc.lock in this order, others last: DVC writes them as they end, side by side that is chance."""
     from dvc.utils.serialize import modify_yaml
 
-    found = locked_stages(root)
+    found = list(locked_stages(root))
     place = {name: number for number, name in enumerate(order)}
     wanted = sorted(found, key=lambda name: place.get(name, len(place)))
     if wanted != found:

@@ -7,7 +7,6 @@ the DVC remote; the commit, dvc.lock and what was printed travel through Ray.
 from __future__ import annotations
 
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,11 @@ from assay.repro.children import LOGS, Children, Stopped, child_environment, dvc
 from assay.repro.graph import Stage
 from assay.repro.local import FAILED
 from assay.repro.ray_worker import Answer, Order, run_in_clone
+from assay.workspace import git
 
 # How often Ray starts a task anew whose machine or process died.
 RESTARTS = 3
 POLL_S, CONNECT_S = 0.5, 10
-
-
-def git(root: Path, *arguments: str) -> str:
-    """Output of git.
-
-    Raises:
-        ValueError: git's own message.
-    """
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"git {arguments[0]}: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 def check_commit(root: Path) -> str:
@@ -45,7 +33,7 @@ def check_commit(root: Path) -> str:
     edited = [name for name in lines if name != "dvc.lock" and not name.startswith(("metrics/", "plots/"))]
     if edited:
         raise ValueError(f"the machines run what is committed, and {len(edited)} file(s) differ: {edited[:5]}; commit")
-    return git(root, "rev-parse", "HEAD")
+    return git(root, "rev-parse", "HEAD").strip()
 
 
 def check_remote(root: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.repro.children import Children, child_environment, dvc_command
+from assay.workspace import git
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,12 @@ def clone_of(order: Order, bundle: bytes) -> Path:
         with tempfile.NamedTemporaryFile(dir=base, suffix=".bundle") as file:
             file.write(bundle)
             file.flush()
-            git("clone", "--quiet", "--no-checkout", file.name, str(clone), cwd=base)
-        git("checkout", "--quiet", "--detach", order.commit, cwd=clone)
+            git(base, "clone", "--quiet", "--no-checkout", file.name, str(clone))
+        git(clone, "checkout", "--quiet", "--detach", order.commit)
         (clone / ".dvc" / "config.local").write_text(order.config, encoding="utf-8")
         cache = ("config", "--local", "cache.dir", str(base / "cache"))
         subprocess.run([sys.executable, "-m", "dvc", *cache], cwd=clone, check=True, capture_output=True)
     return clone
-
-
-def git(*arguments: str, cwd: Path) -> None:
-    """Run git; its error is the exception's text."""
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"git {arguments[0]} on {socket.gethostname()}: {done.stderr.strip()}")
 
 
 def steps(order: Order) -> list[list[str]]:
