@@ -30,13 +30,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from assay.cascade.ensemble import FOLD_AVERAGE, REFIT, load_ensemble, resize
-from assay.cascade.model import Cascade, load
-from assay.images.dataset import read_manifest
+from assay.core.io import read_json
+from assay.core.torch_setup import set_up_torch
+from assay.images.cascade.ensemble import FOLD_AVERAGE, REFIT, load_ensemble, resize
+from assay.images.cascade.model import Cascade, load
+from assay.images.model.dataset import read_manifest
+from assay.images.model.store import open_store
 from assay.images.slices import family_slices
-from assay.images.store import open_store
-from assay.io import read_json
-from assay.torch_runtime import set_up_torch
 
 SEED = 7
 NEEDED = {

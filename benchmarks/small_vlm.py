@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from assay.corridors.sampling import sample_scene
+from assay.corridors.scenes import LABELS, caption
 from assay.params.vlm import Vlm
 from assay.vlm.processor import load_processor, save_small_processor
 from assay.vlm.prompts import Prompt, high_prompt, risk_prompt
-from assay.vlm.sampling import sample_scene
-from assay.vlm.scenes import LABELS, caption
 
 SPREAD = 40  # of the noise around a class's colour, in grey values
 NUM_CAPTIONS = 200

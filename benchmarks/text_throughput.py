@@ -42,17 +42,17 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel, Trainer, TrainingArguments
 
-from assay.io import read_json
+from assay.core.io import read_json
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.torch_setup import set_up_torch
 from assay.metrics.intervals import group_bootstrap_weights, percentile_interval
-from assay.params.base import load
 from assay.params.text import Text, TrainText
-from assay.progress import progress
 from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer
 from assay.text.encoder import Encoder, load_encoder
 from assay.text.prediction import rows_log_probs
 from assay.text.training import encode, fine_tune, soft_targets, text_arguments
-from assay.torch_runtime import set_up_torch
-from assay.trainer import SAVE_EVERY
+from assay.training.trainer import SAVE_EVERY
 
 ENCODER, ROWS = Path("models/text/encoder"), Path("data/text/rows")
 NEEDED = {
@@ -240,7 +240,7 @@ def main() -> int:
     turns = [(name, turn) for turn in range(options.repeats) for name in (names[::-1] if turn % 2 else names)]
     rates: dict[str, list[float]] = {name: [] for name in SYSTEMS}
     right: dict[str, list[np.ndarray]] = {name: [] for name in SYSTEMS}
-    for name, turn in progress([*warm_up, *turns], what="fine-tuning", unit="run"):
+    for name, turn in progress([*warm_up, *turns], name="fine-tuning", unit="run"):
         if turn < 0:
             train(name, task.first(WARM_UP_BATCHES * settings.batch_size), seed=first_seed)
             continue

@@ -35,15 +35,15 @@ from timm.data import ImageDataset, create_loader
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2
 
-from assay.images.backbones import build
-from assay.images.dataset import PictureSet
-from assay.images.decode import decode_rgb
-from assay.images.store import PixelStore, fit_square, open_store, open_writer
-from assay.images.training import start
-from assay.images.transforms import Normalize, train_transform
-from assay.params.base import load
+from assay.core.params import load
+from assay.core.torch_setup import set_up_torch
+from assay.data.decode import decode_rgb
+from assay.images.model.backbones import build
+from assay.images.model.dataset import PictureSet
+from assay.images.model.store import PixelStore, fit_square, open_store, open_writer
+from assay.images.model.training import start
+from assay.images.model.transforms import Normalize, train_transform
 from assay.params.images import Images, Training
-from assay.torch_runtime import set_up_torch
 
 EMBEDDED = Path("data/forged")
 SEED = 7

@@ -35,10 +35,10 @@ import torch
 import transformers
 from PIL import Image
 
-from assay.params.base import load
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.torch_setup import set_up_torch
 from assay.params.vlm import Vlm
-from assay.progress import progress
-from assay.torch_runtime import set_up_torch
 from assay.vlm.examples import Examples, pad
 from assay.vlm.messages import chat
 from assay.vlm.network import small_network
@@ -150,7 +150,7 @@ def measure(runs: dict[str, Callable[[], Found]], *, repeats: int, what: str) ->
     turns = [(name, turn) for turn in range(repeats) for name in (names[::-1] if turn % 2 else names)]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     found = {name: run() for name, run in runs.items()}
-    for name, _ in progress(turns, what=what, unit="run"):
+    for name, _ in progress(turns, name=what, unit="run"):
         start = time.perf_counter()
         runs[name]()
         seconds[name].append(time.perf_counter() - start)

@@ -43,10 +43,10 @@ import trl
 from transformers import PrinterCallback, Qwen2_5_VLForConditionalGeneration, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from assay.params.base import load
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.torch_setup import set_up_torch
 from assay.params.vlm import Vlm
-from assay.progress import progress
-from assay.torch_runtime import set_up_torch
 from assay.vlm.examples import Examples, pad
 from assay.vlm.messages import IMAGE
 from assay.vlm.network import add_adapter, small_config
@@ -248,7 +248,7 @@ def main() -> int:
         turns = [(key, turn) for turn in range(options.repeats) for key in (names[::-1] if turn % 2 else names)]
         rates: dict[tuple[str, str], list[float]] = {key: [] for key in names}
         losses: dict[tuple[str, str], np.ndarray] = {}
-        for key, _ in progress(turns, what="fine-tuning", unit="run"):
+        for key, _ in progress(turns, name="fine-tuning", unit="run"):
             rate, losses[key] = train(systems[key], batch_size=size)
             rates[key].append(rate)
     size_of_vocab = max(options.vocab, len(processor.tokenizer))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.closure import import_closure, imported_names
-from assay.gates import missing_deps, read_pipeline, stage_bodies, stage_module, undescribed
+from assay_tools.gates import missing_deps, read_pipeline, stage_bodies, stage_module, undescribed
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

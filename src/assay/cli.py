@@ -13,8 +13,8 @@ from assay.cli_models import add_model_commands, positive, usable_cpus
 
 def check(arguments: argparse.Namespace) -> int:
     """Check parameters, deps, outputs, links and dvc.lock; 1 if something is wrong. Warns of what may go wrong."""
-    from assay.gates import fix_deps, fix_lock, problems
-    from assay.workspace import warnings
+    from assay_tools.gates import fix_deps, fix_lock, problems
+    from assay_tools.workspace import warnings
 
     if arguments.fix and fix_deps():
         print("dvc.yaml: code deps rewritten to the import closures")
@@ -37,7 +37,7 @@ def params(arguments: argparse.Namespace) -> int:
 
 def gate(arguments: argparse.Namespace) -> int:
     """Green clone: in a fresh clone of what is committed, dvc repro must find nothing to run."""
-    from assay.gates import green_clone
+    from assay_tools.gates import green_clone
 
     found = green_clone()
     print("\n".join(found) if found else "green clone: nothing would run")
@@ -46,7 +46,7 @@ def gate(arguments: argparse.Namespace) -> int:
 
 def repro(arguments: argparse.Namespace) -> int:
     """Bring stages up to date, independent ones side by side. One that fails stops only what needs it."""
-    from assay.repro.command import repro_here, repro_on_cluster
+    from assay_tools.repro.command import repro_here, repro_on_cluster
 
     if arguments.single_item and not arguments.targets:
         raise ValueError("--single-item needs targets")
@@ -71,7 +71,7 @@ def repro(arguments: argparse.Namespace) -> int:
 
 def why(arguments: argparse.Namespace) -> int:
     """What changed since a stage last ran, old and new, and what will run for it."""
-    from assay.why import explain, tell
+    from assay_tools.why import explain, tell
 
     print(tell(explain(Path(), arguments.stage)))
     return 0
@@ -79,7 +79,7 @@ def why(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write the one-page report."""
-    from assay.reporting.page import write_report
+    from assay.report.page import write_report
 
     print(f"report in {write_report(Path(arguments.output))}")
     return 0

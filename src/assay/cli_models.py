@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from assay.pictures import Input
+    from assay.data.image_inputs import Input
 
 PICTURES_EPILOG = (
     "Exit status: 0 all judged, 3 some inputs are rows with status error, 2 nothing could be done. "
@@ -25,7 +25,7 @@ PICTURES_EPILOG = (
 def predict(arguments: argparse.Namespace) -> int:
     """Judge pictures: one row per input; exit status 3 if some input could not be used."""
     output = check_models(arguments, "cascade/cascade.json", stage="evaluate_cascade")
-    from assay.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
+    from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
 
     inputs = picture_inputs(arguments)
     cascade = open_cascade(Path(arguments.models), device=arguments.device)
@@ -36,8 +36,8 @@ def predict(arguments: argparse.Namespace) -> int:
 def corridor(arguments: argparse.Namespace) -> int:
     """How dangerous is this corridor? One row per picture; exit status 3 if some could not be used."""
     output = check_models(arguments, "fusion.json", stage="vlm_predict")
-    from assay.pictures import is_one_file, standard_output
-    from assay.vlm.corridor import TEXTS, judge, numbers, open_corridor, sentence
+    from assay.data.image_inputs import is_one_file, standard_output
+    from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 
     inputs = picture_inputs(arguments)
     # What a library tells its own users of its next version.
@@ -60,7 +60,7 @@ def check_models(arguments: argparse.Namespace, record: str, *, stage: str) -> P
     Raises:
         ValueError: the folder of models has no file ``record``, or the output can't be written.
     """
-    from assay.outputs import check_output
+    from assay.data.outputs import check_output
 
     path = Path(arguments.models) / record
     if not path.is_file():
@@ -72,8 +72,8 @@ def check_models(arguments: argparse.Namespace, record: str, *, stage: str) -> P
 
 def picture_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
     """The pictures that the arguments name; torch, warnings and signals are set up for the work on them."""
-    from assay.pictures import expand
-    from assay.torch_runtime import set_up_torch
+    from assay.core.torch_setup import set_up_torch
+    from assay.data.image_inputs import expand
 
     set_up_torch(threads=arguments.threads)
     # A damaged file is a row; what PIL warns of on the way would only run through the progress bar.
@@ -92,7 +92,7 @@ def put_rows(
     numbers: Sequence[str],
 ) -> int:
     """Rows to the output or to standard output, with a summary; the exit status."""
-    from assay.pictures import write_rows
+    from assay.data.image_inputs import write_rows
 
     try:
         count, errors = write_rows(rows, output, columns=columns, numbers=numbers)
@@ -111,7 +111,7 @@ def check_given(arguments: argparse.Namespace, *, one: str, stage: str) -> Path 
     Raises:
         ValueError: not exactly one of ``one`` and a file, no folder of models, or an output that can't be written.
     """
-    from assay.outputs import check_output
+    from assay.data.outputs import check_output
 
     if (getattr(arguments, one) is None) == (arguments.file is None):
         raise ValueError(f"give either one {one} in quotes, or --file FILE (- for standard input)")
@@ -125,7 +125,7 @@ def check_given(arguments: argparse.Namespace, *, one: str, stage: str) -> Path 
 
 def tell(rows: pd.DataFrame, sentences: list[str], *, output: Path | None, from_file: bool, what: str) -> int:
     """Rows to the output, or to standard output as CSV, or as sentences for one input alone; the exit status."""
-    from assay.tables import write_rows
+    from assay.data.tables import write_rows
 
     errors = int((rows["status"] == "error").sum())
     if output is not None:
@@ -143,7 +143,7 @@ def given_rows(arguments: argparse.Namespace, one: str, *, optional: tuple[str, 
     """Column text, and ``optional`` ones, of the one input or of the file."""
     import pandas as pd
 
-    from assay.tables import read_inputs
+    from assay.data.tables import read_inputs
 
     if arguments.file is None:
         return pd.DataFrame({"text": [getattr(arguments, one)]} | dict.fromkeys(optional), dtype=object)
@@ -153,8 +153,8 @@ def given_rows(arguments: argparse.Namespace, one: str, *, optional: tuple[str, 
 def counts(arguments: argparse.Namespace) -> int:
     """How many thinking units will a question cost? One row per question; exit status 3 if some could not be used."""
     output = check_given(arguments, one="question", stage="evaluate_counts")
+    from assay.core.torch_setup import set_up_torch
     from assay.counts.answer import answer, open_predictor, sentences
-    from assay.torch_runtime import set_up_torch
 
     set_up_torch(threads=arguments.threads)
     questions = given_rows(arguments, "question", optional=("setting",))
@@ -168,8 +168,8 @@ def counts(arguments: argparse.Namespace) -> int:
 def text(arguments: argparse.Namespace) -> int:
     """Which class is this text? One row per text; exit status 3 if some could not be used."""
     output = check_given(arguments, one="text", stage="train_text")
+    from assay.core.torch_setup import pick_device, set_up_torch
     from assay.text.prediction import load_predictor, sentences
-    from assay.torch_runtime import pick_device, set_up_torch
 
     set_up_torch(threads=arguments.threads)
     texts = given_rows(arguments, "text")["text"].tolist()

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from assay.core.io import write_json
 from assay.counts.answer import answer, pick_variant, sentences
-from assay.io import write_json
-from assay.outputs import check_output
-from assay.tables import write_rows
+from assay.data.outputs import check_output
+from assay.data.tables import write_rows
 
 
 class Echo:

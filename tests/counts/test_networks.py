@@ -16,11 +16,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from assay.core.params import load
 from assay.counts.causal import save_random_causal_lm
 from assay.counts.memory import GIB, require_fit
 from assay.counts.networks import build_network, load_network, load_tokenizer, memory_plan, read_record, save_network
 from assay.counts.prediction import network_outputs
-from assay.params.base import load
 from assay.params.counts import CausalConfig, Counts
 
 ROOT = Path(__file__).parents[2]

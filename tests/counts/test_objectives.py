@@ -11,6 +11,7 @@ import torch
 from coral_pytorch.dataset import corn_label_from_logits, proba_to_label
 from torch.nn import functional
 
+from assay.core.params import load
 from assay.counts.bins import quantile_bins
 from assay.counts.objectives import (
     ClassObjective,
@@ -20,7 +21,6 @@ from assay.counts.objectives import (
     make_objective,
     objective_from_json,
 )
-from assay.params.base import load
 from assay.params.counts import VARIANTS, Counts
 
 ROOT = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
+from assay.core.params import load
 from assay.counts.bins import quantile_bins
 from assay.counts.networks import build_network, load_tokenizer
 from assay.counts.objectives import ClassObjective, Objective, RegressionObjective, class_weights
@@ -26,7 +27,6 @@ from assay.counts.training import (
     phase_arguments,
     run_phase,
 )
-from assay.params.base import load
 from assay.params.counts import Classifier, Counts
 
 ROOT = Path(__file__).parents[2]

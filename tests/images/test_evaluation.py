@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from assay.images.evaluation import Scored, baseline_probs
+from assay.images.model.store import open_store, open_writer
 from assay.images.slices import family_slices
-from assay.images.store import open_store, open_writer
 from assay.metrics.binary import flatten
 
 GENERATORS = np.array(["real", "real", "a", "b", "new"], dtype=object)

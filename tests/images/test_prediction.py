@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from assay.images.backbones import Checkpoint, build
-from assay.images.prediction import Predictor
-from assay.torch_runtime import pick_device
+from assay.core.torch_setup import pick_device
+from assay.images.model.backbones import Checkpoint, build
+from assay.images.model.prediction import Predictor
 
 
 def test_array_logits_do_not_depend_on_the_batch_size() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assay.core.params import load
+from assay.data.roles import ROLES
 from assay.images.duplicates import Fingerprint
-from assay.images.roles import ROLES
 from assay.images.split import MANIFEST, fold_table, group_and_split
-from assay.params.base import load
 from assay.params.images import Images
 
 PARAMS = load(Images, Path(__file__).resolve().parents[2] / "params.yaml")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assay.params.base import read_yaml
+from assay.core.params import read_yaml
 
 EMBEDDED: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assay.params.base import ParamsError, read_yaml, validate
+from assay.core.params import ParamsError, read_yaml, validate
 from assay.params.counts import VARIANTS, Counts
 from assay.params.schema import validate_file
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from assay.params.base import ParamsError, load, read_yaml, validate
+from assay.core.params import ParamsError, load, read_yaml, validate
 from assay.params.images import Images, check_weights
 from assay.params.schema import validate_file
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from assay.params.base import ParamsError, read_yaml, validate
+from assay.core.params import ParamsError, read_yaml, validate
 from assay.params.vlm import Vlm
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,11 +12,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from assay.cli import main as assay
+from assay.core.io import read_json, sha256_file
 from assay.counts.prediction import CountPredictor, load_predictor
-from assay.io import read_json, sha256_file
+from assay.data.tables import write_rows
 from assay.params.counts import VARIANTS
 from assay.stages import evaluate_counts, fetch_counts, prepare_counts, train_counts
-from assay.tables import write_rows
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ("data/counts", "models/counts", "metrics", "plots")

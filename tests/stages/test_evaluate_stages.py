@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from assay.core.params import ParamsError, load
 from assay.images.evaluation import external_set
-from assay.images.prediction import load_predictor, role_logits
-from assay.images.store import open_writer
-from assay.params.base import ParamsError, load
+from assay.images.model.prediction import load_predictor, role_logits
+from assay.images.model.store import open_writer
 from assay.params.images import Images
 from assay.stages import calibrate, evaluate, train_stage1
 

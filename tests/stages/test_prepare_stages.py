@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from assay.images.decode import decode_rgb
-from assay.images.roles import ROLES
-from assay.images.store import fit_square, open_store
-from assay.io import read_json
-from assay.params.base import read_yaml
+from assay.core.io import read_json
+from assay.core.params import read_yaml
+from assay.data.decode import decode_rgb
+from assay.data.roles import ROLES
+from assay.images.model.store import fit_square, open_store
 from assay.stages import fetch_photos, forge, prepare
 
 EMBEDDED = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")

@@ -13,12 +13,12 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
-from assay.cascade.model import load as load_cascade
-from assay.images.experts import load_extractor
-from assay.images.store import open_writer
+from assay.images.cascade.model import load as load_cascade
+from assay.images.model.experts import load_extractor
+from assay.images.model.store import open_writer
+from assay.images.stacking.out_of_fold import feature_names
+from assay.images.stacking.saved import load_alignments, load_meta
 from assay.params.stacking import EXPERTS
-from assay.stacking.out_of_fold import feature_names
-from assay.stacking.saved import load_alignments, load_meta
 from assay.stages import (
     build_meta,
     calibrate,

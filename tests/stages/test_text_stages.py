@@ -19,7 +19,7 @@ from sklearn import metrics as sk
 
 import assay.text
 from assay.cli import main as assay_cli
-from assay.io import read_json, sha256_file
+from assay.core.io import read_json, sha256_file
 from assay.stages import evaluate_text, fetch_text, prepare_text, pretrain_text, train_text
 from assay.text.prediction import load_predictor
 from assay.text.vocabulary import SPECIAL

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from assay.images.backbones import load_checkpoint
-from assay.images.store import open_writer
-from assay.params.base import ParamsError, load
+from assay.core.params import ParamsError, load
+from assay.core.stage import run
+from assay.images.model.backbones import load_checkpoint
+from assay.images.model.store import open_writer
 from assay.params.images import Images
-from assay.stage_entry import run
 from assay.stages.train_stage1 import override, parse_arguments
 
 ROOT = Path(__file__).parents[2]

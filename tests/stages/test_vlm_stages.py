@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from assay.io import read_json, sha256_file
+from assay.core.io import read_json, sha256_file
 from assay.stages import prepare_vlm, pretrain_vlm, vlm_predict, vlm_sft, vlm_sft_high_risk
 from assay.vlm.messages import read_messages
 from assay.vlm.prediction import open_predictor

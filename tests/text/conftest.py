@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from assay.params.base import load
+from assay.core.params import load
 from assay.params.text import OwnEncoder, Text, TrainText
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from assay.params.base import load
+from assay.core.params import load
 from assay.params.text import PretrainText, Text
 from assay.text.classifier import load_tokenizer
 from assay.text.encoder import load_encoder

@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 import assay.text.pretraining as pretraining
 import assay.text.training as training
-from assay.params.base import load
+from assay.core.params import load
 from assay.params.text import Text
 from assay.text.classifier import build_classifier, load_tokenizer
 from assay.text.encoder import load_encoder

@@ -109,7 +109,7 @@ def make_records(pictures: list[Path]) -> Callable[..., list[dict[str, Any]]]:
 @pytest.fixture(scope="session")
 def params() -> Any:
     """The project's own parameters of the vlm line."""
-    from assay.params.base import load
+    from assay.core.params import load
     from assay.params.vlm import Vlm
 
     return load(Vlm, Path(__file__).parents[2] / "params.yaml")

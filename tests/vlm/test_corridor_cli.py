@@ -21,10 +21,10 @@ import torch
 from PIL import Image
 
 from assay.cli import main
-from assay.images.decode import decode_rgb
+from assay.data.decode import decode_rgb
+from assay.data.image_inputs import Input, escape_path, unescape_path
 from assay.params.vlm import Lora, SmallVlm, Tuning
-from assay.pictures import Input, escape_path, unescape_path
-from assay.vlm.corridor import TEXTS, judge, numbers, open_corridor, sentence
+from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 from assay.vlm.network import add_adapter, manifest, small_network
 from assay.vlm.prediction import CorridorPredictor
 from assay.vlm.processor import load_processor, save_small_processor
@@ -280,7 +280,7 @@ def test_each_picture_is_decoded_once(models: Path, pictures: Path, monkeypatch:
         seen.append(path)
         return decode_rgb(path, **limits)
 
-    monkeypatch.setattr("assay.vlm.corridor.decode_rgb", counting)
+    monkeypatch.setattr("assay.vlm.command.decode_rgb", counting)
     monkeypatch.setattr("assay.vlm.examples.decode_rgb", counting)
     assert corridor(models, "good", "-o", "rows.csv") == 0
     assert sorted(seen) == ["good/0.png", "good/1.png", "good/2.png"]
@@ -388,7 +388,7 @@ def test_too_little_memory_names_the_option(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("assay.vlm.corridor.answer_log_probs", full)
+    monkeypatch.setattr("assay.vlm.command.answer_log_probs", full)
     assert corridor(models, "good", "-o", "rows.csv") == 2
     assert "out of memory with 3 picture(s) at a time: lower --batch-size" in capfd.readouterr().err
     assert not Path("rows.csv").exists()

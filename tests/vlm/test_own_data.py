@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from assay.tables import write_rows
+from assay.data.tables import write_rows
 from assay.vlm.messages import messages_record, write_messages
 from assay.vlm.own_data import REJECTED, ROWS, read_own
 

@@ -16,7 +16,7 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 
 from assay.calibration.pooling import fit_pool_temperature
-from assay.io import write_json
+from assay.core.io import write_json
 from assay.metrics.binary import resample
 from assay.params.vlm import Tuning
 from assay.vlm.evaluation import as_rows, conclusion, gains, metrics_for, mistakes, risk_metrics, spread

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from assay.images.decode import ImageRejected, decode_rgb
+from assay.data.decode import ImageRejected, decode_rgb
 from assay.vlm.examples import IGNORED, PIXELS, Examples, encode, pad, render
 from assay.vlm.messages import chat
 from assay.vlm.processor import CHAT_TEMPLATE, load_processor

@@ -15,8 +15,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from assay.images.decode import decode_rgb
-from assay.io import read_json, write_json
+from assay.core.io import read_json, write_json
+from assay.data.decode import decode_rgb
 from assay.params.vlm import SmallVlm, Tuning
 from assay.vlm.examples import IGNORED, encode, pad
 from assay.vlm.messages import messages_record

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from assay.images.decode import decode_rgb
+from assay.data.decode import decode_rgb
 from assay.params.vlm import SmallVlm, Tuning
 from assay.vlm.examples import encode, pad
 from assay.vlm.network import add_adapter

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from assay.core.io import read_json
+from assay.core.torch_setup import pick_device
 from assay.counts.prediction import CountPredictor, load_predictor
-from assay.io import read_json
-from assay.torch_runtime import pick_device
 
 
 def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:

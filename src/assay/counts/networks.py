@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
+from assay.core.io import read_json, write_json
 from assay.counts.memory import (
     FOUR_BIT_BYTES,
     MemoryPlan,
@@ -23,9 +24,8 @@ from assay.counts.memory import (
     plan_memory,
     shape_of,
 )
-from assay.io import read_json, write_json
-from assay.networks import folder_hashes, loading_options, read_tokenizer, save_state
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
+from assay.training.networks import folder_hashes, loading_options, read_tokenizer, save_state
 
 RECORD = "variant.json"
 WEIGHTS = "model.safetensors"

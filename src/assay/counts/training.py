@@ -13,7 +13,7 @@ from transformers import DataCollatorWithPadding, TrainingArguments
 
 from assay.counts.objectives import Objective
 from assay.params.counts import CountVariant
-from assay.trainer import (
+from assay.training.trainer import (
     LOG_EVERY,
     SAVE_EVERY,
     LengthGroupedTrainer,

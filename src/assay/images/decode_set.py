@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from assay.images.decode import ImageInfo, ImageRejected, decode_with_info
+from assay.core.parallel import ordered_map
+from assay.data.decode import ImageInfo, ImageRejected, decode_with_info
 from assay.images.duplicates import Fingerprint, fingerprint
-from assay.images.store import fit_square
-from assay.parallel import ordered_map
+from assay.images.model.store import fit_square
 from assay.params.images import Prepare
 
 # Decoded pictures that travel between processes at a time: so many, and of so many bytes together.

@@ -13,9 +13,9 @@ from assay.calibration.temperature import apply_temperature
 from assay.images.audit import metadata_classifier, metadata_features
 from assay.images.decode_set import Refused, decode_all, decode_settings
 from assay.images.manifest import list_path
+from assay.images.model.prediction import Predictor
+from assay.images.model.store import PixelStore
 from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
-from assay.images.prediction import Predictor
-from assay.images.store import PixelStore
 from assay.metrics.binary import summarise
 from assay.metrics.calibration_error import ece_noise_floor
 from assay.params.images import Prepare

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from assay.calibration.temperature import apply_temperature
+from assay.core.io import write_csv
 from assay.images.evaluation import Scored
-from assay.images.store import open_store
-from assay.io import write_csv
+from assay.images.model.store import open_store
 from assay.metrics.calibration_error import reliability_table
 from assay.metrics.discrimination import confusion_matrix
-from assay.reporting.plots import (
+from assay.report.plots import (
     roc_points,
     save_confusion_png,
     save_contact_sheet,

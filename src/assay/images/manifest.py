@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from assay.images.roles import ROLES
-from assay.io import inside
+from assay.core.io import inside
+from assay.data.roles import ROLES
 
 # path: where the file lies; image_path: what manifests say; role: given by the source, or missing.
 COLUMNS = ["path", "image_path", "label", "dataset", "group", "generator", "role"]

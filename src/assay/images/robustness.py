@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from assay.calibration.temperature import apply_temperature
-from assay.images.forge_set import encode_jpeg
-from assay.images.prediction import Predictor
+from assay.core.progress import progress
+from assay.images.forge.families import encode_jpeg
+from assay.images.model.prediction import Predictor
 from assay.metrics.binary import summarise
 from assay.params.images import Robustness
-from assay.progress import progress
 
 
 def degrade(picture: np.ndarray, *, blur_sigma: float, resize: float, jpeg_quality: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def robustness_table(
     """
     rows = []
     cells = list(product(settings.jpeg_quality, settings.resize, settings.blur_sigma))
-    for quality, resize, sigma in progress(cells, what="robustness", unit="cell"):
+    for quality, resize, sigma in progress(cells, name="robustness", unit="cell"):
         worse = np.stack([degrade(p, blur_sigma=sigma, resize=resize, jpeg_quality=quality) for p in pixels])
         probs = apply_temperature(predictor.array_logits(worse), temperature)
         result = summarise(labels, probs, groups, num_resamples=num_resamples, seed=seed)

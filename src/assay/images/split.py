@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from assay.data.roles import ROLES, assign_folds, assign_roles, check_disjoint, check_group_count
 from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
-from assay.images.roles import ROLES, assign_folds, assign_roles, check_disjoint, check_group_count
 from assay.params.images import Prepare
 from assay.params.shared import Roles
 

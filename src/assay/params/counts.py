@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.params.base import Line, Section, Share
+from assay.core.params import Line, Section, Share
 from assay.params.shared import Runtime
 
 Positive = Annotated[int, Field(ge=1)]

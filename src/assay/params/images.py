@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
-from assay.params.base import Line, Range, Section, Share, ShareRange, ordered
+from assay.core.params import Line, Range, Section, Share, ShareRange, ordered
 from assay.params.shared import Roles, Runtime
 
 Family = Literal["recon", "blend", "splice", "inpaint", "resample"]

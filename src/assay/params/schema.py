@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from assay.params.base import PARAMS_FILE, ParamsError, read_yaml, validate
+from assay.core.params import PARAMS_FILE, ParamsError, read_yaml, validate
 from assay.params.counts import Counts
 from assay.params.stacking import Stacking
 from assay.params.text import Text

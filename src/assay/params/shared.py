@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.params.base import Section, Share
+from assay.core.params import Section, Share
 
 
 class Runtime(Section):

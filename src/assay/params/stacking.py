@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
-from assay.params.base import Section, Share, ShareRange, ordered
+from assay.core.params import Section, Share, ShareRange, ordered
 from assay.params.images import Images, Positive, Training
 
 IntRange = Annotated[list[Positive], Len(2, 2), AfterValidator(ordered)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from assay.params.base import PARAMS_FILE, ParamsError
+from assay.core.params import PARAMS_FILE, ParamsError
 from assay.params.schema import validate_file
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Len
 from pydantic import Field, model_validator
 
-from assay.params.base import Line, Range, Section, Share
+from assay.core.params import Line, Range, Section, Share
 from assay.params.shared import Roles, Runtime
 
 Positive = Annotated[int, Field(ge=1)]

@@ -13,19 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.images.dataset import PictureSet, read_manifest
-from assay.images.experts import load_extractor
-from assay.images.store import open_store
-from assay.io import write_json, write_npy, write_parquet
-from assay.params.base import load
+from assay.core.io import write_json, write_npy, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.images.model.dataset import PictureSet, read_manifest
+from assay.images.model.experts import load_extractor
+from assay.images.model.store import open_store
+from assay.images.stacking.alignment import Alignment, fit_procrustes, identity
+from assay.images.stacking.alignment_report import alignment_report, save_alignment_data
+from assay.images.stacking.out_of_fold import Stacked, feature_matrix, feature_names, join_anchors, join_folds
+from assay.images.stacking.saved import save_alignments
 from assay.params.stacking import EXPERTS, Stacking
-from assay.stacking.alignment import Alignment, fit_procrustes, identity
-from assay.stacking.alignment_report import alignment_report, save_alignment_data
-from assay.stacking.out_of_fold import Stacked, feature_matrix, feature_names, join_anchors, join_folds
-from assay.stacking.saved import save_alignments
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
 
 DATA = Path("data/processed")
 KFOLD = Path("data/kfold")

@@ -14,15 +14,14 @@ import pandas as pd
 
 from assay.calibration.platt import fit_platt
 from assay.calibration.temperature import apply_temperature, fit_temperature
-from assay.images.prediction import load_predictor, role_logits
-from assay.io import write_csv, write_json
+from assay.core.io import write_csv, write_json
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.images.model.prediction import load_predictor, role_logits
 from assay.metrics.calibration_error import reliability_table
-from assay.params.base import load
 from assay.params.images import Images
-from assay.reporting.plots import save_reliability_png
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
+from assay.report.plots import save_reliability_png
 
 DATA = Path("data/processed")
 MODEL = Path("models/stage1")

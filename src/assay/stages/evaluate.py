@@ -14,7 +14,10 @@ import pandas as pd
 
 from assay.calibration.platt import PlattFit
 from assay.calibration.temperature import apply_temperature
-from assay.images.dataset import PictureSet, read_manifest
+from assay.core.io import read_json, write_csv, write_json, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
 from assay.images.evaluation import (
     Bootstrap,
     Scored,
@@ -25,18 +28,14 @@ from assay.images.evaluation import (
 )
 from assay.images.evaluation_plots import save_all
 from assay.images.exits import exit_table
-from assay.images.prediction import Predictor, load_predictor, role_logits
+from assay.images.model.dataset import PictureSet, read_manifest
+from assay.images.model.prediction import Predictor, load_predictor, role_logits
+from assay.images.model.store import open_store
 from assay.images.robustness import robustness_table
 from assay.images.slices import family_slices
-from assay.images.store import open_store
-from assay.io import read_json, write_csv, write_json, write_parquet
 from assay.metrics.binary import flatten, summarise
-from assay.params.base import load
 from assay.params.images import Images
-from assay.reporting.tables import system_table
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
+from assay.report.tables import system_table
 
 DATA = Path("data/processed")
 MODEL = Path("models/stage1")

@@ -13,23 +13,22 @@ from pathlib import Path
 import numpy as np
 
 from assay.calibration.temperature import apply_temperature
-from assay.cascade.cost import count_macs, speedup
-from assay.cascade.decision import decide, deferred_mask
-from assay.cascade.ensemble import load_ensemble
-from assay.cascade.measure import Measured, fit_ensemble_temperature, load_refit, measure_role, system_reports
-from assay.cascade.systems import RoleProbs, frontier
-from assay.cascade.thresholds import certification_text, fit_thresholds
+from assay.core.io import read_json, write_csv, write_json, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.images.cascade.cost import count_macs, speedup
+from assay.images.cascade.decision import decide, deferred_mask
+from assay.images.cascade.ensemble import load_ensemble
+from assay.images.cascade.measure import Measured, fit_ensemble_temperature, load_refit, measure_role, system_reports
+from assay.images.cascade.systems import RoleProbs, frontier
+from assay.images.cascade.thresholds import certification_text, fit_thresholds
 from assay.images.decode_set import decode_settings
-from assay.images.prediction import load_predictor
-from assay.io import read_json, write_csv, write_json, write_parquet
+from assay.images.model.prediction import load_predictor
 from assay.metrics.binary import flatten
-from assay.params.base import load
 from assay.params.stacking import EXPERTS, Stacking
-from assay.reporting.frontier import save_frontier_png
-from assay.reporting.tables import system_table
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
+from assay.report.frontier import save_frontier_png
+from assay.report.tables import system_table
 
 DATA = Path("data/processed")
 MODELS = Path("models")

@@ -13,20 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assay.core.io import read_json, write_csv, write_json, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
 from assay.counts.baselines import baseline_counts, logreg_probs, tfidf_logreg
 from assay.counts.bins import Bins, bins_from_json, cut, matched_cuts
 from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, measure
 from assay.counts.prediction import load_predictor
-from assay.io import read_json, write_csv, write_json, write_parquet
 from assay.metrics.binary import flatten
 from assay.metrics.ordinal import class_confusion, ordinal_metrics, regression_metrics
-from assay.params.base import load
 from assay.params.counts import VARIANTS, Counts, EvaluateCounts
-from assay.reporting.counts_plots import save_confusions_png, save_curves_png, save_predicted_png
-from assay.reporting.tables import system_table
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import pick_device, set_up_torch
+from assay.report.counts_plots import save_confusions_png, save_curves_png, save_predicted_png
+from assay.report.tables import system_table
 
 ROWS = Path("data/counts/rows")
 MODELS = Path("models/counts")

@@ -13,23 +13,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from assay.io import read_json, write_csv, write_json
+from assay.core.io import read_json, write_csv, write_json
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
 from assay.metrics.binary import Resampled, flatten, resample
 from assay.metrics.multiclass import confidence_table, multiclass_metrics
 from assay.metrics.ordinal import class_confusion
 from assay.metrics.paired import gain
-from assay.params.base import load
 from assay.params.text import Text
-from assay.reporting.plots import save_confusion_png, save_reliability_png
-from assay.reporting.tables import system_table
-from assay.reporting.text_plots import save_fine_tuning_png, save_lengths_png
-from assay.stage_entry import run
+from assay.report.plots import save_confusion_png, save_reliability_png
+from assay.report.tables import system_table
+from assay.report.text_plots import save_fine_tuning_png, save_lengths_png
 from assay.text.classifier import load_classifier
 from assay.text.evaluation import by_length, conclusion, mistakes
 from assay.text.linear import fit_linear
 from assay.text.prediction import TextPredictor, load_predictor
-from assay.timing import timed
-from assay.torch_runtime import pick_device, set_up_torch
 
 ROWS = Path("data/text/rows")
 ENCODER = Path("models/text/encoder")

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from assay.core.io import write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
 from assay.counts.causal import save_random_causal_lm
-from assay.io import write_parquet
-from assay.params.base import load
+from assay.data.fetch.champ import fetch_champ
+from assay.data.fetch.language_models import fetch_language_model
+from assay.data.tables import MISSING, read_source
 from assay.params.counts import Counts
-from assay.sources.champ import fetch_champ
-from assay.sources.language_models import fetch_language_model
-from assay.stage_entry import run
-from assay.tables import MISSING, read_source
-from assay.timing import timed
 
 OUTPUT = Path("data/counts")
 DOWNLOADS = Path(".assay/downloads")

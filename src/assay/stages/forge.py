@@ -16,9 +16,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.images.decode import ImageRejected, decode_rgb
+from assay.core.io import write_csv, write_npy
+from assay.core.parallel import ordered_map
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.stage import run, timed
+from assay.data.decode import ImageRejected, decode_rgb
+from assay.data.roles import assign_roles
 from assay.images.duplicates import Fingerprint, fingerprint, join_groups, near_duplicate_clusters
-from assay.images.forge_set import (
+from assay.images.forge.families import (
     Photo,
     Reconstruct,
     check_donors,
@@ -28,14 +34,7 @@ from assay.images.forge_set import (
     manifest_row,
     scale_to_short_side,
 )
-from assay.images.roles import assign_roles
-from assay.io import write_csv, write_npy
-from assay.parallel import ordered_map
-from assay.params.base import load
 from assay.params.images import Forge, Images
-from assay.progress import progress
-from assay.stage_entry import run
-from assay.timing import timed
 
 PHOTOS = Path("data/photos")
 OUTPUT = Path("data/forged")
@@ -57,7 +56,7 @@ def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFram
     table = pd.read_csv(PHOTOS / "photos.csv", dtype=str, keep_default_na=False)
     tasks = [(PHOTOS / "pictures" / name, scratch / f"{number}.npy") for number, name in enumerate(table["file"])]
     work = ordered_map(partial(decode_photo, params=params), tasks, workers=params.runtime.workers)
-    results = list(progress(work, total=len(tasks), what="decoding", unit="photo"))
+    results = list(progress(work, total=len(tasks), name="decoding", unit="photo"))
     refused = [isinstance(result, ImageRejected) for result in results]
     rejected = pd.DataFrame(
         [
@@ -90,8 +89,8 @@ def learn_generator(photos: list[Photo], settings: Forge, *, seed: int, threads:
     if "recon" not in settings.families:
         return None
     # Here and not above: the decoding processes import this module, and need no torch.
-    from assay.images.autoencoder import reconstruct, train_autoencoder
-    from assay.torch_runtime import set_up_torch
+    from assay.core.torch_setup import set_up_torch
+    from assay.images.forge.autoencoder import reconstruct, train_autoencoder
 
     set_up_torch(threads=threads)
     crops = generator_crops(photos, settings, seed=seed)
@@ -104,7 +103,7 @@ def forge_all(photos: list[Photo], params: Images) -> pd.DataFrame:
     seed = params.runtime.seed
     generator = learn_generator(photos, params.forge, seed=seed, threads=params.runtime.threads)
     rows = []
-    for number, photo in enumerate(progress(photos, what="forging", unit="photo")):
+    for number, photo in enumerate(progress(photos, name="forging", unit="photo")):
         for stem, family, data in forge_photo(number, photos, params.forge, seed=seed, reconstruct=generator):
             row = manifest_row(photo, stem, family)
             (OUTPUT / str(row["path"])).write_bytes(data)

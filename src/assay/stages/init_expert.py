@@ -12,12 +12,11 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from assay.images.experts import initial_head
-from assay.io import atomic_path
-from assay.params.base import load
+from assay.core.io import atomic_path
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.images.model.experts import initial_head
 from assay.params.stacking import Stacking
-from assay.stage_entry import run
-from assay.timing import timed
 
 MODELS = Path("models/experts")
 

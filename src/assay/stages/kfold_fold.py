@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.images.dataset import PictureSet, read_manifest
-from assay.images.experts import load_extractor
-from assay.images.store import PixelStore, open_store
-from assay.io import write_parquet
-from assay.params.base import load
+from assay.core.io import write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.images.model.dataset import PictureSet, read_manifest
+from assay.images.model.experts import load_extractor
+from assay.images.model.store import PixelStore, open_store
+from assay.images.stacking.out_of_fold import ANCHOR, HELD_OUT, expert_frame
 from assay.params.stacking import EXPERTS, Stacking
-from assay.stacking.out_of_fold import ANCHOR, HELD_OUT, expert_frame
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
 
 DATA = Path("data/processed")
 MODELS = Path("models/experts")

@@ -13,18 +13,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from assay.core.io import write_csv, write_json
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.stage import run, timed
+from assay.data.roles import ROLES
 from assay.images import manifest as sources
 from assay.images.audit import column_summary, metadata_auc
 from assay.images.decode_set import Refused, decode_all, decode_settings
-from assay.images.roles import ROLES
+from assay.images.model.store import open_writer
 from assay.images.split import MANIFEST, fold_table, group_and_split
-from assay.images.store import open_writer
-from assay.io import write_csv, write_json
-from assay.params.base import load
 from assay.params.images import Audit, Images, Prepare
-from assay.progress import progress
-from assay.stage_entry import run
-from assay.timing import timed
 
 FORGED = Path("data/forged/manifest.csv")
 OUTPUT = Path("data/processed")
@@ -59,7 +58,7 @@ def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.Data
     with open_writer(OUTPUT, side=settings.size, sample_ids=sample_ids) as writer:
         results = decode_all(paths, how, workers=params.runtime.workers)
         names = zip(listing.rows["image_path"], listing.rows["dataset"], strict=True)
-        bar = progress(results, what="decoding", unit="picture", total=len(paths))
+        bar = progress(results, name="decoding", unit="picture", total=len(paths))
         for number, ((image_path, dataset), result) in enumerate(zip(names, bar, strict=True)):
             if isinstance(result, Refused):
                 refused.append((image_path, dataset, result.reason, result.detail))

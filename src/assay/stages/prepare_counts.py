@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 from transformers import AutoTokenizer
 
+from assay.core.io import write_csv, write_json, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
 from assay.counts.bins import Bins, equal_width_bins, quantile_bins
 from assay.counts.table import ROLES, assign_roles, check_rows, limit_rows
-from assay.io import write_csv, write_json, write_parquet
-from assay.params.base import load
+from assay.data.tables import read_frame
 from assay.params.counts import Counts
-from assay.reporting.counts_plots import save_distribution_png
-from assay.stage_entry import run
-from assay.tables import read_frame
-from assay.timing import timed
+from assay.report.counts_plots import save_distribution_png
 
 SOURCE = Path("data/counts/table.parquet")
 ENCODER = Path("data/counts/encoder")

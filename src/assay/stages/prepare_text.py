@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.images.roles import assign_roles, check_disjoint
-from assay.io import write_csv, write_json, write_parquet
-from assay.params.base import load
+from assay.core.io import write_csv, write_json, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.data.roles import assign_roles, check_disjoint
+from assay.data.tables import read_frame
 from assay.params.text import Text
-from assay.stage_entry import run
-from assay.tables import read_frame
 from assay.text.cleaning import check_rows
 from assay.text.near_duplicates import near_duplicate_groups
-from assay.timing import timed
 
 SOURCE = Path("data/text/source/table.parquet")
 OUTPUT = Path("data/text/rows")

@@ -17,16 +17,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from assay.images.decode import decode_rgb
-from assay.images.roles import assign_roles, check_disjoint
-from assay.io import write_csv, write_json
-from assay.params.base import load
+from assay.core.io import write_csv, write_json
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.stage import run, timed
+from assay.data.decode import decode_rgb
+from assay.data.fetch.language_models import fetch_processor
+from assay.data.roles import assign_roles, check_disjoint
 from assay.params.vlm import PrepareVlm, Vlm
-from assay.progress import progress
-from assay.reporting.plots import save_contact_sheet
-from assay.sources.language_models import fetch_processor
-from assay.stage_entry import run
-from assay.timing import timed
+from assay.report.plots import save_contact_sheet
 from assay.vlm.augmentation import TRANSFORMS, draw
 from assay.vlm.messages import write_messages
 from assay.vlm.preflight import answer_lengths, check_conversations, preflight_text
@@ -51,7 +50,7 @@ def augmented(rows: pd.DataFrame, settings: PrepareVlm, *, max_pixels: int, seed
     """``copies`` of each training row, the transforms in turn, with their pictures written."""
     found = []
     (OUTPUT / "pictures").mkdir(parents=True)
-    for number, row in enumerate(progress(rows.to_dict("records"), what="augment", unit="picture", total=len(rows))):
+    for number, row in enumerate(progress(rows.to_dict("records"), name="augment", unit="picture", total=len(rows))):
         image = decode_rgb(row["picture"], max_pixels=max_pixels)
         for copy in range(settings.augment.copies):
             transform = TRANSFORMS[(number + copy) % len(TRANSFORMS)]

@@ -16,18 +16,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from assay.io import sha256_file, write_csv, write_json
-from assay.params.base import load
+from assay.core.io import sha256_file, write_csv, write_json
+from assay.core.params import load
+from assay.core.resume import ROOT, resume_key, state_hash
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.text import PretrainText, Text
-from assay.resume_key import ROOT, resume_key, state_hash
-from assay.stage_entry import run
 from assay.text.classifier import load_tokenizer
 from assay.text.encoder import Encoder, load_encoder, new_encoder, pair_keys, save_encoder
 from assay.text.masking import WholeWordCollator
 from assay.text.pretraining import MaskedLanguageModel, masked_figures, pretrain, with_words
 from assay.text.vocabulary import cooccurrence, make_tokenizer, occurring_tokens, ppmi_embeddings, read_vocabulary
-from assay.timing import timed
-from assay.torch_runtime import pick_device, set_up_torch
 
 SOURCE = Path("data/text/source")
 ROWS = Path("data/text/rows")

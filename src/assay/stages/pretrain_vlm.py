@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.io import sha256_file, write_csv, write_json
-from assay.params.base import load
+from assay.core.io import sha256_file, write_csv, write_json
+from assay.core.params import load
+from assay.core.resume import ROOT, resume_key
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
+from assay.data.fetch.language_models import fetch_language_model
 from assay.params.vlm import Vlm
-from assay.resume_key import ROOT, resume_key
-from assay.sources.language_models import fetch_language_model
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import pick_device, set_up_torch
 from assay.vlm.examples import Examples
 from assay.vlm.messages import read_messages
 from assay.vlm.network import small_network

@@ -15,18 +15,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from assay.images.decode import decode_rgb
-from assay.io import write_csv, write_parquet
-from assay.params.base import load
+from assay.core.io import write_csv, write_parquet
+from assay.core.params import load
+from assay.core.progress import progress
+from assay.core.stage import run, timed
+from assay.corridors.rendering import Renderer
+from assay.corridors.sampling import sample_scene
+from assay.corridors.scenes import LABELS, caption
+from assay.data.decode import decode_rgb
 from assay.params.vlm import RenderCorridors, Vlm
-from assay.progress import progress
-from assay.reporting.plots import save_contact_sheet
-from assay.stage_entry import run
-from assay.timing import timed
+from assay.report.plots import save_contact_sheet
 from assay.vlm.own_data import read_own
-from assay.vlm.rendering import Renderer
-from assay.vlm.sampling import sample_scene
-from assay.vlm.scenes import LABELS, caption
 
 OUTPUT = Path("data/vlm/source")
 SHEET = Path("plots/vlm/contact_sheet.png")
@@ -39,7 +38,7 @@ def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, p
     """Scenes of every class in turn, each from a seed of its own; none is rejected."""
     rows = []
     with Renderer((settings.size[0], settings.size[1])) as renderer:
-        for number in progress(range(settings.num_scenes), what="render", unit="scene"):
+        for number in progress(range(settings.num_scenes), name="render", unit="scene"):
             label = LABELS[number % len(LABELS)]
             scene = sample_scene(np.random.default_rng([seed, number]), label)
             name = f"scene-{number:05d}"

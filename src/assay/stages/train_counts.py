@@ -14,19 +14,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from assay.core.io import read_json, sha256_file, write_csv, write_parquet
+from assay.core.params import load
+from assay.core.resume import ROOT, resume_key, state_hash
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
 from assay.counts.bins import bins_from_json, cut, matched_cuts
 from assay.counts.memory import plan_table, require_fit
 from assay.counts.networks import build_network, load_tokenizer, memory_plan, save_network
 from assay.counts.objectives import make_objective
 from assay.counts.prediction import network_outputs
 from assay.counts.training import Phase, body_trained, encode, phase_arguments, run_phase
-from assay.io import read_json, sha256_file, write_csv, write_parquet
-from assay.params.base import load
 from assay.params.counts import Counts, CountVariant, Ordinal, Regression, Staged
-from assay.resume_key import ROOT, resume_key, state_hash
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import pick_device, set_up_torch
 
 ROWS = Path("data/counts/rows")
 BASES = {"llm_lora": Path("data/counts/causal_lm")}

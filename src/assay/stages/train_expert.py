@@ -15,14 +15,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from assay.images.dataset import read_manifest
-from assay.images.experts import build_expert, load_head
-from assay.images.fit_network import FitTask, fit_network
-from assay.params.base import load
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.images.model.dataset import read_manifest
+from assay.images.model.experts import build_expert, load_head
+from assay.images.model.fit_network import FitTask, fit_network
 from assay.params.stacking import Stacking
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
 
 DATA = Path("data/processed")
 MODELS = Path("models/experts")

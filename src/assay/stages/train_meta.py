@@ -4,7 +4,7 @@
 
 Output: models/meta (lightgbm.txt: the tuned LightGBM; meta.json and, if a booster is shipped, shipped.txt;
 alignment.safetensors, without which the meta-model can't read a fold's networks) and metrics/meta.json. No pickle: loading
-one runs whatever the file says. See assay.stacking.meta.
+one runs whatever the file says. See assay.images.stacking.meta.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from assay.io import atomic_path, read_json, read_npy, write_json
+from assay.core.io import atomic_path, read_json, read_npy, write_json
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.images.stacking import meta
+from assay.images.stacking.saved import load_alignments, save_alignments, save_meta
 from assay.metrics.binary import flatten, summarise
-from assay.params.base import load
 from assay.params.stacking import EXPERTS, Stacking
-from assay.stacking import meta
-from assay.stacking.saved import load_alignments, save_alignments, save_meta
-from assay.stage_entry import run
-from assay.timing import timed
 
 DATA = Path("data/meta")
 MODELS = Path("models/meta")

@@ -19,15 +19,14 @@ from accelerate import PartialState
 from dvclive import Live
 from scmrepo.exceptions import SCMError
 
-from assay.images.backbones import build
-from assay.images.dataset import read_manifest
-from assay.images.fit_network import FitTask, fit_network
-from assay.images.training import Row
-from assay.params.base import load, validate
+from assay.core.params import load, validate
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.images.model.backbones import build
+from assay.images.model.dataset import read_manifest
+from assay.images.model.fit_network import FitTask, fit_network
+from assay.images.model.training import Row
 from assay.params.images import Images, Training
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -17,19 +17,18 @@ import pandas as pd
 import torch
 
 from assay.calibration.pooling import fit_pool_temperature, fit_weights, pool
-from assay.io import read_json, sha256_file, write_csv, write_json
-from assay.params.base import load
+from assay.core.io import read_json, sha256_file, write_csv, write_json
+from assay.core.params import load
+from assay.core.resume import ROOT, resume_key, state_hash
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.text import Text, TrainText
-from assay.resume_key import ROOT, resume_key, state_hash
-from assay.stage_entry import run
 from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer, save_classifier
 from assay.text.encoder import load_encoder
 from assay.text.linear import fit_linear, save_linear
 from assay.text.prediction import ENSEMBLE, load_predictor
 from assay.text.teachers import teacher_probs
 from assay.text.training import balanced_weights, encode, fine_tune, soft_targets
-from assay.timing import timed
-from assay.torch_runtime import pick_device, set_up_torch
 
 ENCODER = Path("models/text/encoder")
 ROWS = Path("data/text/rows")

@@ -15,18 +15,17 @@ import numpy as np
 import pandas as pd
 
 from assay.calibration.pooling import fit_pool_temperature
-from assay.io import atomic_path, read_json, write_csv, write_json, write_parquet
+from assay.core.io import atomic_path, read_json, write_csv, write_json, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
 from assay.metrics.binary import flatten, resample
 from assay.metrics.multiclass import confidence_table
 from assay.metrics.ordinal import class_confusion
-from assay.params.base import load
 from assay.params.vlm import Vlm
-from assay.reporting.plots import save_confusion_png, save_reliability_png
-from assay.reporting.tables import system_table
-from assay.reporting.vlm_plots import save_losses_png, save_mistakes_png, save_systems_png
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
+from assay.report.plots import save_confusion_png, save_reliability_png
+from assay.report.tables import system_table
+from assay.report.vlm_plots import save_losses_png, save_mistakes_png, save_systems_png
 from assay.vlm.consistency import dropped_table
 from assay.vlm.evaluation import as_rows, conclusion, gains, metrics_for, mistakes, spread
 from assay.vlm.examples import Cache

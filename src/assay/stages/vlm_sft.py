@@ -16,12 +16,11 @@ from typing import Any
 import pandas as pd
 from accelerate import PartialState
 
-from assay.io import write_csv, write_parquet
-from assay.params.base import load
+from assay.core.io import write_csv, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.vlm import Vlm
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import pick_device, set_up_torch
 from assay.vlm.consistency import dropped_table, fit_thresholds, is_consistent, label_scores
 from assay.vlm.fine_tuning import ROWS, Setup, collect, fine_tune, set_up
 from assay.vlm.messages import read_messages

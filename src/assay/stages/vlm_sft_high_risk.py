@@ -14,12 +14,11 @@ from typing import Any
 import pandas as pd
 from accelerate import PartialState
 
-from assay.io import write_csv
-from assay.params.base import load
+from assay.core.io import write_csv
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
 from assay.params.vlm import Vlm
-from assay.stage_entry import run
-from assay.timing import timed
-from assay.torch_runtime import set_up_torch
 from assay.vlm.fine_tuning import ROWS, collect, draw_weights, fine_tune, set_up
 from assay.vlm.messages import read_messages
 from assay.vlm.prompts import Prompt

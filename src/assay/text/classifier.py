@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from assay.io import read_json, write_json
-from assay.networks import read_tokenizer, save_state
+from assay.core.io import read_json, write_json
 from assay.text.encoder import Encoder, load_encoder, save_encoder
+from assay.training.networks import read_tokenizer, save_state
 
 HEAD = "head.safetensors"
 RECORD = "classifier.json"

@@ -21,9 +21,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
 
-from assay.io import read_json, write_json
-from assay.networks import save_state
+from assay.core.io import read_json, write_json
 from assay.params.text import OwnEncoder
+from assay.training.networks import save_state
 
 WEIGHTS = "model.safetensors"
 RECORD = "encoder.json"

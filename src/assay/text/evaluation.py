@@ -11,7 +11,7 @@ import pandas as pd
 
 from assay.metrics.binary import summarise
 from assay.metrics.paired import gain_text, pays, verdict
-from assay.reporting.tables import confident_mistakes
+from assay.report.tables import confident_mistakes
 
 # What is told of each range of lengths.
 FIGURES = ("n", "accuracy", "accuracy_low", "accuracy_high")

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from assay.io import read_json, write_json, write_parquet
+from assay.core.io import read_json, write_json, write_parquet
 
 TABLE, RECORD = "linear.parquet", "linear.json"
 FOLDS = 5

@@ -10,7 +10,7 @@ from datasketch.hashfunc import sha1_hash32
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer
 
-from assay.progress import progress
+from assay.core.progress import progress
 
 SEED = 1
 # Probability with which a pair right at the threshold becomes a candidate. Every candidate is confirmed, so that a pair
@@ -106,9 +106,9 @@ def _buckets(sets: csr_array, hashes: np.ndarray, *, threshold: float, num_perm:
     search = MinHashLSH(num_perm=num_perm, params=bands(threshold, num_perm))
     rows = (hashes[sets.indices[start:end]].tolist() for start, end in zip(sets.indptr, sets.indptr[1:], strict=False))
     signatures = MinHash.generator(rows, num_perm=num_perm, seed=SEED, hashfunc=int)
-    for number, signature in enumerate(progress(signatures, what="signatures", unit="text", total=sets.shape[0])):
+    for number, signature in enumerate(progress(signatures, name="signatures", unit="text", total=sets.shape[0])):
         search.insert(number, signature, check_duplication=False)
-    for band in progress(search.hashtables, what="near-duplicates", unit="band"):
+    for band in progress(search.hashtables, name="near-duplicates", unit="band"):
         for key in band.keys():  # noqa: SIM118 - it is no dictionary
             members = band.get(key)
             if len(members) > 1:

@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 
 from assay.calibration.pooling import pool
-from assay.io import read_json
-from assay.networks import batched_logits
+from assay.core.io import read_json
 from assay.text.classifier import TextClassifier, load_classifier
 from assay.text.cleaning import UnicodeForm, clean
 from assay.text.linear import LinearModel, load_linear
+from assay.training.networks import batched_logits
 
 BATCH = 64
 ENSEMBLE = "ensemble.json"

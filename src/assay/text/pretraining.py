@@ -11,12 +11,19 @@ from torch import nn
 from torch.nn import functional
 from transformers import TrainingArguments
 
+from assay.core.progress import progress
 from assay.params.text import PretrainText
-from assay.progress import progress
 from assay.text.encoder import Encoder
 from assay.text.masking import EpochOfMasks, WholeWordCollator, word_spans
 from assay.text.training import text_arguments
-from assay.trainer import LOG_EVERY, SAVE_EVERY, LengthGroupedTrainer, PrintFigures, log_and_save_steps, train_to_end
+from assay.training.trainer import (
+    LOG_EVERY,
+    SAVE_EVERY,
+    LengthGroupedTrainer,
+    PrintFigures,
+    log_and_save_steps,
+    train_to_end,
+)
 
 BATCH = 64
 
@@ -46,7 +53,7 @@ def with_words(tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) 
     """Rows for `WholeWordCollator`: token ids, the word of each token (-1 where none can be asked for), and a key."""
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     rows = []
-    for key, text in enumerate(progress(texts, what=f"words of {what}", unit="text")):
+    for key, text in enumerate(progress(texts, name=f"words of {what}", unit="text")):
         ids = encoded["input_ids"][key]
         words = word_spans(text, encoded["offset_mapping"][key])
         # To ask for [UNK] would teach nothing.

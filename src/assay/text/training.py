@@ -15,7 +15,7 @@ from transformers import DataCollatorWithPadding, EarlyStoppingCallback, Trainin
 
 from assay.params.text import PretrainText, TrainText
 from assay.text.classifier import TextClassifier
-from assay.trainer import (
+from assay.training.trainer import (
     SAVE_EVERY,
     LengthGroupedTrainer,
     PrintFigures,

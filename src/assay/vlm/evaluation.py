@@ -14,7 +14,7 @@ from assay.metrics.binary import Resampled, WeightedMetrics
 from assay.metrics.discrimination import FloatArray, check_weights
 from assay.metrics.multiclass import multiclass_metrics, ratio
 from assay.metrics.paired import gain, gain_text, pays, verdict
-from assay.reporting.tables import confident_mistakes, interval_text
+from assay.report.tables import confident_mistakes, interval_text
 
 
 def risk_metrics(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from assay.images.decode import decode_rgb
+from assay.data.decode import decode_rgb
 from assay.vlm.messages import chat
 
 IGNORED = -100

@@ -12,11 +12,11 @@ import numpy as np
 from accelerate import PartialState
 from sklearn.utils.class_weight import compute_sample_weight
 
-from assay.io import read_json, sha256_bytes, write_json
-from assay.networks import folder_hashes
+from assay.core.io import read_json, sha256_bytes, write_json
+from assay.core.resume import ROOT, resume_key
+from assay.core.torch_setup import pick_device
 from assay.params.vlm import Tuning, Vlm, VlmSftHighRisk
-from assay.resume_key import ROOT, resume_key
-from assay.torch_runtime import pick_device
+from assay.training.networks import folder_hashes
 from assay.vlm.examples import Cache, Examples
 from assay.vlm.network import RECORD, add_adapter, load_base, manifest, merge_adapter
 from assay.vlm.processor import load_processor

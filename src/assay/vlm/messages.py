@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from assay.io import atomic_path
+from assay.core.io import atomic_path
 
 IMAGE = "<image>"
 # The added tokens of Qwen2.5-VL's tokenizer, 151643 to 151664: each is one token wherever a text spells it out.
@@ -192,7 +192,7 @@ def read_json_lines(path: Path) -> list[Any]:
         ValueError: not UTF-8, or a line that is not JSON (nor are NaN and Infinity), counted from 1.
         OSError: not readable.
     """
-    from assay.tables import check_utf8  # it brings pandas, and messages are made without
+    from assay.data.tables import check_utf8  # it brings pandas, and messages are made without
 
     check_utf8(path)
     values = []

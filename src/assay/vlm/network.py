@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging
 
-from assay.io import read_json
-from assay.networks import folder_hashes, loading_options
+from assay.core.io import read_json
 from assay.params.vlm import SmallVlm, Tuning
+from assay.training.networks import folder_hashes, loading_options
 
 # With the usual 0.02 a random network gives adapters almost no signal to steer.
 INITIALIZER_RANGE = 0.05

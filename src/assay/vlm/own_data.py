@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
-from assay.images.decode import ImageRejected, decode_rgb
-from assay.io import inside, sha256_file
-from assay.tables import read_source
+from assay.core.io import inside, sha256_file
+from assay.data.decode import ImageRejected, decode_rgb
+from assay.data.tables import read_source
 from assay.vlm.messages import IMAGE, SPECIAL_TOKENS, literal_tokens, read_json_lines, surrogate
 
 __all__ = ["REJECTED", "ROWS", "SPECIAL_TOKENS", "Reason", "literal_tokens", "read_own"]
@@ -33,7 +33,7 @@ ASPECT = 200
 
 
 class Reason(StrEnum):
-    """Why a row was rejected, beside the reasons of `assay.images.decode.Reason`."""
+    """Why a row was rejected, beside the reasons of `assay.data.decode.Reason`."""
 
     MALFORMED = "malformed record"
     INVALID_TEXT = "invalid text"  # a surrogate, which UTF-8 can't write
@@ -75,7 +75,7 @@ def read_own(path: Path, *, field: str, max_pixels: int, min_side: int) -> tuple
         path: CSV, JSONL or parquet with columns image, label and perhaps group and caption; or JSONL whose first record
             has ``messages`` (or ``conversations``, ShareGPT's word). Pictures lie in the file's folder or below it.
         field: the parameter that named ``path``, for messages.
-        max_pixels, min_side: limits of `assay.images.decode.decode_rgb`, in pixels.
+        max_pixels, min_side: limits of `assay.data.decode.decode_rgb`, in pixels.
 
     Returns:
         Columns `ROWS`: row (int64) counts records from 0, blank lines of a JSONL file aside; image relative to the

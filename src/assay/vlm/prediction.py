@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from assay.calibration.pooling import pool
-from assay.images.decode import probe
-from assay.io import read_json
-from assay.torch_runtime import pick_device
+from assay.core.io import read_json
+from assay.core.torch_setup import pick_device
+from assay.data.decode import probe
 from assay.vlm.examples import Cache
 from assay.vlm.fusion import correct
 from assay.vlm.network import check_manifest, load_adapter, load_base, switch_adapter

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.images.decode import decode_rgb, probe
+from assay.data.decode import decode_rgb, probe
 from assay.vlm.examples import IGNORED, encode_many, render
 from assay.vlm.scoring import answer_tokens
 

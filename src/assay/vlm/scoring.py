@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.progress import progress
+from assay.core.progress import progress
 from assay.vlm.examples import Cache, Examples, pad
 from assay.vlm.prompts import Prompt
 
@@ -101,7 +101,7 @@ def record_log_probs(
     pad_token_id = processor.tokenizer.pad_token_id
     model.eval()
     parts = []
-    for start in progress(range(0, len(asked), batch_size), what=what, unit="batch"):
+    for start in progress(range(0, len(asked), batch_size), name=what, unit="batch"):
         rows = examples.__getitems__(range(start, min(start + batch_size, len(asked))))
         parts.append(answer_log_probs(model, pad(rows, pad_token_id=pad_token_id), answers))
     found: np.ndarray = torch.cat(parts).log_softmax(-1).numpy()

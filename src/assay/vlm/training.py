@@ -13,7 +13,7 @@ from torch.utils.data import WeightedRandomSampler
 from transformers import Trainer, TrainingArguments
 
 from assay.params.vlm import PretrainVlm, Tuning
-from assay.trainer import (
+from assay.training.trainer import (
     LOG_EVERY,
     SAVE_EVERY,
     PrintFigures,
@@ -31,7 +31,7 @@ HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
 class SeededSampler(WeightedRandomSampler):
-    """Rows by weight, with replacement, drawn anew each epoch by `assay.trainer.epoch_generator`."""
+    """Rows by weight, with replacement, drawn anew each epoch by `assay.training.trainer.epoch_generator`."""
 
     def __init__(self, weights: Sequence[float], *, seed: int) -> None:
         super().__init__(weights, num_samples=len(weights), replacement=True)

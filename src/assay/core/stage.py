@@ -1,0 +1,70 @@
+"""What every stage has around its work: what it cost, and how it ends when something is wrong with its input.
+
+Clock times differ from run to run, so they go to ``timings/<stage>.json``, which git and DVC both ignore.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from safetensors import SafetensorError
+
+from assay.core.io import write_json
+
+TIMINGS = Path("timings")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a stage's ``main``; an error meant for the user becomes ``<stage>: message`` and exit status 1.
+
+    With ASSAY_TRACEBACK=1 in the environment the traceback is shown instead.
+    """
+    try:
+        main()
+    except (ValueError, RuntimeError, ArithmeticError, OSError, SafetensorError) as error:
+        if os.environ.get("ASSAY_TRACEBACK") == "1":
+            raise
+        message = str(error) or type(error).__name__
+        sys.exit(f"{Path(inspect.getfile(main)).stem}: {message}\n(ASSAY_TRACEBACK=1 shows where)")
+
+
+def _peak_bytes() -> int:
+    # ru_maxrss counts KiB on Linux and bytes on macOS; children are the decoding processes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit
+
+
+@contextmanager
+def timed(stage: str, *, folder: Path = TIMINGS) -> Iterator[dict[str, float]]:
+    """Measure a stage and write ``<folder>/<stage>.json`` when it ends without an error.
+
+    Yields a dict for further measurements of the stage's own (images a second, say). Written beside them: ``wall_s`` from
+    the start of the process, ``startup_s`` of it spent starting Python and importing before the work (what is imported
+    at its first use counts as work), ``cpu_s`` and ``peak_bytes`` of the largest process.
+    """
+    process = psutil.Process()
+    startup = time.time() - process.create_time()
+    # What the imports made stays to the end; the collector need not look at it again.
+    gc.freeze()
+    gc.enable()
+    own: dict[str, float] = {}
+    yield own
+    cpu = process.cpu_times()
+    record = {
+        "stage": stage,
+        "wall_s": round(time.time() - process.create_time(), 3),
+        "startup_s": round(startup, 3),
+        "cpu_s": round(cpu.user + cpu.system + cpu.children_user + cpu.children_system, 3),
+        "peak_bytes": _peak_bytes(),
+        **{key: round(value, 3) for key, value in own.items()},
+    }
+    write_json(folder / f"{stage}.json", record)

@@ -1,0 +1,154 @@
+"""Get one named file of a package from the package index, without pip: it builds an sdist already to download it.
+
+The user's own pip settings hold: index-url, extra-index-url, no-index, find-links that are local folders, cert,
+proxy, timeout and retries. Other settings (trusted-host, client-cert, find-links that are pages) are not read.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import requests
+from pypi_simple import (
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    NoSuchProjectError,
+    ProjectPage,
+    PyPISimple,
+    UnsupportedRepoVersionError,
+)
+from requests.adapters import HTTPAdapter
+
+from assay.core.io import sha256_file
+
+# What an index that is away, lacks the file or answers nonsense leads to; what requests raises is an OSError.
+_ERRORS = (OSError, ValueError, NoSuchProjectError, UnsupportedRepoVersionError)
+_ALIASES = {"default-timeout": "timeout", "pypi-url": "index-url"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where to look, and how: `folders` before `indexes`, `timeout` in seconds, None where requests decides."""
+
+    indexes: tuple[str, ...]
+    folders: tuple[Path, ...]
+    cert: str | None
+    proxy: str | None
+    timeout: float
+    retries: int
+
+
+def read_settings(listing: str) -> Settings:
+    """The settings that ``pip config list`` prints; what is not set is as pip has it.
+
+    pip has already put its files in order; of a name in several sections, the environment's counts first, then
+    ``[download]``, then ``[global]``, as for ``pip download``. Raises RuntimeError for a number that is none.
+    """
+    found: dict[str, str] = {}
+    for section in ("global", "download", ":env:"):
+        for line in listing.splitlines():
+            key, _, value = line.partition("=")
+            place, _, name = key.partition(".")
+            if place == section and (text := ast.literal_eval(value)):
+                found[_ALIASES.get(name, name)] = text
+    try:
+        timeout, retries = float(found.get("timeout", 15)), int(found.get("retries", 5))
+    except ValueError as error:
+        raise RuntimeError(f"pip's timeout or retries is no number ({error})") from error
+    indexes = [found.get("index-url", PYPI_SIMPLE_ENDPOINT), *found.get("extra-index-url", "").split()]
+    if found.get("no-index", "").lower() in ("1", "true", "t", "yes", "y", "on"):
+        indexes = []
+    links = [link for link in found.get("find-links", "").split() if link.startswith("file:") or "://" not in link]
+    return Settings(
+        # pip takes a bare path for an index too.
+        indexes=tuple(index if "://" in index else _local(index).resolve().as_uri() for index in indexes),
+        folders=tuple(_local(link) for link in links),
+        cert=str(_local(found["cert"])) if "cert" in found else None,
+        proxy=found.get("proxy"),
+        timeout=timeout,
+        retries=retries,
+    )
+
+
+def _local(text: str) -> Path:
+    """The path that a ``file:`` address or a path as users write it names."""
+    return Path(url2pathname(urlsplit(text).path)) if text.startswith("file:") else Path(text).expanduser()
+
+
+def download(package: str, filename: str, *, sha256: str, folder: Path, settings: Settings) -> None:
+    """Put the file `filename` of `package` into `folder`: from the first place that has it.
+
+    `sha256` picks only: a place that tells of other bytes is passed over. The caller checks what came. Raises
+    RuntimeError that says, for each place, why the file could not be had there.
+    """
+    faults: list[str] = []
+    for place in settings.folders:
+        if (place / filename).is_file():
+            if sha256_file(place / filename) == sha256:
+                shutil.copyfile(place / filename, folder / filename)
+                return
+            faults.append(f"{place}: has the file with another sha256")
+    with _session(settings) as session:
+        for index in settings.indexes:
+            client = PyPISimple(index, session=session)
+            try:
+                link = _find(client, package, filename, sha256=sha256, timeout=settings.timeout)
+                _transfer(client, link, folder / filename, timeout=settings.timeout)
+                return
+            except _ERRORS as error:
+                faults.append(f"{index}: {error}")
+    # Addresses of private indexes may hold a password.
+    reasons = re.sub(r"://[^/@\s]+@", "://***@", "\n".join(faults))
+    raise RuntimeError(reasons or "pip's settings name no index (no-index), and no folder of find-links has the file")
+
+
+def _find(client: PyPISimple, package: str, filename: str, *, sha256: str, timeout: float) -> DistributionPackage:
+    """The file's entry on the project's page; ValueError if it is not there or has another hash."""
+    address = client.get_project_url(package)
+    if address.startswith("file:"):
+        page = ProjectPage.from_html(package, (_local(address) / "index.html").read_bytes(), base_url=address)
+    else:
+        page = client.get_project_page(package, timeout=timeout)
+    found = [link for link in page.packages if link.filename == filename]
+    if not found:
+        raise ValueError(f"lists no {filename} among {len(page.packages)} files of {package}")
+    given = found[0].digests.get("sha256", sha256).lower()
+    if given != sha256:
+        raise ValueError(f"has {filename} with sha256 {given}, which is not the one pinned")
+    return found[0]
+
+
+def _transfer(client: PyPISimple, link: DistributionPackage, target: Path, *, timeout: float) -> None:
+    if link.url.startswith("file:"):
+        shutil.copyfile(_local(link.url), target)
+        return
+    # identity: some servers call a .tar.gz a gzip-encoded .tar, and requests would unpack it on the way.
+    headers = {"Accept-Encoding": "identity"}
+    client.download_package(link, target, verify=False, timeout=timeout, headers=headers)
+
+
+class _Session(requests.Session):
+    """A session whose own proxy and certificates go before those of the environment, as pip has it."""
+
+    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
+        proxies = {**self.proxies, **(proxies or {})}
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
+def _session(settings: Settings) -> requests.Session:
+    session = _Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=settings.retries))
+    if settings.cert:
+        session.verify = settings.cert
+    if settings.proxy:
+        session.proxies = {"http": settings.proxy, "https": settings.proxy}
+    return session

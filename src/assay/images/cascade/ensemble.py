@@ -1,0 +1,96 @@
+"""The ensemble at test time: experts, alignment and meta-model as one function of a batch of pictures.
+
+Two modes. ``refit``: one network per expert, trained on all training rows. ``fold_average``: the networks of every fold,
+each mapped onto the refit's space by its own alignment and judged by the meta-model, and the K log-odds averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from assay.images.cascade.cost import count_macs
+from assay.images.model.experts import FeatureExtractor, load_extractor
+from assay.images.stacking.alignment import Alignment
+from assay.images.stacking.meta import MetaModel
+from assay.images.stacking.out_of_fold import feature_matrix
+from assay.images.stacking.saved import load_alignments, load_meta
+
+REFIT, FOLD_AVERAGE = "refit", "fold_average"
+# Pictures that go through the networks together: memory does not grow with the length of what is asked.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class View:
+    """One complete set of experts: the refit's, or one fold's with its alignments."""
+
+    extractors: dict[str, FeatureExtractor]
+    alignments: dict[str, Alignment]
+
+    def features(self, pictures: torch.Tensor) -> np.ndarray:
+        """X_meta rows float32 [n, f] of one batch uint8 [n, 3, S, S]."""
+        embeddings, logits = {}, {}
+        for expert, extractor in self.extractors.items():
+            embedding, logits[expert] = extractor(resize(pictures, extractor.image_size))
+            embeddings[expert] = self.alignments[expert].apply(embedding) if expert in self.alignments else embedding
+        return feature_matrix(embeddings, logits)
+
+
+def resize(pictures: torch.Tensor, side: int) -> torch.Tensor:
+    """uint8 [n, 3, side, side], by the same antialiased bilinear resize as in training."""
+    if pictures.shape[-1] == side:
+        return pictures
+    from torchvision.transforms import v2
+
+    return v2.functional.resize(pictures, [side, side], antialias=True)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Experts and meta-model."""
+
+    views: tuple[View, ...]
+    meta: MetaModel
+
+    def logits_of(self, features: list[np.ndarray]) -> np.ndarray:
+        """Log-odds float64 [n] from each view's X_meta rows: the mean over views."""
+        return np.mean([self.meta.logits(item) for item in features], axis=0)
+
+    def logits(self, pictures: torch.Tensor) -> np.ndarray:
+        """Uncalibrated log-odds of forged, float64 [n], of pictures uint8 [n, 3, S, S]."""
+        parts = [self.logits_of([view.features(part) for view in self.views]) for part in pictures.split(BATCH)]
+        return np.concatenate(parts)
+
+    def macs(self) -> int:
+        """Multiply-accumulates for one picture; the meta-model's share is some thousand additions and not counted."""
+        return sum(
+            count_macs(extractor.network, image_size=extractor.image_size)
+            for view in self.views
+            for extractor in view.extractors.values()
+        )
+
+
+def load_ensemble(models: Path, *, device: str, mode: str | None = None) -> Ensemble:
+    """Experts, alignments and meta-model from a models folder; ``mode`` overrides the one that was shipped.
+
+    Raises:
+        ValueError: files missing or not fitting each other, or an unknown mode.
+    """
+    shipped, info = load_meta(models / "meta")
+    meta = shipped.reduced()
+    mode, experts = mode or str(info["test_time_mode"]), meta.columns.experts
+    if mode not in (REFIT, FOLD_AVERAGE):
+        raise ValueError(f"test-time mode {mode!r} is unknown; it is {REFIT} or {FOLD_AVERAGE}")
+    if mode == REFIT:
+        extractors = {expert: load_extractor(models / "experts" / expert / "full", device=device) for expert in experts}
+        return Ensemble((View(extractors, {}),), meta)
+    maps = load_alignments(models / "meta" / "alignment.safetensors")
+    views = []
+    for fold in sorted({fold for _, fold in maps}):
+        extractors = {e: load_extractor(models / "experts" / e / f"fold_{fold}", device=device) for e in experts}
+        views.append(View(extractors, {expert: maps[expert, fold] for expert in experts}))
+    return Ensemble(tuple(views), meta)

@@ -1,0 +1,92 @@
+"""The whole cascade, ready to judge pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from assay.calibration.temperature import apply_temperature
+from assay.core.io import read_json
+from assay.images.cascade.decision import Decisions, decide, deferred_mask
+from assay.images.cascade.ensemble import Ensemble, load_ensemble, resize
+from assay.images.decode_set import DecodeSettings
+from assay.images.model.backbones import load_checkpoint
+from assay.images.model.prediction import Predictor
+from assay.images.model.store import fit_square
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Stage 1, the ensemble behind it, and the thresholds between them."""
+
+    stage1: Predictor
+    stage1_temperature: float
+    ensemble: Ensemble
+    ensemble_temperature: float
+    exit_real: float
+    exit_forged: float
+    unsure: tuple[float, float] | None
+    decode: DecodeSettings
+
+    def decide(self, pixels: np.ndarray) -> Decisions:
+        """Judge uint8 pictures [n, S, S, 3] of the pixel store's side; the ensemble sees deferred ones only."""
+        pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        small = resize(pictures, self.stage1.image_size).permute(0, 2, 3, 1).numpy()
+        first = apply_temperature(self.stage1.array_logits(small), self.stage1_temperature)
+        deferred = deferred_mask(first, exit_real=self.exit_real, exit_forged=self.exit_forged)
+        second = np.full(len(pixels), np.nan)
+        if deferred.any():
+            logits = self.ensemble.logits(pictures[torch.from_numpy(np.flatnonzero(deferred))])
+            second[deferred] = apply_temperature(logits, self.ensemble_temperature)
+        return decide(first, second, exit_real=self.exit_real, exit_forged=self.exit_forged, unsure=self.unsure)
+
+    def predict(self, images: Sequence[np.ndarray]) -> pd.DataFrame:
+        """Judge uint8 RGB pictures [H, W, 3] of any size.
+
+        Returns:
+            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble).
+
+        Raises:
+            ValueError: an entry is no uint8 RGB array.
+        """
+        for number, image in enumerate(images):
+            array = np.asarray(image)
+            if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+                raise ValueError(f"image {number} is {array.dtype} {array.shape}; uint8 [H, W, 3] is wanted")
+        if not len(images):
+            return pd.DataFrame(columns=["verdict", "probability", "decided_by"])
+        pixels = np.stack(
+            [fit_square(np.asarray(image), self.decode.side, resize=self.decode.resize) for image in images]
+        )
+        decisions = self.decide(pixels)
+        return pd.DataFrame(
+            {"verdict": decisions.verdicts, "probability": decisions.probs, "decided_by": decisions.decided_by}
+        )
+
+
+def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
+    """The cascade of a models folder; everything it needs is read from there, and none of it runs code.
+
+    Raises:
+        ValueError: a part is missing: the message names the file and the stage that makes it.
+    """
+    folder = Path(models)
+    record = folder / "cascade" / "cascade.json"
+    if not record.is_file():
+        raise ValueError(f"no {record}: run dvc repro evaluate_cascade, or give the folder that holds it")
+    info = read_json(record)
+    return Cascade(
+        stage1=Predictor(load_checkpoint(folder / "stage1"), device=device),
+        stage1_temperature=float(info["stage1_temperature"]),
+        ensemble=load_ensemble(folder, device=device),
+        ensemble_temperature=float(info["ensemble_temperature"]),
+        exit_real=float(info["exit_real"]),
+        exit_forged=float(info["exit_forged"]),
+        unsure=None if info["unsure"] is None else (float(info["unsure"][0]), float(info["unsure"][1])),
+        decode=DecodeSettings(**info["decode"]),
+    )

@@ -1,0 +1,126 @@
+"""Manifests as torch data sets over the pixel store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from assay.images.model.store import PixelStore, open_store
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def read_manifest(folder: Path, role: str) -> pd.DataFrame:
+    """The manifest of a role.
+
+    Raises:
+        ValueError: no such file, or columns missing.
+    """
+    path = folder / f"{role}_manifest.csv"
+    if not path.is_file():
+        raise ValueError(f"no manifest at {path}: run dvc repro prepare, or give the folder that holds it")
+    frame = pd.read_csv(path, dtype={"sample_id": str, "group_id": str, "generator": str})
+    lacking = {"image_path", "label", "sample_id", "group_id"} - set(frame.columns)
+    if lacking:
+        raise ValueError(f"{path} lacks column(s) {sorted(lacking)}")
+    return frame
+
+
+class PictureSet(Dataset[Batch]):
+    """Pictures and labels of a manifest, read from the pixel store a batch at a time.
+
+    ``__getitems__`` returns (uint8 [n, 3, S, S], float32 [n]). Every sample's augmentation is seeded by (seed, epoch,
+    row), so it does not depend on the order of the batches, the number of loader processes, or where a run resumed.
+    """
+
+    def __init__(
+        self,
+        store: PixelStore,
+        manifest: pd.DataFrame,
+        *,
+        image_size: int,
+        transform: v2.Transform | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._store = store
+        self._rows = store.rows_of(list(manifest["sample_id"]))
+        self.labels = torch.tensor(manifest["label"].to_numpy(), dtype=torch.float32)
+        self._resize = None if image_size == store.side else v2.Resize([image_size, image_size], antialias=True)
+        self._transform = transform
+        self._seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        pictures, labels = self.__getitems__([index])
+        return pictures[0], labels[0]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        pictures = torch.from_numpy(self._store.pixels[self._rows[indices]]).permute(0, 3, 1, 2)
+        if self._resize is not None:
+            pictures = self._resize(pictures)
+        if self._transform is not None:
+            pictures = self._augment(self._transform, pictures, indices)
+        return pictures, self.labels[indices]
+
+    def _augment(self, transform: v2.Transform, pictures: torch.Tensor, indices: list[int]) -> torch.Tensor:
+        parts = []
+        # fork_rng: dropout draws from the same global generator and must not notice.
+        with torch.random.fork_rng(devices=[]):
+            for picture, index in zip(pictures, indices, strict=True):
+                state = np.random.SeedSequence([self._seed, self.epoch, int(index)]).generate_state(1, np.uint64)
+                # The transforms run on the CPU; torch.manual_seed would seed every other device too, and takes longer
+                # than most of them.
+                torch.default_generator.manual_seed(int(state[0] >> np.uint64(1)))
+                parts.append(transform(picture))
+        return torch.stack(parts)
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of row numbers in an order that is a function of (seed, epoch) alone.
+
+    A last batch of a single row is left out of training: batch normalisation has no variance to take from it.
+    """
+
+    def __init__(self, count: int, batch_size: int, *, seed: int, shuffle: bool) -> None:
+        self._count, self.batch_size, self._seed, self._shuffle = count, batch_size, seed, shuffle
+        self.drop_last = False
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        full, rest = divmod(self._count, self.batch_size)
+        return full + int(rest > 1 or (rest == 1 and not self._shuffle))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self._count)
+        if self._shuffle:
+            order = np.random.default_rng([self._seed, self.epoch]).permutation(self._count)
+        for number in range(len(self)):
+            yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def make_loader(data: PictureSet, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> DataLoader[Batch]:
+    """A loader whose batches come whole from ``PictureSet.__getitems__``."""
+    batches = EpochBatches(len(data), batch_size, seed=seed, shuffle=shuffle)
+    return DataLoader(data, batch_sampler=batches, collate_fn=_as_is, num_workers=workers)
+
+
+def load_pictures(
+    folder: Path, role: str, *, image_size: int, transform: v2.Transform | None = None, seed: int = 0
+) -> tuple[pd.DataFrame, PictureSet]:
+    """Manifest and pictures of one role."""
+    manifest = read_manifest(folder, role)
+    return manifest, PictureSet(open_store(folder), manifest, image_size=image_size, transform=transform, seed=seed)

@@ -1,0 +1,205 @@
+"""The training loop: one for stage 1 and for the experts.
+
+AdamW, binary cross-entropy on one logit, a cosine schedule per epoch with optional warm-up, best state by validation
+AUC. Accelerate drives device, precision and processes. Every random draw is a function of (seed, epoch), so a run that
+was killed and resumed from its last epoch ends bit-identical to one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from torch import nn
+
+from assay.core.progress import progress
+from assay.images.model.checkpoint import ResumeFolder
+from assay.images.model.dataset import PictureSet, make_loader
+from assay.images.model.transforms import Normalize
+from assay.params.images import Training
+
+Row = dict[str, float]
+
+
+@dataclass
+class TrainingState:
+    """Everything a resumed run needs."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_auc: float = -1.0
+    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+
+
+def epoch_metrics(logits: np.ndarray, labels: np.ndarray) -> Row:
+    """Loss (mean binary cross-entropy, nats), accuracy, AUC and F1 of one pass; logits and labels [n]."""
+    guesses = logits > 0
+    return {
+        "loss": float(np.logaddexp(0, np.where(labels > 0, -logits, logits).astype(np.float64)).mean()),
+        "accuracy": float(accuracy_score(labels, guesses)),
+        "auc": float(roc_auc_score(labels, logits)),
+        "f1": float(f1_score(labels, guesses, zero_division=0.0)),
+    }
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, settings: Training, *, steps_per_epoch: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """CosineAnnealingLR to 0 over the epochs, after a linear warm-up where one is asked for.
+
+    It moves once an epoch, or with ``schedule: step`` once a batch: in a run of few epochs the difference is large, since
+    the last of two epochs would still run at half the rate.
+    """
+    unit = steps_per_epoch if settings.schedule == "step" else 1
+    warm = settings.warmup_epochs * unit
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs * unit - warm)
+    if warm == 0:
+        return cosine
+    linear = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warm])
+
+
+@dataclass
+class Loop:
+    """A network in training: call ``train_epoch`` and ``validate`` in turn."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    normalize: Normalize
+    optimizer: Any
+    train_loader: Any
+    val_loader: Any
+    train_set: PictureSet
+    batches: Any
+    seed: int
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule_unit: str
+
+    def train_epoch(self, epoch: int) -> Row:
+        """One pass over the training pictures, with weights updated; metrics of the logits as they came."""
+        self.train_set.epoch = self.batches.epoch = epoch
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+        self.model.train()
+        return self._run(self.train_loader, f"epoch {epoch}", self._step)
+
+    def validate(self, epoch: int) -> Row:
+        """Metrics on the validation pictures, in evaluation mode."""
+        self.model.eval()
+        with torch.inference_mode():
+            return self._run(self.val_loader, f"epoch {epoch} val", self._forward)
+
+    def _forward(self, pictures: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with self.accelerator.autocast():
+            logits = self.model(self.normalize(pictures)).squeeze(1)
+        # In float32: half precision saturates the loss of confident logits.
+        return logits, nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+
+    def _step(self, pictures: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, loss = self._forward(pictures, labels)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.schedule_unit == "step":
+            self.schedule.step()
+        return logits, loss
+
+    def _run(self, loader: Any, what: str, step: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Row:
+        outputs, targets = [], []
+        for pictures, labels in progress(loader, name=what, unit="batch"):
+            logits, loss = step(pictures, labels)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{what}: the loss is {loss.item()}; a smaller lr may help")
+            logits, labels = self.accelerator.gather_for_metrics((logits.detach().float(), labels))
+            outputs.append(logits.cpu())
+            targets.append(labels.cpu())
+        return epoch_metrics(torch.cat(outputs).numpy(), torch.cat(targets).numpy())
+
+
+def start(
+    model: nn.Module,
+    train_set: PictureSet,
+    val_set: PictureSet,
+    *,
+    settings: Training,
+    normalize: Normalize,
+    seed: int,
+    cpu: bool,
+) -> Loop:
+    """Hand model, optimizer and loaders to Accelerate.
+
+    Raises:
+        ValueError: pictures of one class only.
+    """
+    for role, data in (("train", train_set), ("val", val_set)):
+        if set(data.labels.tolist()) != {0.0, 1.0}:
+            raise ValueError(
+                f"role {role} must hold real and forged pictures; its labels are {set(data.labels.tolist())}"
+            )
+    accelerator = Accelerator(cpu=cpu, mixed_precision=settings.mixed_precision)
+    workers = settings.loader_workers
+    train_loader = make_loader(train_set, batch_size=settings.batch_size, seed=seed, shuffle=True, workers=workers)
+    val_loader = make_loader(val_set, batch_size=2 * settings.batch_size, seed=seed, shuffle=False, workers=workers)
+    batches = train_loader.batch_sampler
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    schedule = make_schedule(optimizer, settings, steps_per_epoch=len(train_loader))
+    prepared = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, train_loader, val_loader)
+    loop = Loop(
+        accelerator,
+        prepared[0],
+        normalize.to(accelerator.device),
+        optimizer=prepared[1],
+        train_loader=prepared[2],
+        val_loader=prepared[3],
+        train_set=train_set,
+        batches=batches,
+        seed=seed,
+        schedule=schedule,
+        schedule_unit=settings.schedule,
+    )
+    return loop
+
+
+def fit(
+    loop: Loop,
+    *,
+    epochs: int,
+    selection: str,
+    resume: ResumeFolder,
+    on_epoch: Callable[[Row], None],
+) -> TrainingState:
+    """Train to the end, from the last finished epoch if ``resume`` holds one.
+
+    ``on_epoch`` is called with every row of the history, those of an earlier run too. The state kept as best is that of
+    the highest validation AUC, the earlier epoch on a tie; with ``selection: last`` it is the last epoch's.
+    """
+    schedule = loop.schedule
+    state = resume.restore(loop.accelerator, loop.model, loop.optimizer, schedule) or TrainingState()
+    for row in state.history:
+        on_epoch(row)
+    for epoch in range(state.epoch + 1, epochs + 1):
+        lr = float(schedule.get_last_lr()[0])
+        train, val = loop.train_epoch(epoch), loop.validate(epoch)
+        if loop.schedule_unit == "epoch":
+            schedule.step()
+        row = (
+            {"epoch": epoch, "lr": lr}
+            | {f"train_{k}": v for k, v in train.items()}
+            | {f"val_{k}": v for k, v in val.items()}
+        )
+        state.epoch = epoch
+        state.history.append(row)
+        if selection == "last" or val["auc"] > state.best_auc:
+            weights = loop.accelerator.unwrap_model(loop.model).state_dict()
+            state.best_auc, state.best_epoch = val["auc"], epoch
+            state.best_state = {name: value.detach().cpu().clone() for name, value in weights.items()}
+        if loop.accelerator.is_main_process:
+            resume.save(loop.accelerator, loop.model, loop.optimizer, schedule, state)
+        loop.accelerator.wait_for_everyone()
+        on_epoch(row)
+    return state

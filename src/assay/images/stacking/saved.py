@@ -1,0 +1,70 @@
+"""Meta-models and alignments on disk: LightGBM text, JSON and safetensors, which hold numbers and run nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from assay.core.io import atomic_path, read_json, write_json
+from assay.images.stacking.alignment import Alignment
+from assay.images.stacking.meta import MetaModel, meta_from_json
+
+PARTS = ("source_mean", "rotation", "target_mean")
+
+
+def save_alignments(path: Path, maps: Mapping[tuple[str, int], Alignment]) -> None:
+    """Write (expert, fold) -> Alignment as float64 tensors named ``<expert>/<fold>/<part>``."""
+    tensors = {
+        f"{expert}/{fold}/{part}": np.ascontiguousarray(getattr(item, part))
+        for (expert, fold), item in sorted(maps.items())
+        for part in PARTS
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def load_alignments(path: Path) -> dict[tuple[str, int], Alignment]:
+    """The inverse of ``save_alignments``.
+
+    Raises:
+        ValueError: no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"no alignments at {path}: run dvc repro train_meta, or give the folder that holds them")
+    tensors = load_file(path)
+    keys = sorted({tuple(name.split("/")[:2]) for name in tensors})
+    return {
+        (expert, int(fold)): Alignment(*(tensors[f"{expert}/{fold}/{part}"] for part in PARTS)) for expert, fold in keys
+    }
+
+
+def save_meta(folder: Path, model: MetaModel, info: Mapping[str, Any]) -> None:
+    """Write meta.json, and shipped.txt where the model has a booster; an earlier model's shipped.txt is removed."""
+    write_json(folder / "meta.json", {**info, "model": model.to_json()})
+    if model.booster is None:
+        (folder / "shipped.txt").unlink(missing_ok=True)
+        return
+    with atomic_path(folder / "shipped.txt") as temporary:
+        temporary.write_text(model.booster.model_to_string(), encoding="utf-8")
+
+
+def load_meta(folder: Path) -> tuple[MetaModel, dict[str, Any]]:
+    """(meta-model, the rest of meta.json).
+
+    Raises:
+        ValueError: files missing or not fitting each other.
+    """
+    if not (folder / "meta.json").is_file():
+        raise ValueError(f"no meta.json in {folder}: run dvc repro train_meta, or give the folder that holds it")
+    info = read_json(folder / "meta.json")
+    text = folder / "shipped.txt"
+    try:
+        booster = lightgbm.Booster(model_str=text.read_text(encoding="utf-8")) if text.is_file() else None
+    except lightgbm.basic.LightGBMError as error:
+        raise ValueError(f"{text} is not a LightGBM model: {error}; run dvc repro train_meta") from error
+    return meta_from_json(info.pop("model"), booster), info

@@ -1,0 +1,268 @@
+"""The report's tables of metrics/*.json: systems with intervals, what is left over, and each line's headline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.core.io import read_json
+from assay.report.page_words import BASELINES, FILES, FIRST, HEADLINES, METRICS, SLICES, SYSTEMS
+
+# Columns by what is predicted; a file belongs to the kind of which it holds most.
+BINARY = ("auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width")
+COUNTS = ("spearman", "mae", "mse", "r2", "accuracy", "macro_f1", "quadratic_kappa", "within_one")
+TEXT = ("accuracy", "f1", "precision", "recall", "auc", "nll", "ece")
+CORRIDORS = ("accuracy", "f1", "high_recall", "high_precision", "high_error", "auc", "nll", "ece")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as text, its interval as text ("" for none), and the three as numbers."""
+
+    text: str
+    interval: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Names of the columns (the first is the rows'), and rows in groups, each under a heading ("" for none)."""
+
+    columns: tuple[str, ...]
+    groups: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The range that the intervals of a table's first metric are drawn on."""
+
+    low: float
+    high: float
+
+    def part(self, value: float) -> float:
+        """Where ``value`` stands on the range, 0..100."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A system: its key, what it is in words, and a tag such as "shipped"."""
+
+    key: str
+    note: str = ""
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class MetricsFile:
+    """One file of metrics; ``missing`` where it is not there."""
+
+    name: str
+    title: str
+    missing: bool = False
+    main: Table | None = None
+    scale: Scale | None = None
+    full: Table | None = None
+    others: tuple[Table, ...] = ()
+    single: tuple[tuple[str, Cell], ...] = ()
+
+
+def number_text(value: object) -> str:
+    """A figure for people: ``0.912``, ``1,540``, ``113.5 M``; text as it is, ``–`` for None."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    if abs(value) >= 1e6:
+        text = f"{value / 1e6:,.1f} M"
+    elif abs(value) >= 1000 or float(value).is_integer():
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"
+    return text.replace("-", "−")
+
+
+def cell(metrics: Mapping[str, Any], key: str) -> Cell:
+    """The figure ``key`` with its ``_low`` and ``_high``, if any."""
+    value, low, high = (_number(metrics.get(f"{key}{end}")) for end in ("", "_low", "_high"))
+    if value is None or low is None or high is None:
+        return Cell(number_text(metrics.get(key)), value=value)
+    return Cell(_measured(value), f"[{_measured(low)}, {_measured(high)}]", value, low, high)
+
+
+def _measured(value: float) -> str:
+    """As :func:`number_text`, but what has an interval is no count: 1.0 keeps its digits."""
+    return f"{value:.3f}" if abs(value) < 2 and value.is_integer() else number_text(value)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def read_metrics(root: Path, path: str) -> MetricsFile:
+    """Everything of one metrics file, every key in some table.
+
+    Raises:
+        ValueError: naming the file, if it is not JSON.
+    """
+    stem = Path(path).stem
+    file = MetricsFile(name=path, title=FILES.get(stem, stem.replace("_", " ")), missing=True)
+    if not (root / path).is_file():
+        return file
+    metrics: dict[str, Any] = {str(key): value for key, value in read_json(root / path).items()}
+    plain = [key for key in metrics if not _is_end(key, metrics)]
+    owners = {key: key.rpartition(".")[0] for key in plain}
+    kinds = [
+        [name for name in names if any(f"{owner}.{name}" in metrics for owner in owners.values())]
+        for names in (BINARY, COUNTS, TEXT, CORRIDORS)
+    ]
+    columns = max(kinds, key=len)
+    systems = [owner for owner in dict.fromkeys(owners.values()) if f"{owner}.n_groups" in metrics]
+    systems = [owner for owner in systems if any(f"{owner}.{name}" in metrics for name in columns)]
+    left = [key for key in plain if owners[key] not in systems]
+    single = [key for key in left if "." not in key]
+    rest = [key for key in left if "." in key]
+    main, scale, full = _system_tables(metrics, systems, columns, stem)
+    return MetricsFile(
+        name=path,
+        title=file.title,
+        main=main,
+        scale=scale,
+        full=full,
+        others=tuple(_pivots(metrics, rest) if systems else _across(metrics, rest)),
+        single=tuple((key, cell(metrics, key)) for key in single),
+    )
+
+
+def _is_end(key: str, metrics: Mapping[str, Any]) -> bool:
+    return any(key.endswith(end) and key.removesuffix(end) in metrics for end in ("_low", "_high"))
+
+
+def _system_tables(
+    metrics: Mapping[str, Any], systems: Sequence[str], columns: Sequence[str], stem: str
+) -> tuple[Table | None, Scale | None, Table | None]:
+    """The table of the chief metrics, the range of the first, and a table of all the others."""
+    if not systems:
+        return None, None, None
+    prefixes = tuple(f"{system}." for system in systems)
+    names = [key.rpartition(".")[2] for key in metrics if key.startswith(prefixes) and not _is_end(key, metrics)]
+    known = ["n", "n_groups", *columns]
+    first = [cell(metrics, f"{system}.{columns[0]}") for system in systems]
+    ends = [end for figure in first for end in (figure.value, figure.low, figure.high) if end is not None]
+    scale = Scale(min(ends), max(ends)) if ends and min(ends) < max(ends) else None
+    more = sorted(set(names) - set(known))
+    tables = [
+        Table(
+            columns=("system", *chosen),
+            groups=tuple(
+                (title, tuple((name, *(cell(metrics, f"{name.key}.{key}") for key in chosen)) for name in group))
+                for title, group in _grouped(systems, stem, metrics.get("shipped"))
+            ),
+        )
+        for chosen in (known, more)
+    ]
+    return tables[0], scale, tables[1] if more else None
+
+
+def _grouped(systems: Sequence[str], stem: str, shipped: object) -> list[tuple[str, list[Name]]]:
+    """Systems, baselines and slices apart; those that ship first."""
+    order = [*(name for name in FIRST if name in systems), *(name for name in systems if name not in FIRST)]
+    groups: dict[str, list[Name]] = {"Systems": [], "Baselines": [], "Slices": []}
+    for system in order:
+        note = SYSTEMS.get(f"{stem}.{system}", SYSTEMS.get(system, ""))
+        title = "Slices" if system.startswith(SLICES) else "Baselines" if system in BASELINES else "Systems"
+        groups[title].append(Name(system, note, "shipped" if system == shipped else ""))
+    return [(title, names) for title, names in groups.items() if names]
+
+
+def _across(metrics: Mapping[str, Any], keys: Iterable[str]) -> list[Table]:
+    """Roles (or sides) as columns, from keys such as ``train.n``: what stands before the first dot."""
+    keys = list(keys)
+    heads = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    roles = ("raw", "train", "val", "calib", "tune", "test")  # then any others
+    heads.sort(key=lambda head: (roles.index(head) if head in roles else len(roles), head))
+    wide = [head for head in heads if sum(key.startswith(f"{head}.") for key in keys) > 1]
+    rows = dict.fromkeys(key.partition(".")[2] for key in keys if key.partition(".")[0] in wide)
+    tables = []
+    if wide:
+        body = tuple((Name(row), *(cell(metrics, f"{head}.{row}") for head in wide)) for row in rows)
+        tables.append(Table(columns=("", *wide), groups=(("", body),)))
+    return tables + _pivots(metrics, [key for key in keys if key.partition(".")[0] not in wide])
+
+
+def _pivots(metrics: Mapping[str, Any], keys: Iterable[str]) -> list[Table]:
+    """A table for all that share their last names: rows are what stands before the last dot."""
+    owned: dict[str, list[str]] = {}
+    for key in keys:
+        owner, _, name = key.rpartition(".")
+        owned.setdefault(owner, []).append(name)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for owner, names in owned.items():
+        alike.setdefault(tuple(names), []).append(owner)
+    return [
+        Table(
+            columns=("", *names),
+            groups=(
+                ("", tuple((Name(owner), *(cell(metrics, f"{owner}.{name}") for name in names)) for owner in owners)),
+            ),
+        )
+        for names, owners in alike.items()
+    ]
+
+
+def definition(name: str) -> str:
+    """What a metric is, or empty."""
+    return METRICS.get(name, "")
+
+
+def _best_on_val(metrics: Mapping[str, Any], metric: str) -> str:
+    """The variant with the highest ``val.<variant>.<metric>``; empty where there is none."""
+    keys = [key for key in metrics if key.startswith("val.") and key.endswith(f".{metric}")]
+    known = [key for key in keys if _number(metrics[key]) is not None]
+    return max(known, key=lambda key: metrics[key]).removeprefix("val.").removesuffix(f".{metric}") if known else ""
+
+
+def headline(root: Path, line: str) -> Mapping[str, Any] | None:
+    """The figure a line is known by, with the same figure of what it has to beat; None if it is not there."""
+    if line not in HEADLINES:
+        return None
+    stem, system, metric, rivals = HEADLINES[line]
+    path = root / "metrics" / f"{stem}.json"
+    metrics = read_json(path) if path.is_file() else {}
+    if system is None:
+        system = _best_on_val(metrics, metric)
+    figure = cell(metrics, f"{system}.{metric}")
+    if figure.value is None:
+        return None
+    return {
+        "system": system,
+        "metric": metric.replace("_", " "),
+        "figure": figure,
+        "n": number_text(metrics.get(f"{system}.n")),
+        "groups": number_text(metrics.get(f"{system}.n_groups")),
+        "rivals": [(name, cell(metrics, f"{name}.{metric}")) for name in rivals if f"{name}.{metric}" in metrics],
+    }
+
+
+def audit_row(root: Path, path: str) -> Mapping[str, Any] | None:
+    """What a data file says of rows, groups, refusals, near-duplicates and the shortcut audit; None if it is no such."""
+    if not (root / path).is_file():
+        return None
+    metrics = read_json(root / path)
+    if "rejected" not in metrics:
+        return None
+
+    def total(end: str) -> float | None:
+        found = [_number(value) for key, value in metrics.items() if key.endswith(f".{end}") and key.count(".") == 1]
+        return sum(value or 0 for value in found) if found else None
+
+    keys = {"rejected": "rejected", "near_duplicates": "near_duplicates", "audit": "audit.metadata_auc"}
+    figures = {name: number_text(metrics.get(key)) for name, key in keys.items()}
+    sizes = {"n": number_text(total("n")), "groups": number_text(total("n_groups"))}
+    return {"file": path, **sizes, **figures, "audit_value": _number(metrics.get("audit.metadata_auc"))}

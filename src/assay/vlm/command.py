@@ -1,0 +1,126 @@
+"""``assay corridor``: pictures in, a row each out: label, class probabilities of the first model, and corrected ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from assay.data.decode import decode_rgb
+from assay.data.image_inputs import Input, Row, begin_rows, in_threads, pixels_or_reason
+from assay.vlm.examples import encode, pad
+from assay.vlm.network import MERGE, PATCH
+from assay.vlm.own_data import ASPECT
+from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor
+from assay.vlm.scoring import answer_log_probs, answer_tokens
+
+# A picture smaller than what becomes one token has nothing to be seen on it.
+MIN_SIDE = PATCH * MERGE
+TEXTS = ("path", "status", "reason", "label", "name")
+
+
+class Encoded(NamedTuple):
+    """A picture with the question of each model, as `encode` returns it."""
+
+    base: Mapping[str, torch.Tensor]
+    high_risk: Mapping[str, torch.Tensor]
+
+
+def open_corridor(models: Path, *, device: str, batch_size: int, max_pixels: int) -> CorridorPredictor:
+    """The predictor of a models folder.
+
+    Raises:
+        ValueError: something is missing, damaged or does not belong together: what, and the command that makes it.
+    """
+    try:
+        return open_predictor(models, device=device, batch_size=batch_size, decode_pixels=max_pixels)
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{models} holds no complete predictor ({problem}); run dvc repro vlm_predict") from error
+
+
+def numbers(predictor: CorridorPredictor) -> list[str]:
+    """The columns of a row that hold numbers."""
+    names = predictor.base.prompt.names
+    return ["confidence", *(f"{kind}_{name}" for kind in ("base", "corrected") for name in names)]
+
+
+def read_picture(item: Input, *, max_pixels: int) -> np.ndarray | str:
+    """Pixels uint8 [H, W, 3], or why there are none: the limits are those of the training pictures."""
+
+    def read(path: str) -> np.ndarray | str:
+        pixels = decode_rgb(path, max_pixels=max_pixels, min_side=MIN_SIDE)
+        height, width, _ = pixels.shape
+        if max(height, width) > ASPECT * min(height, width):
+            return f"too_narrow: {width}x{height} pixels; one side may be {ASPECT} times the other at most"
+        return pixels
+
+    return pixels_or_reason(item, read)
+
+
+def encode_picture(predictor: CorridorPredictor, pixels: np.ndarray) -> Encoded:
+    """What both models take, which is small however large the picture is."""
+    scorers = (predictor.base, predictor.high_risk)
+    # Pixels are given: the name in the record is not looked at.
+    return Encoded(*(encode(item.processor, item.prompt.record("picture"), pixels) for item in scorers))
+
+
+def score(scorer: Scorer, rows: Sequence[Mapping[str, torch.Tensor]]) -> np.ndarray:
+    """Log-probabilities float64 [n, C] of the classes, each row normalised over the classes, not calibrated."""
+    tokenizer = scorer.processor.tokenizer
+    batch = pad(rows, pad_token_id=tokenizer.pad_token_id)
+    try:
+        found = answer_log_probs(scorer.model, batch, answer_tokens(tokenizer, scorer.prompt.answers))
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"out of memory with {len(rows)} picture(s) at a time: lower --batch-size") from error
+    log_probs: np.ndarray = found.log_softmax(-1).numpy()
+    return log_probs
+
+
+def judge_batch(predictor: CorridorPredictor, batch: Sequence[tuple[Input, Encoded | str]]) -> list[Row]:
+    """One row per input, in order; one that gave no picture has status ``error`` and a reason."""
+    rows, pictures = begin_rows(batch, [*TEXTS, *numbers(predictor)])
+    if pictures:
+        first = score(predictor.base, [encoded.base for _, encoded in pictures])
+        second = score(predictor.high_risk, [encoded.high_risk for _, encoded in pictures])
+        base, corrected = predictor.combine(first, second)
+        prompt = predictor.base.prompt
+        for (row, _), before, after in zip(pictures, base, corrected, strict=True):
+            best = int(after.argmax())
+            values = [after[best], *before, *after]
+            found = {name: round(float(value), 6) for name, value in zip(numbers(predictor), values, strict=True)}
+            row |= {"label": prompt.labels[best], "name": prompt.names[best], **found}
+    return rows
+
+
+def judge(
+    predictor: CorridorPredictor, inputs: Iterable[Input], *, batch_size: int, max_pixels: int, threads: int = 1
+) -> Iterator[Row]:
+    """Rows of many inputs, a batch at a time.
+
+    Each picture is decoded once; memory holds ``threads`` + 2 of them at their full size, and a batch as the models see it.
+    """
+    decoded = in_threads(partial(read_picture, max_pixels=max_pixels), inputs, workers=threads, ahead=threads + 1)
+    encoded = ((item, found if isinstance(found, str) else encode_picture(predictor, found)) for item, found in decoded)
+    while batch := list(islice(encoded, batch_size)):
+        yield from judge_batch(predictor, batch)
+
+
+def sentence(row: Mapping[str, Any], predictor: CorridorPredictor) -> str:
+    """A row of `judge` in words, for a person."""
+    if row["status"] == "error":
+        return f"{row['path']}: error: {row['reason']}"
+    names, best = predictor.base.prompt.names, row["name"]
+    first = max(names, key=lambda name: row[f"base_{name}"])
+    said = f"{row['path']}: {row['label']} ({best}) {row['confidence']:.2f} after correction"
+    said += f", {row[f'base_{best}']:.2f} before"
+    if first != best:
+        said += f", when {first} was first with {row[f'base_{first}']:.2f}"
+    others = ", ".join(f"{name} {row[f'corrected_{name}']:.2f}" for name in names if name != best)
+    return f"{said}; {others}"

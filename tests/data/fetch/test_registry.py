@@ -1,0 +1,128 @@
+"""Pins, and fetching wheels from a local package folder."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from assay.core.io import sha256_bytes, sha256_file
+from assay.data.fetch.registry import Pin, fetch, platform_options
+
+ANYWHERE = "tiny_data-1.0-py3-none-any.whl"
+ELSEWHERE = "tiny_data-1.0-cp39-cp39-win_amd64.whl"
+SETUP = "raise SystemExit('a package must never be run')\n"
+
+
+def tiny_wheel(folder: Path, filename: str) -> Pin:
+    """Build a wheel without any tool and pin it; it claims to need a Python that does not exist."""
+    with zipfile.ZipFile(folder / filename, "w") as wheel:
+        wheel.writestr("tiny_data/__init__.py", SETUP)
+        wheel.writestr("tiny_data/photo.txt", "not really a photo")
+        head = "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\nRequires-Python: >=9\n"
+        wheel.writestr("tiny_data-1.0.dist-info/METADATA", head)
+        wheel.writestr("tiny_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
+        wheel.writestr("tiny_data-1.0.dist-info/RECORD", "")
+    return Pin("tiny-data", "1.0", sha256_file(folder / filename), filename)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None) -> Path:
+    """A folder that is all pip can see."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def forbid_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("pip was called")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+
+
+@pytest.mark.parametrize("filename", [ANYWHERE, ELSEWHERE])
+def test_fetch_takes_the_pinned_wheel_on_any_system(tmp_path: Path, index: Path, filename: str) -> None:
+    pin = tiny_wheel(index, filename)
+    archive = fetch(pin, cache_dir=tmp_path / "cache")
+    assert archive == tmp_path / "cache" / filename
+    assert sha256_file(archive) == pin.sha256
+    assert list(archive.parent.iterdir()) == [archive]
+
+
+def test_fetch_uses_the_cache_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pin = tiny_wheel(tmp_path, ANYWHERE)
+    forbid_pip(monkeypatch)
+    assert fetch(pin, cache_dir=tmp_path) == tmp_path / ANYWHERE
+
+
+def test_fetch_replaces_a_damaged_cached_file(tmp_path: Path, index: Path) -> None:
+    pin = tiny_wheel(index, ANYWHERE)
+    (tmp_path / ANYWHERE).write_bytes(b"damaged")
+    assert sha256_file(fetch(pin, cache_dir=tmp_path)) == pin.sha256
+
+
+def test_fetch_refuses_another_file_under_the_name(tmp_path: Path, index: Path) -> None:
+    tiny_wheel(index, ANYWHERE)
+    wrong = Pin("tiny-data", "1.0", "0" * 64, ANYWHERE)
+    with pytest.raises(RuntimeError, match=r"tiny-data==1\.0(.|\n)*DO NOT MATCH THE HASHES(.|\n)*by hand"):
+        fetch(wrong, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_fetch_says_what_to_do_when_there_is_no_such_package(tmp_path: Path, index: Path) -> None:
+    pin = Pin("tiny-data", "1.0", "0" * 64, ANYWHERE)
+    with pytest.raises(RuntimeError, match=r"No matching distribution(.|\n)*package index(.|\n)*by hand"):
+        fetch(pin, cache_dir=tmp_path)
+
+
+def test_fetch_checks_the_hash_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless_pip(command: list[str], **kwargs: object) -> subprocess.CompletedProcess[str]:
+        (Path(command[command.index("--dest") + 1]) / ANYWHERE).write_bytes(b"other")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", careless_pip)
+    with pytest.raises(RuntimeError, match=sha256_bytes(b"other")):
+        fetch(Pin("tiny-data", "1.0", "0" * 64, ANYWHERE), cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"filename": "tiny-data-1.0.zip"}, r"only wheels \(\.whl\) and sdists \(\.tar\.gz\)"),
+        ({"filename": "tiny_data-1.0.tar.bz2"}, "only wheels"),
+        ({"filename": "../tiny_data-1.0-py3-none-any.whl"}, "bare file name"),
+        ({"filename": "../tiny_data-1.0.tar.gz"}, "bare file name"),
+        ({"filename": "tiny_data-1.1-py3-none-any.whl"}, "is not tiny-data==1.0"),
+        ({"filename": "tiny_data-1.1.tar.gz"}, "is not tiny-data==1.0"),
+        ({"filename": "tidy_data-1.0.tar.gz"}, "is not tiny-data==1.0"),
+        ({"package": "tiny-data\n--extra"}, "is not tiny-data"),
+        ({"sha256": "ABC"}, "64 lower-case hex"),
+        ({"filename": "nonsense.whl"}, "wheel"),
+        ({"filename": "nonsense.tar.gz"}, "sdist"),
+    ],
+)
+def test_pin_refuses_what_does_not_fit(changes: dict[str, str], message: str) -> None:
+    good = {"package": "tiny-data", "version": "1.0", "sha256": "0" * 64, "filename": ANYWHERE}
+    with pytest.raises(ValueError, match=message):
+        Pin(**(good | changes))
+
+
+@pytest.mark.parametrize("filename", ["tiny-data-1.0.tar.gz", "tiny_data-1.0.tar.gz", "Tiny.Data-1.tar.gz"])
+def test_pin_takes_an_sdist_under_old_and_new_names(filename: str) -> None:
+    assert Pin("tiny-data", "1.0", "0" * 64, filename).is_sdist
+    assert not Pin("tiny-data", "1.0", "0" * 64, ANYWHERE).is_sdist
+
+
+def test_platform_options_follow_the_file_name() -> None:
+    name = "big-1.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl"
+    options = ["--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"]
+    options += ["--platform", "manylinux_2_24_x86_64", "--platform", "manylinux_2_28_x86_64"]
+    assert platform_options(name) == options
+    assert platform_options("big-1.0-py2.py3-none-any.whl") == []
+    assert "3.8" in platform_options("big-1.0-cp38-abi3-win_amd64.whl")

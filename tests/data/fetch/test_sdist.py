@@ -1,0 +1,248 @@
+"""Fetching sdists from a real index on this machine, without ever running what is in them."""
+
+from __future__ import annotations
+
+import io
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from assay.core.io import sha256_bytes, sha256_file
+from assay.data.fetch.archives import unpack
+from assay.data.fetch.registry import Pin, fetch
+from assay.data.fetch.sdist import download, read_settings
+
+FILENAME = "tiny-data-1.0.tar.gz"
+PAGE = "simple/tiny-data/index.html"
+
+
+def tiny_sdist(path: Path, *, marker: Path) -> Pin:
+    """An sdist whose build code leaves `marker` behind wherever it is run."""
+    members = {
+        "setup.py": f"open({str(marker)!r}, 'w').close()\nfrom setuptools import setup\nsetup()\n",
+        "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'setup'\nbackend-path = ['.']\n",
+        "PKG-INFO": "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\nRequires-Python: >=9\n",
+        "tiny_data/words.txt": "good and bad",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in members.items():
+            info = tarfile.TarInfo(f"tiny-data-1.0/{name}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return Pin("tiny-data", "1.0", sha256_file(path), path.name)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves a folder, notes the paths, and calls a .tar.gz a gzip-encoded .tar, as some servers do."""
+
+    paths: list[str]
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        super().do_GET()
+
+    def end_headers(self) -> None:
+        if self.path.endswith(".gz") and "gzip" in self.headers.get("Accept-Encoding", ""):
+            self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Index:
+    """A package index: its folder, its address, and the paths that were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        handler = type("Noting", (Handler,), {"paths": []})
+        self.paths: list[str] = handler.paths
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
+        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.url = f"http://{self.host}/simple"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def list_file(self, sha256: str | None) -> None:
+        fragment = "" if sha256 is None else f"#sha256={sha256}"
+        page = self.folder / PAGE
+        page.parent.mkdir(parents=True, exist_ok=True)
+        others = '<a href="../../files/tiny_data-1.0-py3-none-any.whl">tiny_data-1.0-py3-none-any.whl</a>'
+        link = f'<a href="../../files/{FILENAME}{fragment}" data-requires-python="&gt;=9">{FILENAME}</a>'
+        page.write_text(f"<!DOCTYPE html><html><body>{others}<br>{link}</body></html>")
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    return tmp_path / "ran"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None) -> Iterator[Index]:
+    """An index without a page yet; pip is told to use it and nothing else."""
+    index = Index(tmp_path / "index")
+    monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    yield index
+    index.server.shutdown()
+    index.server.server_close()
+
+
+@pytest.fixture
+def pin(index: Index, marker: Path) -> Pin:
+    """An sdist that the index has and lists."""
+    pin = tiny_sdist(index.folder / "files" / FILENAME, marker=marker)
+    index.list_file(pin.sha256)
+    return pin
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_an_sdist_is_fetched_and_unpacked_and_nothing_of_it_is_run(tmp_path: Path, pin: Pin, marker: Path) -> None:
+    archive = fetch(pin, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == [archive] == [tmp_path / "cache" / FILENAME]
+    assert sha256_file(archive) == pin.sha256
+    wanted = ["tiny-data-1.0/tiny_data/words.txt", "tiny-data-1.0/setup.py"]
+    words, setup = unpack(archive, tmp_path / "out", members=wanted, max_bytes=1000, max_files=2)
+    assert words.read_text() == "good and bad"
+    assert not marker.exists()
+    subprocess.run([sys.executable, setup], capture_output=True, check=False)
+    assert marker.exists(), "the build code is not dangerous, so this test shows nothing"
+
+
+def test_the_cache_is_used_without_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: Path) -> None:
+    pin = tiny_sdist(tmp_path / FILENAME, marker=marker)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something was started")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    assert fetch(pin, cache_dir=tmp_path) == tmp_path / FILENAME
+
+
+def test_a_damaged_cached_file_is_replaced(tmp_path: Path, pin: Pin) -> None:
+    (tmp_path / FILENAME).write_bytes(b"damaged")
+    assert sha256_file(fetch(pin, cache_dir=tmp_path)) == pin.sha256
+
+
+def test_a_file_with_another_hash_is_refused_before_the_download(tmp_path: Path, index: Index, pin: Pin) -> None:
+    wrong = Pin("tiny-data", "1.0", "0" * 64, FILENAME)
+    with pytest.raises(RuntimeError, match=rf"tiny-data==1\.0(.|\n)*{pin.sha256}(.|\n)*by hand"):
+        fetch(wrong, cache_dir=tmp_path / "cache")
+    assert index.paths == ["/simple/tiny-data/"]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("says_hash", [True, False])
+def test_the_bytes_that_come_are_checked_whatever_the_index_says(
+    tmp_path: Path, index: Index, pin: Pin, says_hash: bool
+) -> None:
+    (index.folder / "files" / FILENAME).write_bytes(b"other")
+    index.list_file(pin.sha256 if says_hash else None)
+    with pytest.raises(RuntimeError, match=rf"the file that came has sha256 {sha256_bytes(b'other')}(.|\n)*by hand"):
+        fetch(pin, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_missing_project_and_a_missing_file_are_named(tmp_path: Path, index: Index, pin: Pin) -> None:
+    other = Pin("tiny-data", "1.1", "0" * 64, "tiny-data-1.1.tar.gz")
+    with pytest.raises(RuntimeError, match=r"lists no tiny-data-1\.1\.tar\.gz among 2 files(.|\n)*by hand"):
+        fetch(other, cache_dir=tmp_path)
+    (index.folder / "files" / FILENAME).unlink()
+    with pytest.raises(RuntimeError, match="404"):
+        fetch(pin, cache_dir=tmp_path)
+    (index.folder / PAGE).unlink()
+    (index.folder / PAGE).parent.rmdir()
+    with pytest.raises(RuntimeError, match=r"No details about project 'tiny-data'(.|\n)*by hand"):
+        fetch(pin, cache_dir=tmp_path)
+
+
+def test_without_a_network_the_message_says_what_to_do(
+    tmp_path: Path, index: Index, pin: Pin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://user:secret@127.0.0.1:{closed_port()}/simple")
+    with pytest.raises(RuntimeError, match=r"refused(.|\n)*Check the network(.|\n)*by hand") as caught:
+        fetch(pin, cache_dir=tmp_path / "cache")
+    assert FILENAME in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
+    assert sha256_file(fetch(pin, cache_dir=tmp_path / "cache")) == pin.sha256
+
+
+def test_local_folders_and_local_indexes_serve_too(
+    tmp_path: Path, index: Index, pin: Pin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", (index.folder / "simple").as_uri())
+    assert sha256_file(fetch(pin, cache_dir=tmp_path / "a")) == pin.sha256
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(RuntimeError, match=r"no-index(.|\n)*by hand"):
+        fetch(pin, cache_dir=tmp_path / "b")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index.folder / "files"))
+    assert sha256_file(fetch(pin, cache_dir=tmp_path / "b")) == pin.sha256
+    with pytest.raises(RuntimeError, match="another sha256"):
+        fetch(Pin("tiny-data", "1.0", "0" * 64, FILENAME), cache_dir=tmp_path / "c")
+    assert index.paths == []
+
+
+def test_settings_are_read_as_pip_orders_them() -> None:
+    listing = """
+:env:.default-timeout='7'
+:env:.index-url=''
+global.index-url='http://one/simple'
+download.index-url='http://two/simple'
+install.index-url='http://three/simple'
+global.timeout='60'
+global.extra-index-url='\\nhttp://four/simple\\nfile:///five%20six/simple'
+global.find-links='/seven http://eight/page.html file:///nine'
+:env:.cert='/it\\'s.pem'
+global.proxy="http://ten:3128"
+"""
+    settings = read_settings(listing)
+    assert settings.indexes == ("http://two/simple", "http://four/simple", "file:///five%20six/simple")
+    assert settings.folders == (Path("/seven"), Path("/nine"))
+    assert (settings.cert, settings.proxy) == ("/it's.pem", "http://ten:3128")
+    assert (settings.timeout, settings.retries) == (7.0, 5)
+    assert len(read_settings("").indexes) == 1
+    with pytest.raises(RuntimeError, match="'soon'"):
+        read_settings("global.timeout='soon'")
+
+
+@pytest.mark.parametrize("environment", [False, True])
+def test_certificates_proxy_and_timeout_reach_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None, environment: bool
+) -> None:
+    """pip's own settings go before the environment's; where pip has none, the environment's are used."""
+    seen: list[dict[str, Any]] = []
+
+    def send(self: HTTPAdapter, request: object, **kwargs: Any) -> None:
+        seen.append(kwargs | {"retries": self.max_retries.total})
+        raise requests.ConnectionError("not sent")
+
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/environment.pem")
+    monkeypatch.setenv("HTTPS_PROXY", "http://environment:1")
+    listing = "global.index-url='https://index.invalid/simple'\nglobal.timeout='7'\nglobal.retries='3'\n"
+    if not environment:
+        listing += "global.cert='/pip.pem'\nglobal.proxy='http://pip:2'\n"
+    with pytest.raises(RuntimeError, match="not sent"):
+        download("tiny-data", FILENAME, sha256="0" * 64, folder=tmp_path, settings=read_settings(listing))
+    (sent,) = seen
+    assert (sent["timeout"], sent["retries"]) == (7, 3)
+    assert sent["verify"] == ("/environment.pem" if environment else "/pip.pem")
+    assert sent["proxies"]["https"] == ("http://environment:1" if environment else "http://pip:2")

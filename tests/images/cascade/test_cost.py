@@ -1,0 +1,60 @@
+"""Multiply-accumulates against hand counts, and the cascade's arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from assay.images.cascade.cost import cascade_cost, count_macs, speedup
+from assay.images.model.backbones import create_network
+
+
+def test_a_networks_count_equals_the_hand_count() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),  # 16 * 16 places, 8 channels, 3 * 9 products each
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8, bias=False),  # 8 * 8 places, 8 channels, 9 products
+        nn.Conv2d(8, 4, 1),  # 8 * 8 places, 4 channels, 8 products
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
+    wanted = 16 * 16 * 8 * 27 + 8 * 8 * 8 * 9 + 8 * 8 * 4 * 8 + 4 * 5
+    assert count_macs(network, image_size=16) == wanted
+    assert count_macs(network.train(), image_size=16) == wanted
+
+
+def test_attention_is_counted() -> None:
+    dim, tokens = 16, 49
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Conv2d(3, 3 * dim, 1)
+
+        def forward(self, pictures: object) -> object:
+            q, k, v = self.qkv(pictures).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
+            return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    assert count_macs(Attention(), image_size=7) == tokens * 3 * 3 * dim + 2 * tokens * tokens * dim
+
+
+def test_a_published_network_has_its_published_cost() -> None:
+    # He et al. 2016, table 1: 1.8e9 for ResNet-18 at 224 pixels.
+    network = create_network("resnet18", pretrained=False, image_size=224)
+    assert count_macs(network, image_size=224) == pytest.approx(1.8e9, rel=0.02)
+
+
+@pytest.mark.parametrize(("share", "gain"), [(0.7, 1.12), (0.5, 1.44), (0.3, 2.0), (0.1, 3.4)])
+def test_speedup_by_the_share_that_is_deferred(share: float, gain: float) -> None:
+    # cost = c1 + r (cE + cM) with c1 = 0.193 (cE + cM).
+    assert speedup(0.193, 1.0, share) == pytest.approx(gain, rel=0.02)
+    assert cascade_cost(0.193, 1.0, share) == pytest.approx(0.193 + share)
+
+
+def test_the_ends_of_the_cascade_cost_what_they_run() -> None:
+    assert cascade_cost(10, 90, 0) == 10
+    assert cascade_cost(10, 90, 1) == 100
+    assert speedup(10, 90, 0) == 9
+    assert speedup(10, 90, 1) == 0.9, "a filter in front of everything costs more than none"

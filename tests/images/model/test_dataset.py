@@ -1,0 +1,114 @@
+"""The same picture whatever the batch, the loader processes or the epoch a run resumed in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from assay.images.model.dataset import EpochBatches, PictureSet, make_loader, read_manifest
+from assay.images.model.store import open_store, open_writer
+
+COUNT, SIDE = 21, 16
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    ids = [f"s{number}" for number in range(COUNT)]
+    with open_writer(tmp_path, side=SIDE, sample_ids=ids) as writer:
+        writer.append(np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), dtype=np.uint8))
+    return tmp_path
+
+
+def pictures(folder: Path, *, seed: int = 3, image_size: int = SIDE) -> PictureSet:
+    manifest = pd.DataFrame({"sample_id": [f"s{n}" for n in range(COUNT)], "label": [n % 2 for n in range(COUNT)]})
+    transform = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.ColorJitter(0.5, 0.5, 0.5, 0.1)])
+    return PictureSet(open_store(folder), manifest, image_size=image_size, transform=transform, seed=seed)
+
+
+def epoch_of(data: PictureSet, *, epoch: int, workers: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    loader = make_loader(data, batch_size=4, seed=3, shuffle=True, workers=workers)
+    data.epoch = loader.batch_sampler.epoch = epoch  # type: ignore[union-attr]
+    parts = list(loader)
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def test_a_sample_does_not_depend_on_its_batch(folder: Path) -> None:
+    data = pictures(folder)
+    together, labels = data.__getitems__([4, 1, 9])
+    assert together.dtype == torch.uint8
+    assert labels.tolist() == [0.0, 1.0, 1.0]
+    for row, index in enumerate([4, 1, 9]):
+        assert torch.equal(data[index][0], together[row])
+
+
+def test_loader_processes_change_nothing(folder: Path) -> None:
+    for epoch in (1, 2):
+        alone, shared = (epoch_of(pictures(folder), epoch=epoch, workers=workers) for workers in (0, 2))
+        assert torch.equal(alone[0], shared[0])
+        assert torch.equal(alone[1], shared[1])
+
+
+def test_an_epoch_does_not_depend_on_those_before_it(folder: Path) -> None:
+    data = pictures(folder)
+    epoch_of(data, epoch=1)
+    assert torch.equal(epoch_of(data, epoch=2)[0], epoch_of(pictures(folder), epoch=2)[0])
+
+
+def test_every_epoch_sample_and_seed_draws_anew(folder: Path) -> None:
+    data = pictures(folder)
+    store = open_store(folder)
+    manifest = pd.DataFrame({"sample_id": ["s0", "s0"], "label": [0, 0]})
+    same = PictureSet(store, manifest, image_size=SIDE, transform=v2.ColorJitter(0.5), seed=1)
+    assert not torch.equal(same[0][0], same[1][0])
+    first = data[5][0]
+    data.epoch = 1
+    assert not torch.equal(data[5][0], first)
+    assert not torch.equal(pictures(folder, seed=4)[5][0], first)
+
+
+def test_augmentation_leaves_the_global_generator_alone(folder: Path) -> None:
+    torch.manual_seed(11)
+    wanted = torch.rand(3)
+    torch.manual_seed(11)
+    pictures(folder).__getitems__([0, 1, 2])
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_pictures_are_made_the_size_asked_for(folder: Path) -> None:
+    assert pictures(folder, image_size=8).__getitems__([0, 1])[0].shape == (2, 3, 8, 8)
+
+
+def test_every_row_once_in_an_order_of_seed_and_epoch() -> None:
+    def order(*, seed: int, epoch: int) -> list[int]:
+        batches = EpochBatches(20, 6, seed=seed, shuffle=True)
+        batches.epoch = epoch
+        assert len(batches) == len(list(batches)) == 4
+        return [row for batch in batches for row in batch]
+
+    assert sorted(order(seed=1, epoch=1)) == list(range(20))
+    assert order(seed=1, epoch=1) == order(seed=1, epoch=1)
+    assert order(seed=1, epoch=1) != order(seed=1, epoch=2)
+    assert order(seed=1, epoch=1) != order(seed=2, epoch=1)
+
+
+def test_a_last_batch_of_one_is_left_out_of_training_only() -> None:
+    assert [len(batch) for batch in EpochBatches(9, 4, seed=0, shuffle=True)] == [4, 4]
+    assert [len(batch) for batch in EpochBatches(9, 4, seed=0, shuffle=False)] == [4, 4, 1]
+
+
+def test_a_manifest_must_be_there_with_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no manifest at .*train_manifest\.csv"):
+        read_manifest(tmp_path, "train")
+    pd.DataFrame({"image_path": ["a"], "label": [1]}).to_csv(tmp_path / "train_manifest.csv", index=False)
+    with pytest.raises(ValueError, match=r"lacks column\(s\) \['group_id', 'sample_id'\]"):
+        read_manifest(tmp_path, "train")
+
+
+def test_a_sample_that_the_store_lacks_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"not in the pixel store.*other"):
+        PictureSet(open_store(folder), pd.DataFrame({"sample_id": ["other"], "label": [0]}), image_size=SIDE)

@@ -1,0 +1,176 @@
+"""Experts: both real architectures from a step of training to the extractor, and where their heads start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from timm import get_pretrained_cfg
+from torch import nn
+
+from assay.images.model.backbones import DataConfig, save_checkpoint
+from assay.images.model.experts import (
+    ExpertNetwork,
+    FeatureExtractor,
+    build_expert,
+    initial_head,
+    load_extractor,
+    load_head,
+)
+from assay.images.model.transforms import Normalize
+
+TINY, SIDE, DIM = "mobilenetv3_small_050", 32, 8
+
+
+def pictures(num: int, side: int, *, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (num, 3, side, side), dtype=torch.uint8, generator=torch.manual_seed(seed))
+
+
+def tiny(*, seed: int = 0) -> tuple[ExpertNetwork, DataConfig]:
+    torch.manual_seed(seed)
+    return build_expert(TINY, weights="random", image_size=SIDE, embedding_dim=DIM)
+
+
+def save(folder: Path, network: ExpertNetwork, config: DataConfig, architecture: str = TINY) -> None:
+    info = {"embedding_dim": network.head.in_features}
+    save_checkpoint(folder, network.state_dict(), architecture=architecture, data_config=config, info=info)
+
+
+def one_step(network: ExpertNetwork, config: DataConfig, batch: torch.Tensor) -> float:
+    labels = torch.arange(len(batch)).remainder(2).float()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    network.train()
+    logits = network(Normalize(config.mean, config.std)(batch)).squeeze(1)
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@pytest.mark.parametrize("architecture", ["tf_efficientnetv2_b3.in21k_ft_in1k", "maxvit_tiny_tf_224.in1k"])
+def test_a_real_architecture_trains_saves_loads_and_extracts(architecture: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, config = build_expert(architecture, weights="random", image_size=64, embedding_dim=256)
+    published = get_pretrained_cfg(architecture)
+    assert (config.image_size, config.mean, config.std) == (64, published.mean, published.std)
+    init = tmp_path / "init.safetensors"
+    save_file(initial_head(architecture, image_size=64, embedding_dim=256, seed=7), init)
+    load_head(network, init)
+    batch = pictures(4, 64)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    assert np.isfinite(one_step(network, config, batch))
+    still = [name for name, value in network.named_parameters() if torch.equal(value, before[name])]
+    assert not {name.split(".")[0] for name in still} & {"projection", "head"}
+    assert len(still) < 0.1 * len(before), "the step moved the backbone too"
+
+    embedding, logit = FeatureExtractor(network, config)(batch)
+    save(tmp_path / "model", network, config, architecture)
+    loaded = load_extractor(tmp_path / "model", device="cpu")
+    found = loaded(batch)
+    assert (found[0].shape, found[1].shape) == ((4, 256), (4,))
+    assert (found[0].dtype, found[1].dtype) == (np.float32, np.float32)
+    assert np.array_equal(found[0], embedding)
+    assert np.array_equal(found[1], logit)
+    assert (loaded.image_size, loaded.dim) == (64, 256)
+    head = loaded.network.head
+    by_hand = found[0] @ head.weight.detach().numpy()[0] + head.bias.detach().numpy()
+    np.testing.assert_allclose(by_hand, found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_head_starts_from_the_saved_values_whatever_the_network_held(tmp_path: Path) -> None:
+    init = tmp_path / "init.safetensors"
+    save_file(initial_head(TINY, image_size=SIDE, embedding_dim=DIM, seed=7), init)
+    values = load_file(init)
+    assert set(values) == {"projection.weight", "projection.bias", "head.weight", "head.bias"}
+    networks = [tiny(seed=seed)[0] for seed in (1, 2)]
+    assert not torch.equal(networks[0].projection.weight, networks[1].projection.weight)
+    backbone = {name: value.clone() for name, value in networks[0].backbone.state_dict().items()}
+    for network in networks:
+        load_head(network, init)
+        state = network.state_dict()
+        assert all(torch.equal(state[name], value) for name, value in values.items())
+    kept = networks[0].backbone.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in backbone.items())
+
+
+def test_the_start_is_a_function_of_the_seed_and_leaves_torchs_generator_alone() -> None:
+    def start(seed: int) -> torch.Tensor:
+        return initial_head(TINY, image_size=SIDE, embedding_dim=DIM, seed=seed)["projection.weight"]
+
+    first = start(7)
+    torch.rand(5)
+    assert torch.equal(start(7), first)
+    assert not torch.equal(start(8), first)
+
+
+def test_a_head_file_of_another_network_is_refused(tmp_path: Path) -> None:
+    network, _ = tiny()
+    before = network.projection.weight.clone()
+    path = tmp_path / "init.safetensors"
+    with pytest.raises(ValueError, match=r"init.safetensors can't be read .*run dvc repro init_expert"):
+        load_head(network, path)
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match=r"init.safetensors can't be read"):
+        load_head(network, path)
+    save_file(initial_head(TINY, image_size=SIDE, embedding_dim=DIM + 1, seed=7), path)
+    with pytest.raises(ValueError, match=r"does not fit the network in \['head.weight', 'projection.bias'"):
+        load_head(network, path)
+    values = initial_head(TINY, image_size=SIDE, embedding_dim=DIM, seed=7)
+    save_file({name: value for name, value in values.items() if name != "head.bias"}, path)
+    with pytest.raises(ValueError, match=r"in \['head.bias'\]"):
+        load_head(network, path)
+    save_file(tiny(seed=1)[0].state_dict(), path)
+    with pytest.raises(ValueError, match=r"in \['backbone\."):
+        load_head(network, path)
+    assert torch.equal(network.projection.weight, before)
+
+
+def test_the_extractor_is_in_evaluation_mode_and_does_not_depend_on_the_batch(tmp_path: Path) -> None:
+    network, config = tiny()
+    one_step(network, config, pictures(8, SIDE))
+    save(tmp_path, network.train(), config)
+    extractor = load_extractor(tmp_path, device="cpu")
+    assert not any(module.training for module in extractor.network.modules())
+    batch = pictures(6, SIDE, seed=1)
+    state = {name: value.clone() for name, value in extractor.network.state_dict().items()}
+    embedding, logit = extractor(batch)
+    alone = [extractor(batch[[row]]) for row in range(6)]
+    np.testing.assert_allclose(np.concatenate([e for e, _ in alone]), embedding, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([z for _, z in alone]), logit, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(extractor(batch)[0], embedding)
+    after = extractor.network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in state.items()), "no statistics move"
+
+
+def test_the_data_config_comes_from_the_checkpoint(tmp_path: Path) -> None:
+    network, config = tiny()
+    odd = DataConfig(SIDE, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), config.interpolation)
+    save(tmp_path, network, odd)
+    batch = pictures(3, SIDE)
+    found = load_extractor(tmp_path, device="cpu")(batch)[0]
+    scaled = (batch / 255 - torch.tensor(odd.mean)[:, None, None]) / torch.tensor(odd.std)[:, None, None]
+    with torch.inference_mode():
+        wanted = network.eval().embed(scaled)[0].numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found, FeatureExtractor(network, config)(batch)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_without_an_expert_is_told_by_its_stage(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no model.json in .*run dvc repro train_expert"):
+        load_extractor(tmp_path, device="cpu")
+    network, config = tiny()
+    save(tmp_path, network, config)
+    record = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(record | {"embedding_dim": DIM + 1}))
+    with pytest.raises(ValueError, match=f"weights do not fit {TINY}"):
+        load_extractor(tmp_path, device="cpu")
+    (tmp_path / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ValueError, match=f"weights do not fit {TINY}"):
+        load_extractor(tmp_path, device="cpu")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no model.safetensors in"):
+        load_extractor(tmp_path, device="cpu")

@@ -1,0 +1,165 @@
+"""The training loop on a small network: schedule, best epoch, errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from assay.core.params import load
+from assay.core.resume import resume_key, state_hash
+from assay.images.model.checkpoint import ResumeFolder
+from assay.images.model.dataset import PictureSet
+from assay.images.model.store import open_store, open_writer
+from assay.images.model.training import Loop, Row, epoch_metrics, fit, make_schedule, start
+from assay.images.model.transforms import Normalize
+from assay.params.images import Images, Training
+
+SIDE = 32
+
+
+def settings(**changes: object) -> Training:
+    base = load(Images).train_stage1
+    return base.model_copy(update={"epochs": 4, "batch_size": 8, "lr": 0.01} | changes)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PictureSet:
+    """25 pictures; the forged are brighter."""
+    labels = np.arange(25) % 2
+    pixels = np.random.default_rng(0).integers(0, 200, (25, SIDE, SIDE, 3)) + 40 * labels[:, None, None, None]
+    ids = [str(number) for number in range(25)]
+    with open_writer(tmp_path / "store", side=SIDE, sample_ids=ids) as writer:
+        writer.append(pixels.astype(np.uint8))
+    manifest = pd.DataFrame({"sample_id": ids, "label": labels})
+    return PictureSet(open_store(tmp_path / "store"), manifest, image_size=SIDE)
+
+
+def begin(data: PictureSet, **changes: object) -> Loop:
+    normalize = Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    return start(network(), data, data, settings=settings(**changes), normalize=normalize, seed=5, cpu=True)
+
+
+def run(data: PictureSet, folder: Path, *, epochs: int, **changes: object) -> tuple[list[Row], dict[str, torch.Tensor]]:
+    loop = begin(data, **changes)
+    rows: list[Row] = []
+    resume = ResumeFolder("t", "k", root=folder)
+    fit(loop, epochs=epochs, selection="best", resume=resume, on_epoch=rows.append)
+    return rows, loop.model.state_dict()
+
+
+def rates(*, epochs: int, warm: int) -> list[float]:
+    optimizer = torch.optim.AdamW(network().parameters(), lr=0.1)
+    schedule = make_schedule(optimizer, settings(epochs=epochs, warmup_epochs=warm), steps_per_epoch=7)
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_the_schedule_is_a_cosine() -> None:
+    wanted = [0.05 * (1 + np.cos(np.pi * epoch / 6)) for epoch in range(6)]
+    assert rates(epochs=6, warm=0) == pytest.approx(wanted)
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
+def test_warm_up_rises_to_the_rate_and_the_cosine_follows() -> None:
+    found = rates(epochs=6, warm=2)
+    assert found[:2] == pytest.approx([0.1 / 3, 0.2 / 3])
+    assert found[2:] == pytest.approx([0.05 * (1 + np.cos(np.pi * epoch / 4)) for epoch in range(4)])
+
+
+def test_the_network_learns_and_the_history_says_so(data: PictureSet, tmp_path: Path) -> None:
+    rows, _ = run(data, tmp_path, epochs=4)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert rows[-1]["val_auc"] > 0.9
+    assert rows[0]["lr"] == 0.01
+    assert rows[1]["lr"] < 0.01
+
+
+def test_a_schedule_by_step_falls_within_an_epoch_and_ends_at_zero(data: PictureSet) -> None:
+    loop = begin(data, epochs=2, schedule="step")
+    assert loop.schedule.get_last_lr() == [0.01]
+    loop.train_epoch(1)
+    assert loop.schedule.get_last_lr()[0] == pytest.approx(0.005)
+    loop.train_epoch(2)
+    assert loop.schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_metrics_of_a_pass() -> None:
+    logits, labels = np.array([2.0, -1.0, 0.5, -3.0]), np.array([1.0, 1.0, 0.0, 0.0])
+    probs = 1 / (1 + np.exp(-logits))
+    row = epoch_metrics(logits, labels)
+    assert row["loss"] == pytest.approx(-np.mean(np.log(np.where(labels == 1, probs, 1 - probs))))
+    assert (row["accuracy"], row["auc"], row["f1"]) == (0.5, 0.75, 0.5)
+
+
+@pytest.mark.parametrize("warm", [0, 2])
+@pytest.mark.parametrize("schedule", ["epoch", "step"])
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
+def test_a_resumed_run_is_bit_identical(data: PictureSet, tmp_path: Path, warm: int, schedule: str) -> None:
+    how = {"warmup_epochs": warm, "schedule": schedule}
+    rows, weights = run(data, tmp_path / "whole", epochs=4, **how)
+    run(data, tmp_path / "parts", epochs=2, **how)
+    again, resumed = run(data, tmp_path / "parts", epochs=4, **how)
+    assert again == rows
+    assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize(("selection", "epoch", "auc"), [("best", 2, 0.8), ("last", 4, 0.7)])
+def test_the_kept_state_is_the_best_ones_the_earlier_on_a_tie_or_the_last(
+    data: PictureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selection: str, epoch: int, auc: float
+) -> None:
+    loop = begin(data)
+    aucs = iter([0.6, 0.8, 0.8, 0.7])
+    monkeypatch.setattr(loop, "validate", lambda epoch: {"auc": next(aucs)})
+    states = []
+    state = fit(
+        loop,
+        epochs=4,
+        selection=selection,
+        resume=ResumeFolder("t", "k", root=tmp_path),
+        on_epoch=lambda row: states.append(state_hash(loop.model.state_dict())),
+    )
+    assert (state.best_epoch, state.best_auc) == (epoch, auc)
+    assert state_hash(state.best_state) == states[epoch - 1]
+    assert len(set(states)) == 4
+
+
+def test_a_loss_that_is_not_finite_stops(data: PictureSet) -> None:
+    loop = begin(data)
+    with torch.no_grad():
+        next(loop.model.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"epoch 1: the loss is nan.*smaller lr"):
+        loop.train_epoch(1)
+
+
+def test_one_class_is_refused(data: PictureSet) -> None:
+    data.labels[:] = 1.0
+    with pytest.raises(ValueError, match="role train must hold real and forged"):
+        begin(data)
+
+
+def test_the_key_changes_with_parameters_and_threads() -> None:
+    key = resume_key(params={"lr": 1})
+    assert key == resume_key(params={"lr": 1})
+    assert key != resume_key(params={"lr": 2})
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert resume_key(params={"lr": 1}) != key
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,273 @@
+"""The meta-model: search, bake-off, choice, and the way to disk and back."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import PredefinedSplit, cross_val_score
+
+from assay.core.params import read_yaml, validate
+from assay.images.stacking import meta
+from assay.images.stacking.saved import load_meta, save_meta
+from assay.params.stacking import MetaSearch, Stacking
+
+ROOT = Path(__file__).resolve().parents[3]
+COLUMNS = meta.Columns(("one", "two"))
+SMALL = {"n_estimators": 20, "num_leaves": 7, "min_child_samples": 10}
+
+
+def settings(**changes: Any) -> MetaSearch:
+    content = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+    search = content["train_meta"]["search"]
+    search["num_candidates"] = 4
+    search["ranges"]["n_estimators"] = [5, 30]
+    search |= changes
+    return validate(Stacking, content).train_meta.search
+
+
+def classifiers() -> dict[str, Any]:
+    model = meta.lightgbm_classifier(seed=0, threads=1, **SMALL)
+    return {"columns": COLUMNS, "expert": 1, "model": model, "logits_model": model}
+
+
+def rows(num_rows: int = 600, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """X_meta float32 [n, 2 * 4 + 2] that knows something of its labels; labels; base folds."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=num_rows)
+    embeddings = rng.normal(size=(num_rows, 8)) + 0.5 * labels[:, None] * rng.normal(size=8)
+    logits = 1.5 * (labels[:, None] - 0.5) + rng.normal(size=(num_rows, 2))
+    return np.concatenate([embeddings, logits], axis=1).astype(np.float32), labels, np.arange(num_rows) % 5
+
+
+def test_the_search_is_deterministic_and_within_its_ranges() -> None:
+    features, labels, fold = rows()
+    chosen = settings()
+    runs = [meta.search(features, labels, fold, settings=chosen, seed=3, threads=1) for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert runs[0] != meta.search(features, labels, fold, settings=chosen, seed=4, threads=1)
+    best, score = runs[0]
+    ranges = chosen.ranges.model_dump()
+    assert best.keys() == ranges.keys()
+    assert all(low <= best[name] <= high for name, (low, high) in ranges.items())
+    assert json.loads(json.dumps(best)) == best
+    assert 0.7 < score < 1
+
+
+def test_the_searchs_score_is_the_mean_over_held_out_folds() -> None:
+    features, labels, fold = rows()
+    best, score = meta.search(features, labels, fold, settings=settings(), seed=3, threads=1)
+    model = meta.lightgbm_classifier(seed=3, threads=1, **best)
+    assert score == cross_val_score(model, features, labels, cv=PredefinedSplit(fold), scoring="roc_auc").mean()
+
+
+def test_a_grid_is_tried_whole_and_its_best_taken() -> None:
+    features, labels, fold = rows()
+    grid = {"num_leaves": [2, 15], "n_estimators": [1, 40]}
+    best, score = meta.search(features, labels, fold, settings=settings(method="grid", grid=grid), seed=0, threads=1)
+    scores = {}
+    for leaves in grid["num_leaves"]:
+        for trees in grid["n_estimators"]:
+            model = meta.lightgbm_classifier(seed=0, threads=1, num_leaves=leaves, n_estimators=trees)
+            found = cross_val_score(model, features, labels, cv=PredefinedSplit(fold), scoring="roc_auc").mean()
+            scores[leaves, trees] = found
+    assert score == max(scores.values())
+    assert scores[best["num_leaves"], best["n_estimators"]] == score
+
+
+def test_a_setting_that_lightgbm_refuses_stops_the_search() -> None:
+    features, labels, fold = rows(100)
+    bad = settings(method="grid", grid={"subsample": [-1.0]})
+    with pytest.raises(Exception, match="bagging_fraction"):
+        meta.search(features, labels, fold, settings=bad, seed=0, threads=1)
+
+
+def test_subsample_has_an_effect() -> None:
+    features, labels, _ = rows()
+
+    def probs(**changes: Any) -> np.ndarray:
+        model = meta.lightgbm_classifier(seed=0, threads=1, **SMALL, **changes)
+        return model.fit(features, labels).predict_proba(features)
+
+    assert not np.array_equal(probs(subsample=0.5), probs())
+    assert np.array_equal(probs(subsample=0.5, subsample_freq=0), probs())
+    assert np.array_equal(probs(subsample=0.5), probs(subsample=0.5))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shuffled_labels_give_half_through_search_and_bake_off(seed: int) -> None:
+    features, labels, fold = rows(1000, seed=seed)
+    groups = np.arange(len(labels)) // 2
+
+    def chain(labels: np.ndarray) -> dict[str, float]:
+        best, score = meta.search(features, labels, fold, settings=settings(), seed=seed, threads=1)
+        tools = classifiers() | {"model": meta.lightgbm_classifier(seed=seed, threads=1, **best)}
+        probs = meta.candidate_probs(features, labels, fold, **tools)
+        aucs = {name: float(roc_auc_score(labels, values)) for name, values in probs.items()}
+        held, inner = meta.inner_split(tools["model"], features, labels, groups, seed=seed)
+        return aucs | {"search": score, "inner": float(roc_auc_score(labels[held], inner))}
+
+    real = chain(labels)
+    assert min(real.values()) > 0.7
+    shuffled = chain(np.random.default_rng(seed).permutation(labels))
+    assert shuffled.keys() == {*meta.CANDIDATES, "search", "inner"}
+    inner = shuffled.pop("inner")
+    assert inner == pytest.approx(0.5, abs=0.2), "on 100 rows"
+    assert list(shuffled.values()) == pytest.approx([0.5] * len(shuffled), abs=0.08)
+
+
+def test_held_out_probabilities_come_from_models_that_did_not_see_the_fold() -> None:
+    features, labels, fold = rows()
+    probs = meta.candidate_probs(features, labels, fold, **classifiers())
+    assert np.array_equal(probs["single"], expit(features[:, -1].astype(np.float64)))
+    assert np.array_equal(probs["mean_logit"], expit(features[:, -2:].astype(np.float64).mean(axis=1)))
+    held_out = fold == 2
+    for kind in ("logistic", "lightgbm_logits", "lightgbm"):
+        fitted = meta.fit_meta(kind, features[~held_out], labels[~held_out], **classifiers())
+        np.testing.assert_allclose(probs[kind][held_out], fitted.probs(features[held_out]), rtol=1e-12)
+
+
+def test_the_inner_split_keeps_groups_whole_and_holds_out_a_tenth() -> None:
+    features, labels, _ = rows()
+    groups = np.arange(len(labels)) // 6
+    held, probs = meta.inner_split(classifiers()["model"], features, labels, groups, seed=0)
+    assert len(held) == len(probs) == 60
+    others = np.setdiff1d(np.arange(len(labels)), held)
+    assert not set(groups[held]) & set(groups[others])
+
+
+def table(**aucs: tuple[float, float]) -> pd.DataFrame:
+    values = {name: aucs.get(name, (0.5, 0.4)) for name in meta.CANDIDATES}
+    return pd.DataFrame(values, index=["auc", "auc_low"]).T
+
+
+@pytest.mark.parametrize(
+    ("aucs", "wanted"),
+    [
+        ({"lightgbm": (0.9, 0.85)}, "lightgbm"),
+        ({"lightgbm": (0.9, 0.85), "logistic": (0.85, 0.8)}, "logistic"),
+        ({"lightgbm": (0.9, 0.85), "logistic": (0.849, 0.8)}, "lightgbm"),
+        ({"lightgbm": (0.9, 0.85), "mean_logit": (0.86, 0.8), "logistic": (0.89, 0.8)}, "mean_logit"),
+        ({"single": (0.9, 0.85), "lightgbm": (0.89, 0.88)}, "single"),
+        ({"lightgbm_logits": (0.9, float("nan"))}, "lightgbm_logits"),
+        ({"lightgbm_logits": (0.9, 0.95)}, "lightgbm_logits"),
+    ],
+)
+def test_the_simplest_within_the_winners_interval_is_shipped(aucs: dict[str, Any], wanted: str) -> None:
+    assert meta.choose(table(**aucs), ship="auto") == wanted
+
+
+def test_ship_forces_a_candidate() -> None:
+    for name in meta.CANDIDATES:
+        assert meta.choose(table(single=(0.99, 0.98)), ship=name) == name
+
+
+@pytest.mark.parametrize("kind", meta.CANDIDATES)
+def test_every_kind_comes_back_bit_equal_from_text(kind: str, tmp_path: Path) -> None:
+    features, labels, _ = rows()
+    model = meta.fit_meta(kind, features, labels, **classifiers())
+    save_meta(tmp_path, model, {"threshold": 0.5})
+    found, info = load_meta(tmp_path)
+    assert info == {"threshold": 0.5}
+    assert (found.kind, found.columns) == (kind, COLUMNS)
+    assert np.array_equal(found.probs(features), model.probs(features))
+    assert np.array_equal(found.logits(features), model.logits(features))
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == ({"meta.json", "shipped.txt"} if kind.startswith("lightgbm") else {"meta.json"})
+    for path in tmp_path.iterdir():
+        path.read_text(encoding="utf-8")
+
+
+def test_the_saved_lightgbm_equals_the_fitted_classifier() -> None:
+    features, labels, _ = rows()
+    fitted = classifiers()["model"].fit(features, labels)
+    shipped = meta.fit_meta("lightgbm", features, labels, **classifiers())
+    assert np.array_equal(shipped.probs(features), fitted.predict_proba(features)[:, 1])
+
+
+def test_logits_are_finite_and_the_log_odds_of_the_probabilities() -> None:
+    features, labels, _ = rows()
+    for kind in meta.CANDIDATES:
+        model = meta.fit_meta(kind, features, labels, **classifiers())
+        np.testing.assert_allclose(expit(model.logits(features)), model.probs(features), rtol=1e-9)
+    features[0, -2:], features[1, -2:] = 500, -500
+    extreme = meta.MetaModel("mean_logit", COLUMNS).logits(features)[:2]
+    assert np.isfinite(extreme).all()
+    assert extreme[0] > 15
+    assert extreme[1] < -15
+
+
+def test_a_stale_booster_is_not_taken_up(tmp_path: Path) -> None:
+    features, labels, _ = rows()
+    save_meta(tmp_path, meta.fit_meta("lightgbm", features, labels, **classifiers()), {})
+    stale = (tmp_path / "shipped.txt").read_bytes()
+    logistic = meta.fit_meta("logistic", features, labels, **classifiers())
+    save_meta(tmp_path, logistic, {})
+    assert not (tmp_path / "shipped.txt").exists()
+    (tmp_path / "shipped.txt").write_bytes(stale)
+    found, _ = load_meta(tmp_path)
+    assert found.booster is None
+    assert np.array_equal(found.probs(features), logistic.probs(features))
+
+
+class Payload:
+    """Pickled, it writes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, "ran")
+
+
+@pytest.mark.parametrize("protocol", [0, 5])
+def test_loading_runs_no_code(tmp_path: Path, protocol: int) -> None:
+    trace = tmp_path / "trace"
+    content = pickle.dumps(Payload(trace), protocol=protocol)
+    pickle.loads(content)  # noqa: S301
+    assert trace.is_file(), "the payload works"
+    trace.unlink()
+    features, labels, _ = rows(100)
+    save_meta(tmp_path, meta.fit_meta("lightgbm", features, labels, **classifiers()), {})
+    (tmp_path / "shipped.txt").write_bytes(content)
+    with pytest.raises(ValueError):
+        load_meta(tmp_path)
+    assert not trace.exists()
+
+
+def test_files_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no meta.json in .*run dvc repro train_meta"):
+        load_meta(tmp_path)
+    features, labels, _ = rows(100)
+    save_meta(tmp_path, meta.fit_meta("lightgbm_logits", features, labels, **classifiers()), {})
+    (tmp_path / "shipped.txt").unlink()
+    with pytest.raises(ValueError, match="kind lightgbm_logits needs the text file"):
+        load_meta(tmp_path)
+    record = json.loads((tmp_path / "meta.json").read_text())
+    record["model"]["kind"] = "oracle"
+    (tmp_path / "meta.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="kind 'oracle' is unknown; known are"):
+        load_meta(tmp_path)
+
+
+@pytest.mark.parametrize("expert", [0, 1])
+def test_reduced_single_needs_one_expert_and_says_the_same(expert: int) -> None:
+    features, _, _ = rows()
+    model = meta.MetaModel("single", COLUMNS, expert=expert)
+    small = model.reduced()
+    assert small.columns.experts == (COLUMNS.experts[expert],)
+    alone = np.delete(features, -2 if expert == 1 else -1, axis=1)
+    assert np.array_equal(small.logits(alone), model.logits(features))
+
+
+def test_other_kinds_are_not_reduced() -> None:
+    model = meta.MetaModel("mean_logit", COLUMNS)
+    assert model.reduced() is model

@@ -1,0 +1,178 @@
+"""``assay repro``: independent stages side by side, then a plain ``dvc repro`` that has the last word."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from rich.console import Console
+
+from assay_tools.repro.children import LOGS, Children, Stopped, child_environment, dvc_command, last_lines
+from assay_tools.repro.graph import Stage, behind, changed_stages, order_lock, read_stages
+from assay_tools.repro.local import FAILED, LocalEngine
+from assay_tools.repro.schedule import SKIPPED, Schedule
+from assay_tools.repro.table import Display, duration
+from assay_tools.workspace import locked_stages
+
+
+class Engine(Protocol):
+    """Where stages run."""
+
+    children: Children
+
+    def log(self, name: str) -> Path:
+        """The file with what the stage printed."""
+
+    def run(self, stage: Stage, *, alone: bool) -> str:
+        """Run a stage to its end, alone or beside others: ran, from cache, unchanged or failed."""
+
+    def stop(self) -> None:
+        """End every stage that runs."""
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_with_retries(engine: Engine, stage: Stage, display: Display, *, alone: bool) -> str:
+    """Run a stage; try again as its ``meta.retry`` asks, after a wait that doubles each time."""
+    wait_s = stage.wait_s
+    for attempt in range(1, stage.attempts + 1):
+        how = engine.run(stage, alone=alone)
+        if how != FAILED or attempt == stage.attempts:
+            break
+        display.note(stage.name, f"failed, try {attempt + 1} of {stage.attempts} in {duration(wait_s)}")
+        if engine.children.stopping.wait(wait_s):
+            raise Stopped
+        wait_s *= 2
+    return how
+
+
+def run_schedule(schedule: Schedule, engine: Engine, display: Display, *, jobs: int) -> None:
+    """Run all stages that can be run, ``jobs`` at a time; a failure stops only what is behind it."""
+    at_work: dict[Future[str], str] = {}
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        try:
+            while not schedule.over:
+                names = schedule.ready()[: jobs - len(at_work)]
+                # Where nothing else can start now, nothing can before this one ends.
+                alone = len(names) + len(at_work) == 1
+                for name in names:
+                    schedule.start(name)
+                    display.starts(name)
+                    stage = schedule.stages[name]
+                    at_work[pool.submit(run_with_retries, engine, stage, display, alone=alone)] = name
+                for future in wait(at_work, return_when=FIRST_COMPLETED).done:
+                    name, how = at_work.pop(future), future.result()
+                    display.ends(name, how)
+                    if how == FAILED:
+                        schedule.failed(name)
+                        for line in [*last_lines(engine.log(name)), f"(all of it: {engine.log(name)})"]:
+                            display.say(f"  {line}")
+                    else:
+                        schedule.done(name)
+        finally:
+            if not schedule.over:
+                engine.stop()
+
+
+def tell(schedule: Schedule, display: Display) -> int:
+    """Say what failed and what was skipped for it; the exit status."""
+    for name in schedule.named(FAILED):
+        lost = [other for other, blamed in schedule.blamed.items() if blamed == name]
+        display.say(f"{name} failed" + (f"; skipped because they need it: {', '.join(lost)}" if lost else ""))
+    counts: dict[str, int] = {}
+    for how, _ in display.ended.values():
+        counts[how] = counts.get(how, 0) + 1
+    counts |= {SKIPPED: len(schedule.named(SKIPPED))} if schedule.named(SKIPPED) else {}
+    figures = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
+    display.say(f"{len(schedule.stages)} stages: {figures}; {duration(time.time() - display.since)}")
+    return 1 if schedule.named(FAILED) else 0
+
+
+def repro_here(
+    targets: Sequence[str], *, jobs: int, single_item: bool, force: bool, pull: bool, root: Path = Path()
+) -> int:
+    """``repro`` in this workspace."""
+    engine = LocalEngine(root, force=force, pull=pull)
+    return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=pull, root=root)
+
+
+def repro_on_cluster(
+    targets: Sequence[str],
+    *,
+    jobs: int | None,
+    address: str | None,
+    cpus: int,
+    single_item: bool,
+    force: bool,
+    root: Path = Path(),
+) -> int:
+    """``repro`` on a Ray cluster; ``jobs`` None: as many stages at a time as it has room for."""
+    from assay_tools.repro.ray_engine import RayEngine
+
+    engine = RayEngine(root, address=address, cpus=cpus, force=force)
+    jobs = jobs or engine.slots()
+    return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=True, root=root)
+
+
+def repro(
+    targets: Sequence[str], engine: Engine, *, jobs: int, single_item: bool, force: bool, pull: bool, root: Path
+) -> int:
+    """Bring the targets (all stages without targets) up to date, ``jobs`` stages at a time; the exit status.
+
+    0: all is up to date. 1: a stage failed; everything that does not need it was run all the same. 130: interrupted;
+    all children are ended and ``dvc repro`` or ``assay repro`` goes on from there.
+
+    Raises:
+        ValueError: no pipeline here, or no such stage.
+    """
+    with Console(stderr=True).status("looking for what changed"):
+        stages = read_stages(root, targets, single_item=single_item)
+        fresh = set() if force else set(stages) - behind(stages, changed_stages(root))
+    schedule = Schedule(stages, up_to_date=fresh)
+    locked = list(locked_stages(root))
+    order = [*locked, *(name for name in stages if name not in locked)]
+    with ended_by_signals():
+        try:
+            with Display(stages) as display:
+                for name in fresh:
+                    display.left_out(name, "unchanged")
+                run_schedule(schedule, engine, display, jobs=jobs)
+            order_lock(root, order)
+            if status := tell(schedule, display):
+                return status
+            display.say("dvc repro has the last word")
+            flags = ["--single-item"] * single_item + ["--pull"] * pull
+            return settle(engine.children, [*flags, *targets], root=root)
+        except KeyboardInterrupt:
+            engine.stop()
+            display.say("interrupted: every stage is ended; assay repro or dvc repro goes on from here")
+            return 128 + signal.SIGINT
+
+
+def settle(children: Children, arguments: Sequence[str], *, root: Path) -> int:
+    """The plain ``dvc repro``: DVC itself says that all is up to date, or runs what was missed; the exit status."""
+    log = root / LOGS / "dvc-repro.log"
+    status = children.run(dvc_command("repro", *arguments), log, child_environment())
+    if status:
+        print("\n".join([*last_lines(log), f"dvc repro failed (all of it: {log})"]), file=sys.stderr)
+    return 1 if status else 0

@@ -1,0 +1,100 @@
+"""What one sees while stages run: a live table on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from assay_tools.repro.graph import Stage
+
+COLOURS = {"ran": "green", "from cache": "green", "unchanged": "dim", "failed": "red", "skipped": "yellow"}
+
+
+def duration(seconds: float | None) -> str:
+    """``7 s``, ``2:05 min`` or ``1:02:05 h``; a dash for None."""
+    if seconds is None:
+        return "-"
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
+
+
+@dataclass
+class Running:
+    """A stage at work: since when (seconds of ``time.time``), where, and which try it is."""
+
+    since: float
+    place: str = ""
+    note: str = ""
+
+
+@dataclass
+class Display:
+    """Told of every start and end; draws the table where the console is a terminal, else prints a line each."""
+
+    stages: Mapping[str, Stage]
+    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    running: dict[str, Running] = field(default_factory=dict)
+    ended: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.since = time.time()
+        self._live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def starts(self, name: str, place: str = "") -> None:
+        self.running[name] = Running(time.time(), place)
+        if not self.console.is_terminal:
+            last = self.stages[name].last_s
+            took = f" (took {duration(last)} last time)" if last is not None else ""
+            self.say(f"{name}: starts{f' on {place}' if place else ''}{took}")
+
+    def note(self, name: str, text: str) -> None:
+        """What happens to a stage at work, say another try."""
+        self.running[name].note = text
+        self.say(f"{name}: {text}")
+
+    def ends(self, name: str, how: str) -> None:
+        """``how``: ran, from cache, unchanged or failed."""
+        seconds = time.time() - self.running.pop(name).since
+        self.ended[name] = (how, seconds)
+        number = f"{len(self.ended)}/{len(self.stages)}"
+        line = Text(f"{name}: ").append(how, COLOURS[how]).append(f", {duration(seconds)} ({number})")
+        self.console.print(line, soft_wrap=True)
+
+    def left_out(self, name: str, how: str) -> None:
+        """``how``: unchanged or skipped; no line, the summary counts them."""
+        self.ended[name] = (how, None)
+
+    def table(self) -> Group:
+        """The stages at work: since when, for how long, how long the last time."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column, justify in (("running", "left"), ("since", "left"), ("for", "right"), ("last time", "right")):
+            table.add_column(column, justify="right" if justify == "right" else "left")
+        table.add_column("")
+        now = time.time()
+        for name, at in self.running.items():
+            clock = time.strftime("%H:%M:%S", time.localtime(at.since))
+            last = duration(self.stages[name].last_s)
+            table.add_row(name, clock, duration(now - at.since), last, " ".join(filter(None, (at.place, at.note))))
+        waiting = len(self.stages) - len(self.ended) - len(self.running)
+        summary = f"{len(self.ended)} done, {waiting} to come, {duration(now - self.since)} so far"
+        return Group(table, Text(summary, "dim"))

@@ -1,0 +1,272 @@
+"""``assay repro`` against the real dvc: side by side, failures, retries, Ctrl-C, SIGKILL, GPUs, and the same dvc.lock."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+
+from assay_tools.repro.children import child_environment, last_lines, what_dvc_did
+from assay_tools.repro.graph import Stage, read_stages
+from assay_tools.repro.local import LocalEngine, accelerators
+from assay_tools.repro.table import Display, duration
+
+Run = Callable[..., Any]
+ALL = {"fetch", "train@a", "train@b", "train@c", "join", "tell", "other"}
+
+
+def assay(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "assay.cli", *arguments]
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def hear_ctrl_c() -> None:
+    """A shell without a terminal has its background jobs ignore SIGINT, and they hand that on; a user's does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
+    """Wait for a condition; the bound only keeps a broken test from hanging."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_side_by_side_in_order_and_the_same_lock(
+    project: Path, notes: Any, tmp_path: Path, dvc: Run, make_project: Run
+) -> None:
+    for name in "abc":
+        notes.tell(f"train@{name}", sleep=4)
+    done = assay("repro", "-j", "3", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "7 stages: 7 ran" in done.stderr
+    runs = notes.runs()
+    assert {name: len(found) for name, found in runs.items()} == dict.fromkeys(ALL, 1)
+    start = {name: float(found[0][0]) for name, found in runs.items()}
+    end = {name: float(found[0][3]) for name, found in runs.items()}
+    trainings = ["train@a", "train@b", "train@c"]
+    assert max(start[name] for name in trainings) < min(end[name] for name in trainings)
+    assert end["fetch"] < min(start[name] for name in trainings)
+    assert max(end[name] for name in trainings) < start["join"] < start["tell"]
+    assert "up to date" in dvc("status", cwd=project)
+
+    twin = make_project(tmp_path / "twin")
+    dvc("repro", "--quiet", cwd=twin)
+    assert (twin / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
+
+
+def test_what_is_up_to_date_is_not_started(project: Path, notes: Any, dvc: Run) -> None:
+    dvc("repro", "--quiet", cwd=project)
+    notes.clear()
+    done = assay("repro", cwd=project)
+    assert "7 stages: 7 unchanged" in done.stderr
+    (project / "params.yaml").write_text("train: {a: 1, b: 7, c: 3}\n")
+    done = assay("repro", "-j", "2", cwd=project)
+    assert done.returncode == 0
+    assert "3 ran, 4 unchanged" in done.stderr
+    assert set(notes.runs()) == {"train@b", "join", "tell"}
+    # Back again: DVC's run-cache knows the runs.
+    notes.clear()
+    (project / "params.yaml").write_text("train: {a: 1, b: 2, c: 3}\n")
+    done = assay("repro", "-j", "2", cwd=project)
+    assert "3 from cache, 4 unchanged" in done.stderr
+    assert notes.runs() == {}
+
+
+def test_targets_and_force(project: Path, notes: Any) -> None:
+    done = assay("repro", "train", cwd=project)
+    assert set(notes.runs()) == {"fetch", "train@a", "train@b", "train@c"}, done.stderr
+    notes.clear()
+    assert assay("repro", "--force", "train@b", cwd=project).returncode == 0
+    assert set(notes.runs()) == {"fetch", "train@b"}
+    notes.clear()
+    assert assay("repro", "--single-item", "--force", "train@b", "train@c", cwd=project).returncode == 0
+    assert set(notes.runs()) == {"train@b", "train@c"}
+    done = assay("repro", "trian", cwd=project)
+    assert done.returncode == 2
+    assert "trian" in done.stderr
+
+
+def test_a_failure_stops_only_what_needs_it(project: Path, notes: Any) -> None:
+    notes.tell("train@b", fail=1)
+    done = assay("repro", "-j", "2", cwd=project)
+    assert done.returncode == 1
+    assert "train@b failed; skipped because they need it: join, tell" in done.stderr
+    assert "train@b: planted failure" in done.stderr
+    assert "1 failed, 4 ran, 2 skipped" in done.stderr
+    assert set(notes.runs()) == ALL - {"join", "tell"}
+    notes.clear()
+    done = assay("repro", "-j", "2", cwd=project)
+    assert done.returncode == 0
+    assert set(notes.runs()) == {"train@b", "join", "tell"}
+
+
+def test_stages_that_ask_for_it_are_tried_again(tmp_path: Path, notes: Any, make_project: Run) -> None:
+    meta = "  fetch:\n    meta: {retry: {attempts: 3, wait_s: 1}}\n"
+    project = make_project(tmp_path / "project", lambda text: text.replace("  fetch:\n", meta))
+    notes.tell("fetch", fail=2)
+    done = assay("repro", "fetch", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"fetch: failed, try (\d) of 3 in (\d) s", done.stderr) == [("2", "1"), ("3", "2")]
+    starts = sorted(float(run[0]) for run in notes.runs()["fetch"])
+    assert len(starts) == 3
+    # The wait doubles; DVC's own start lies between too.
+    assert starts[1] - starts[0] >= 1
+    assert starts[2] - starts[1] >= 2
+    notes.tell("fetch", fail=3)
+    done = assay("repro", "--force", "fetch", cwd=project)
+    assert done.returncode == 1
+    assert "fetch failed" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-c", "term", "kill"])
+def test_an_end_from_outside_ends_the_stages_and_dvc_goes_on(
+    project: Path, notes: Any, number: signal.Signals, dvc: Run
+) -> None:
+    for name in "abc":
+        notes.tell(f"train@{name}", sleep=600)
+    words = [sys.executable, "-m", "assay.cli", "repro", "-j", "2"]
+    with subprocess.Popen(words, cwd=project, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c) as running:
+        until(lambda: len([name for name in notes.runs() if name.startswith("train")]) == 2)
+        at_work = [int(run[1]) for name, found in notes.runs().items() if name.startswith("train") for run in found]
+        assert len(at_work) == 2
+        assert all(psutil.pid_exists(pid) for pid in at_work)
+        # The dvc of each too: while it dies, another dvc finds its files busy.
+        at_work = [child.pid for child in psutil.Process(running.pid).children(recursive=True)]
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert running.returncode == 128 + signal.SIGINT
+        assert "interrupted: every stage is ended" in errors
+    until(lambda: not any(psutil.pid_exists(pid) for pid in at_work))
+    for name in "abc":
+        notes.tell(f"train@{name}", sleep=0)
+    before = {name: len(found) for name, found in notes.runs().items()}
+    dvc("repro", "--quiet", cwd=project)
+    assert "up to date" in dvc("status", cwd=project)
+    after = {name: len(found) for name, found in notes.runs().items()}
+    assert after["fetch"] == before["fetch"]
+
+
+def test_each_accelerated_stage_gets_a_gpu_of_its_own(tmp_path: Path, notes: Any, make_project: Run) -> None:
+    def with_device(text: str) -> str:
+        return text.replace('["train.${item.name}"]', '["train.${item.name}", runtime.device]')
+
+    project = make_project(tmp_path / "project", with_device)
+    (project / "params.yaml").write_text("train: {a: 1, b: 2, c: 3}\nruntime: {device: auto}\n")
+    stages = read_stages(project)
+    assert {name for name, stage in stages.items() if stage.accelerated} == {"train@a", "train@b", "train@c"}
+    engine = LocalEngine(project, gpus=["4", "6"])
+    for name in ("fetch", "train@a", "train@b"):
+        assert engine.run(stages[name], alone=True) == "ran"
+    said = {name: engine.log(name).read_text() for name in ("fetch", "train@a", "train@b")}
+    assert "fetch is at work on no GPU" in said["fetch"]
+    assert {re.search(r"at work on (\d)", said[name])[1] for name in ("train@a", "train@b")} <= {"4", "6"}
+
+
+def test_gpus_that_the_environment_allows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert accelerators() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert accelerators() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert accelerators() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 0\necho 1\n")
+    program.chmod(0o755)
+    assert accelerators() == ["0", "1"]
+
+
+def test_threads_that_wait_give_the_core_away_where_stages_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert "GOMP_SPINCOUNT" not in child_environment(alone=True)
+    assert child_environment(alone=False)["GOMP_SPINCOUNT"] == "1000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert child_environment(alone=False)["GOMP_SPINCOUNT"] == "7"
+
+
+def test_the_graph_is_dvcs_own(project: Path) -> None:
+    (project / "timings").mkdir()
+    (project / "timings" / "join.json").write_text('{"wall_s": 12.5}')
+    stages = read_stages(project)
+    assert set(stages) == ALL
+    assert stages["join"].needs == ("train@a", "train@b", "train@c")
+    assert (stages["join"].last_s, stages["fetch"].last_s) == (12.5, None)
+    assert {name for name, stage in stages.items() if stage.stays} == {"tell"}
+    order = list(stages)
+    assert all(order.index(other) < order.index(name) for name in order for other in stages[name].needs)
+    assert set(read_stages(project, ["join"])) == ALL - {"tell", "other"}
+    (project / "dvc.yaml").write_text("stages: [1]")
+    with pytest.raises(ValueError, match=r"dvc\.yaml"):
+        read_stages(project)
+
+
+def test_a_stage_that_reads_a_folder_of_ones_own_stays(tmp_path: Path, notes: Any, make_project: Run) -> None:
+    project = make_project(
+        tmp_path / "project", lambda text: text.replace("[work.py, data.txt]", "[work.py, data.txt, own]")
+    )
+    (project / "own").mkdir()
+    (project / "own" / "picture.txt").write_text("mine")
+    assert {name for name, stage in read_stages(project).items() if stage.stays} == {
+        "tell",
+        "train@a",
+        "train@b",
+        "train@c",
+    }
+
+
+def test_a_folder_inside_an_output_travels_with_it(tmp_path: Path, make_project: Run) -> None:
+    stages = "  make:\n    cmd: mkdir -p made/inner\n    outs: [made]\n"
+    stages += "  use:\n    cmd: ls made > used.txt\n    deps: [made/inner]\n    outs: [used.txt]\n"
+    project = make_project(tmp_path / "project", lambda text: text + stages)
+    (project / "made" / "inner").mkdir(parents=True)
+    found = read_stages(project)
+    assert found["use"].needs == ("make",)
+    assert not found["use"].stays
+
+
+def test_on_a_terminal_a_table_shows_what_runs_since_when_and_how_long_it_took() -> None:
+    stages = {name: Stage(name, last_s=last) for name, last in (("one", 125.0), ("two", None), ("three", 1.0))}
+    console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
+    with Display(stages, console=console) as display:
+        display.starts("one")
+        display.starts("two", "gpu 1")
+        display.starts("three")
+        display.ends("three", "ran")
+        console.print(display.table())
+    text = console.export_text()
+    assert re.search(r"one +\d\d:\d\d:\d\d +\d s +2:05 min", text)
+    assert re.search(r"two +\d\d:\d\d:\d\d +\d s +- +gpu 1", text)
+    assert "three: ran, 0 s (1/3)" in text
+    assert "1 done, 0 to come" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.4, "0 s"), (59.6, "1:00 min"), (125, "2:05 min"), (3725, "1:02:05 h")]
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_logs_are_read_without_what_bars_drew(tmp_path: Path) -> None:
+    log = tmp_path / "one.log"
+    log.write_text("Running stage 'one':\n> python\n10%\r20%\r100% done\n\nlast\n")
+    assert what_dvc_did(log) == "ran"
+    assert last_lines(log, 2) == ["100% done", "last"]
+    log.write_text("Stage 'one' is cached - skipping run, checking out outputs\n")
+    assert what_dvc_did(log) == "from cache"
+    log.write_text("Stage 'one' didn't change, skipping\n")
+    assert what_dvc_did(log) == "unchanged"
+    assert last_lines(tmp_path / "none.log") == []
