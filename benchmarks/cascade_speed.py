@@ -42,7 +42,7 @@ SEED = 7
 NEEDED = {
     "models/cascade/cascade.json": "dvc repro evaluate_cascade",
     "metrics/cascade.json": "dvc repro evaluate_cascade",
-    "data/processed/pixels.npy": "dvc repro prepare",
+    "data/processed/pixels/pixels.npy": "dvc repro prepare",
 }
 
 

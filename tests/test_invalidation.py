@@ -1,6 +1,7 @@
-"""What an edit to params.yaml reruns: the real dvc on the real dvc.yaml, against a table written down here.
+"""What an edit to params.yaml, to the code or to the locked packages reruns: the real dvc on the real dvc.yaml, against
+tables written down here.
 
-Twice, because neither way alone shows everything:
+Parameters twice, because neither way alone shows everything:
 
 - A copy of dvc.yaml, params.yaml and the package in which every dependency and output is a small stand-in, committed
   by ``dvc commit``. It needs no data and no dvc.lock. Observed with dvc 3.67: ``dvc repro --dry`` names only the
@@ -19,12 +20,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
+
+from assay import closure
 
 ROOT = Path(__file__).parent.parent
 SUBSETS = ["full", *(f"fold_{number}" for number in range(5))]
@@ -87,13 +91,19 @@ def edit(folder: Path, key: str, value: object) -> None:
         yaml.dump(params, stream)
 
 
+def import_of(folder: Path) -> dict[str, str]:
+    """The environment of a process that imports the package of ``folder``."""
+    return os.environ | {"PYTHONPATH": str(folder / "src")}
+
+
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pipeline with a small text in the place of every file that it reads or writes, all up to date."""
     folder = tmp_path_factory.mktemp("stand_ins")
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    subprocess.run([sys.executable, "-m", "assay.closure"], cwd=folder, env=import_of(folder), check=True)
     (folder / ".dvc").mkdir()
     (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n")
     with Repo(str(folder)) as repo:
@@ -140,3 +150,73 @@ def test_in_a_clone_without_data_dvc_lock_says_the_same(clone: Path, key: str, v
     lines = (done.stdout + done.stderr).splitlines()
     telling = [line for line in lines if re.search(r"Running stage|will be skipped|failed to reproduce", line)]
     assert {name for line in telling for name in re.findall(r"'(.+?)'", line)} == wanted, "\n".join(lines)
+
+
+METRIC = {"calibrate", "evaluate", "train_meta", "evaluate_cascade", "evaluate_counts", "evaluate_text", "vlm_predict"}
+LOOP = {"train_stage1"} | EVERY_TRAINING
+APPENDED = "\n\nEDITED = 1\n"
+# what is edited, its file, text that is put behind it (or replaced in it), stages that become invalid
+CODE = [
+    ("a docstring", "images/model/training.py", ('"""The training loop', '"""This training loop'), set()),
+    ("a comment", "images/model/training.py", "\n# One more word.\n", set()),
+    ("a progress bar", "core/progress.py", APPENDED, set()),
+    ("the harness", "core/stage.py", APPENDED, set()),
+    ("a parameter class", "params/counts.py", APPENDED, set()),
+    ("a module of the developers' tools", "report/page.py", APPENDED, set()),
+    ("a metric", "metrics/binary.py", APPENDED, METRIC),
+    ("a plot", "report/counts_plots.py", APPENDED, {"evaluate_counts"}),
+    ("a transform", "images/model/transforms.py", APPENDED, LOOP),
+    ("the training loop", "images/model/training.py", APPENDED, LOOP),
+    ("one stage", "stages/train_meta.py", APPENDED, {"train_meta"}),
+]
+PACKAGES = [
+    ("lightgbm", {"train_meta"}),
+    ("ruff", set()),
+    ("tqdm", set()),
+]
+
+
+@pytest.fixture
+def invalid(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], set[str]]]:
+    """Stages that changed themselves after the stage `code` has run; the source is put back afterwards."""
+    yaml = stand_ins / "params.original.yaml"
+    if yaml.exists():
+        shutil.copy(yaml, stand_ins / "params.yaml")
+    monkeypatch.chdir(stand_ins)
+
+    def found() -> set[str]:
+        closure.main()
+        with Repo(str(stand_ins)) as repo:
+            return {stage.addressing for stage in repo.reproduce(dry=True)} - {"code"}
+
+    yield found
+    shutil.rmtree(stand_ins / "src")
+    shutil.copytree(ROOT / "src", stand_ins / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "requirements.lock", stand_ins / "requirements.lock")
+    closure.main()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("name", "edit", "wanted"), [row[1:] for row in CODE], ids=[row[0] for row in CODE])
+def test_an_edit_of_the_code_invalidates_its_stages_and_no_other(
+    invalid: Callable[[], set[str]], name: str, edit: str | tuple[str, str], wanted: set[str]
+) -> None:
+    path = Path("src/assay", name)
+    text = path.read_text(encoding="utf-8")
+    edited = text + edit if isinstance(edit, str) else text.replace(*edit)
+    assert edited != text
+    path.write_text(edited, encoding="utf-8")
+    assert invalid() == wanted
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("package", "wanted"), PACKAGES, ids=[row[0] for row in PACKAGES])
+def test_another_version_of_a_package_invalidates_the_stages_it_decides(
+    invalid: Callable[[], set[str]], package: str, wanted: set[str]
+) -> None:
+    path = Path("requirements.lock")
+    text = path.read_text(encoding="utf-8")
+    edited = re.sub(rf"^{package}==[^\s;]+", f"{package}==99.0", text, flags=re.MULTILINE)
+    assert edited != text
+    path.write_text(edited, encoding="utf-8")
+    assert invalid() == wanted

@@ -13,11 +13,9 @@ from assay.cli_models import add_model_commands, positive, usable_cpus
 
 def check(arguments: argparse.Namespace) -> int:
     """Check parameters, deps, outputs, links and dvc.lock; 1 if something is wrong. Warns of what may go wrong."""
-    from assay_tools.gates import fix_deps, fix_lock, problems
+    from assay_tools.gates import fix_lock, problems
     from assay_tools.workspace import warnings
 
-    if arguments.fix and fix_deps():
-        print("dvc.yaml: code deps rewritten to the import closures")
     for name in fix_lock() if arguments.fix else []:
         print(f"dvc.lock: entry of {name} removed")
     found = problems()
@@ -117,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     three.add_argument(
         "--fix",
         action="store_true",
-        help="rewrite code deps to what stages import; drop what dvc.lock says of stages that are gone",
+        help="drop what dvc.lock says of stages that are gone",
     )
     three.set_defaults(run=check)
     four = commands.add_parser("gate", help="fresh clone: would dvc repro run anything?", description=gate.__doc__)

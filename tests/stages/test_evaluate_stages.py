@@ -104,7 +104,7 @@ def test_forged_means_a_high_probability(project: Path) -> None:
 def test_an_undegraded_cell_and_array_logits_equal_plain_scoring(project: Path) -> None:
     predictor = load_predictor(project / "models/stage1", device="cpu")
     logits, labels = role_logits(predictor, project / "data/processed", "test")
-    pixels = np.load(project / "data/processed/pixels.npy")[-ROLES["test"] :]
+    pixels = np.load(project / "data/processed/pixels/pixels.npy")[-ROLES["test"] :]
     np.testing.assert_allclose(predictor.array_logits(pixels), logits, rtol=1e-4, atol=1e-5)
     assert labels.tolist() == [number % 2 for number in range(ROLES["test"])]
 

@@ -146,7 +146,7 @@ def test_each_subset_trains_without_its_fold(project: Path) -> None:
 
 def test_a_folds_table_is_what_its_networks_say_of_held_out_rows_and_anchors(project: Path) -> None:
     folds = pd.read_csv(project / "data/processed/folds.csv", dtype=str)
-    store = np.load(project / "data/processed/pixels.npy")
+    store = np.load(project / "data/processed/pixels/pixels.npy")
     for fold in range(FOLDS):
         table = pd.read_parquet(project / f"data/kfold/fold_{fold}.parquet")
         held_out = table[table["part"] == "held_out"]
@@ -218,7 +218,7 @@ def test_the_cascade_judges_like_its_predictions(project: Path) -> None:
     cascade = load_cascade(project / "models")
     table = pd.read_parquet(project / "data/cascade/test_predictions.parquet")
     assert len(table) == table["sample_id"].nunique() == ROLES["test"]
-    found = cascade.predict(list(np.load(project / "data/processed/pixels.npy")[-ROLES["test"] :]))
+    found = cascade.predict(list(np.load(project / "data/processed/pixels/pixels.npy")[-ROLES["test"] :]))
     np.testing.assert_allclose(found["probability"], table["prob"], rtol=1e-3, atol=1e-5)
     assert found["decided_by"].tolist() == table["decided_by"].tolist()
     mean = table.groupby("label")["prob"].mean()

@@ -80,7 +80,7 @@ def test_roles_share_no_scene_and_copies_are_of_train_only(here: Path) -> None:
 
 
 def test_what_is_written(here: Path) -> None:
-    assert (here / "plots/vlm/contact_sheet.png").stat().st_size > 1000
+    assert (here / "plots/render_corridors/contact_sheet.png").stat().st_size > 1000
     assert {path.name for path in Path("models/vlm/sft").glob("*/")} == SYSTEMS - {
         "fused",
         "uncalibrated",

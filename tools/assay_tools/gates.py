@@ -13,7 +13,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from assay.closure import import_closure
+from assay.closure import LOCK as LOCK_FILE
+from assay.closure import OUTPUT, STAGES, code_text, stage_names
 from assay.core.io import atomic_path
 from assay.core.params import ParamsError
 from assay.params.schema import validate_file
@@ -21,8 +22,6 @@ from assay_tools.links import broken_links
 from assay_tools.workspace import LOCK, Output, declared_outputs, git_files, lock_lines, stage_name
 
 PIPELINE = Path("dvc.yaml")
-# The package's own __init__ holds a version string; an edit to it changes no result.
-IGNORED = {Path("src/assay/__init__.py")}
 # Folders whose files git keeps for ``dvc metrics diff`` and ``dvc plots diff``.
 RESULTS = ("metrics", "plots")
 
@@ -39,34 +38,34 @@ def stage_module(body: dict[str, Any]) -> str | None:
     return match.group(1) if match else None
 
 
-def code_deps(body: dict[str, Any]) -> set[Path]:
-    """The stage's deps that are files of the package."""
-    paths = {Path(next(iter(dep)) if isinstance(dep, dict) else dep) for dep in body.get("deps", [])}
-    return {path for path in paths if path.parts[:1] == ("src",) and path.suffix == ".py"}
-
-
-def wanted_deps(body: dict[str, Any], root: Path = Path()) -> set[Path]:
-    """The files of the package that must stand in the stage's deps, relative to ``root``."""
-    module = stage_module(body)
-    if module is None:
-        return set()
-    return {path.relative_to(root) for path in import_closure(module, src=root / "src")} - IGNORED
-
-
-def missing_deps(pipeline: dict[str, Any], root: Path = Path()) -> list[str]:
-    """One line per stage whose deps differ from its import closure."""
+def wrong_code_deps(pipeline: dict[str, Any]) -> list[str]:
+    """One line per stage that does not depend on the one file of digests of its module, or on a source file beside it."""
     problems = []
     for name, body in stage_bodies(pipeline):
-        wanted, listed = wanted_deps(body, root), code_deps(body)
-        if wanted - listed:
-            problems.append(f"{PIPELINE}: stage {name} runs files that its deps lack: {_names(wanted - listed)}")
-        if listed - wanted:
-            problems.append(f"{PIPELINE}: stage {name} has deps that it does not import: {_names(listed - wanted)}")
+        module = stage_module(body)
+        if module is None or not module.startswith(f"{STAGES}."):
+            continue
+        deps = {next(iter(dep)) if isinstance(dep, dict) else dep for dep in body.get("deps", [])}
+        wanted = f"{OUTPUT}/{module.removeprefix(f'{STAGES}.')}.json"
+        if wanted not in deps:
+            problems.append(f"{PIPELINE}: stage {name} lacks the dep {wanted}, which names the code that it runs")
+        problems += [
+            f"{PIPELINE}: stage {name} has the dep {dep}, an edit of which {wanted} tells already: remove it"
+            for dep in sorted(deps)
+            if dep.endswith(".py")
+        ]
     return problems
 
 
-def _names(paths: set[Path]) -> str:
-    return ", ".join(sorted(path.as_posix() for path in paths))
+def stale_code(root: Path) -> list[str]:
+    """One line that names the files of ``code/`` which are not what the source and the lock file say now."""
+    try:
+        wanted = {f"{name}.json": code_text(name, root=root) for name in stage_names(root)}
+    except (ValueError, SyntaxError) as error:
+        return [f"{OUTPUT}: {error}"]
+    found = {path.name: path.read_text(encoding="utf-8") for path in (root / OUTPUT).glob("*.json")}
+    stale = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    return [f"{OUTPUT}: {', '.join(stale)} behind the source or {LOCK_FILE}: dvc repro code"] if stale else []
 
 
 def undescribed(pipeline: dict[str, Any]) -> list[str]:
@@ -90,27 +89,6 @@ def read_pipeline(path: Path = PIPELINE) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no {path} here: run from the root of the project")
     return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-
-
-def fix_deps(path: Path = PIPELINE) -> bool:
-    """Rewrite every stage's code deps to its import closure, keeping comments and order; whether anything changed."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    content = yaml.load(path.read_text(encoding="utf-8"))
-    changed = False
-    for _, body in stage_bodies(content):
-        wanted = sorted(dep.as_posix() for dep in wanted_deps(body))
-        listed = [dep.as_posix() for dep in sorted(code_deps(body))]
-        if wanted != listed:
-            changed = True
-            others = [dep for dep in body.get("deps", []) if dep not in listed]
-            body["deps"] = wanted + others
-    if changed:
-        with path.open("w", encoding="utf-8") as stream:
-            yaml.dump(content, stream)
-    return changed
 
 
 def overlapping(outputs: Collection[Output]) -> list[str]:
@@ -277,5 +255,5 @@ def problems(root: Path = Path()) -> list[str]:
         ValueError: no dvc.yaml in ``root``, or no git checkout.
     """
     pipeline = read_pipeline(root / PIPELINE)
-    found = bad_params(root) + missing_deps(pipeline, root) + undescribed(pipeline)
+    found = bad_params(root) + wrong_code_deps(pipeline) + stale_code(root) + undescribed(pipeline)
     return found + bad_pipeline(root, pipeline) + broken_links(root)

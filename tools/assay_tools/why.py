@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay import closure
 from assay_tools.repro.graph import last_seconds
 from assay_tools.workspace import git, locked_stages, size_text, stage_name
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
 ABSENT = "(absent)"
+CODE = closure.OUTPUT
+FORESEEN = "Code is compared as it is now: dvc repro --dry can't foresee what the stage `code` will write, this can."
 # How many versions of a file are tried in the search for the one that a stage ran.
 VERSIONS = 50
 LONGEST = 70
@@ -33,7 +36,7 @@ LONGEST = 70
 
 @dataclass(frozen=True)
 class Change:
-    """One reason to run again. ``kind`` is never run, always, command, params, code, data or output.
+    """One reason to run again. ``kind`` is never run, always, command, params, code, package, data or output.
 
     ``name`` is a parameter key or a path; ``old`` and ``new`` are texts to read, "" where there is none.
     """
@@ -108,7 +111,10 @@ def _explain(repo: Repo, target: str) -> Explanation:
     examined = set(asked).union(*before.values())
     examiner = Examiner(repo)
     found = {stage: examiner.examine(stage) for stage in order if stage in examined}
-    changed = [stage for stage, (changes, _) in found.items() if changes]
+    # What the stage `code` will write is compared stage by stage; that it runs reruns nothing.
+    changed = [
+        stage for stage, (changes, _) in found.items() if changes and (stage in asked or stage_name(stage) != "code")
+    ]
     reasons = []
     for stage in asked:
         upstream = tuple(stage_name(other) for other in changed if other in before[stage])
@@ -159,6 +165,7 @@ class Examiner:
         self.root = Path(repo.root_dir)
         self.locked = locked_stages(self.root)
         self.makers = {out.fs_path: out for stage in repo.index.stages for out in stage.outs}
+        self.stages = set(closure.stage_names(self.root))
         self._hashes: dict[str, Any] = {}
         self._lines: dict[tuple[str, str], str] = {}
 
@@ -203,6 +210,8 @@ class Examiner:
 
     def _dep(self, dep: Output) -> list[Change]:
         name = self._name(dep)
+        if Path(name).parent == CODE and Path(name).stem in self.stages:
+            return self._code(dep, name)
         kind = "code" if name.endswith(".py") else "data"
         if not dep.exists:
             maker = self.makers.get(dep.fs_path)
@@ -217,6 +226,32 @@ class Examiner:
             return []
         old, new = _short(dep.hash_info, dep.meta), _short(self._hash(dep), dep.get_meta())
         return [Change(kind, name, old, new, self._lines_of(name, str(dep.hash_info.value)) if kind == "code" else "")]
+
+    def _code(self, dep: Output, name: str) -> list[Change]:
+        """Modules and packages whose digests and versions the stage `code` will write anew."""
+        text = closure.code_text(Path(name).stem, root=self.root)
+        md5 = str(dep.hash_info.value) if dep.hash_info else ""
+        if _md5(text.encode()) == md5:
+            return []
+        commit, recorded = committed_version(self.root, name, md5)
+        if recorded is None:
+            return [
+                Change("code", name, md5[:8] or ABSENT, _md5(text.encode())[:8], "what ran is not in git's history")
+            ]
+        old, new = json.loads(recorded), json.loads(text)
+        found = []
+        for module in sorted(old["modules"].keys() | new["modules"].keys()):
+            if module not in new["modules"]:
+                found.append(Change("code", f"src/{module}", note="no longer imported"))
+            elif module not in old["modules"]:
+                found.append(Change("code", f"src/{module}", note="newly imported"))
+            elif old["modules"][module] != new["modules"][module]:
+                found.append(Change("code", f"src/{module}", note=lines_since(self.root, f"src/{module}", commit)))
+        for package in sorted(old["packages"].keys() | new["packages"].keys()):
+            versions = [content["packages"].get(package, ABSENT) for content in (old, new)]
+            if versions[0] != versions[1]:
+                found.append(Change("package", package, *versions))
+        return found
 
     def _made(self) -> list[str]:
         return [self._name(out) for out in self.makers.values()]
@@ -242,18 +277,33 @@ class Examiner:
         return self._lines[name, md5]
 
 
-def changed_lines(root: Path, name: str, md5: str) -> str:
-    """``+12 -3 lines since 0a1b2c3``, counted from the committed version with that md5; "" if git has none."""
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def committed_version(root: Path, name: str, md5: str) -> tuple[str, bytes | None]:
+    """The commit and the content of the committed version of a file with that md5; "" and None if git has none."""
     try:
         commits = git(root, "log", f"-{VERSIONS}", "--format=%h", "--", name).split()
     except ValueError:
-        return ""  # no git here, or nothing committed yet
+        return "", None  # no git here, or nothing committed yet
     for commit in commits:
         shown = subprocess.run(["git", "show", f"{commit}:./{name}"], cwd=root, capture_output=True, check=False)
-        if shown.returncode == 0 and hashlib.md5(shown.stdout, usedforsecurity=False).hexdigest() == md5:
-            added, removed = git(root, "diff", "--numstat", commit, "--", name).split()[:2]
-            return f"+{added} -{removed} lines since {commit}"
-    return ""
+        if shown.returncode == 0 and _md5(shown.stdout) == md5:
+            return commit, shown.stdout
+    return "", None
+
+
+def lines_since(root: Path, name: str, commit: str) -> str:
+    """``+12 -3 lines since 0a1b2c3``."""
+    counts = git(root, "diff", "--numstat", commit, "--", name).split()
+    return f"+{counts[0]} -{counts[1]} lines since {commit}" if counts else f"as in {commit}"
+
+
+def changed_lines(root: Path, name: str, md5: str) -> str:
+    """Lines changed since the committed version with that md5; "" if git has none."""
+    commit, content = committed_version(root, name, md5)
+    return "" if content is None else lines_since(root, name, commit)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -286,6 +336,8 @@ def tell(explanation: Explanation) -> str:
     lines = []
     for names in groups.values():
         lines += [*_reasons_text(names, first[names[0]]), ""]
+    if any(change.kind in ("code", "package") for reasons in explanation.stages for change in reasons.changes):
+        lines += [FORESEEN, ""]
     return "\n".join(lines + _reruns_text(explanation)).rstrip()
 
 

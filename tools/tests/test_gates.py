@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from assay.closure import import_closure, imported_names
 from assay_tools.gates import (
     bad_params,
-    fix_deps,
     fix_lock,
     green_clone,
-    missing_deps,
     overlapping,
     problems,
-    read_pipeline,
     undeclared,
+    wrong_code_deps,
 )
 from assay_tools.workspace import Output
 
@@ -28,57 +25,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A miniature project: one stage, a helper imported inside a function, one under TYPE_CHECKING."""
-    package = tmp_path / "src/assay"
-    (package / "stages").mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "stages/__init__.py").write_text("")
-    (package / "lazy.py").write_text("from assay.deep import value\n")
-    (package / "deep.py").write_text("value = 1\n")
-    (package / "typed.py").write_text("class Thing: ...\n")
-    (package / "stages/one.py").write_text(
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from assay.typed import Thing\n"
-        "def main():\n    from assay import lazy\n    return lazy\n"
-    )
-    (tmp_path / "dvc.yaml").write_text(
-        "stages:\n  one:\n    desc: one\n    cmd: python -m assay.stages.one  # kept\n"
-        "    deps:\n      - src/assay/stages/one.py\n      - data\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_closure_follows_imports_inside_functions_but_not_type_checking(project):
-    names = {path.name for path in import_closure("assay.stages.one")}
-    assert names == {"one.py", "lazy.py", "deep.py"}
-
-
-def test_closure_of_an_unknown_module_is_an_error(project):
-    with pytest.raises(ValueError, match=r"assay\.nothing"):
-        import_closure("assay.nothing")
-
-
-def test_relative_imports_are_refused(project):
-    path = project / "src/assay/relative.py"
-    path.write_text("from . import deep\n")
-    with pytest.raises(ValueError, match="relative import in line 1"):
-        imported_names(path)
-
-
-def test_a_missing_and_a_needless_dep_are_named_and_mended(project):
-    (problem,) = missing_deps(read_pipeline())
-    assert "src/assay/deep.py, src/assay/lazy.py" in problem
-    assert fix_deps()
-    assert missing_deps(read_pipeline()) == []
-    text = (project / "dvc.yaml").read_text()
-    assert "# kept" in text
-    assert "- data\n" in text
-    assert not fix_deps()
-    (project / "src/assay/lazy.py").write_text("")
-    (problem,) = missing_deps(read_pipeline())
-    assert "does not import: src/assay/deep.py" in problem
+def test_a_stage_without_its_code_and_with_a_source_file_is_named():
+    pipeline = {
+        "stages": {
+            "one": {"cmd": "python -m assay.stages.one", "deps": ["src/assay/stages/one.py", "data"]},
+            "two": {"do": {"cmd": "python -m assay.stages.two --fold 1", "deps": ["code/two.json"]}},
+            "code": {"cmd": "python -m assay.closure", "deps": ["src/assay"]},
+        }
+    }
+    lacking, needless = wrong_code_deps(pipeline)
+    assert "stage one lacks the dep code/one.json" in lacking
+    assert "stage one has the dep src/assay/stages/one.py" in needless
 
 
 def test_bad_params_of_every_file_are_reported(tmp_path):

@@ -169,6 +169,37 @@ def test_code_is_counted_against_the_version_that_ran(project: Path) -> None:
     assert reruns(found) == ["train@small", "evaluate"]
 
 
+def test_code_and_packages_are_named_before_the_stage_code_runs(project: Path) -> None:
+    """A stage that depends on its file of digests; a module, a new import and a package version change."""
+    source = {
+        "src/assay/stages/fit.py": "from assay import model\n",
+        "src/assay/model.py": '"""A model."""\n\nimport numpy\n\nSIZE = 1\n',
+        "requirements.lock": "numpy==2.0\n",
+    }
+    stages = "  code:\n    cmd: python -m assay.closure\n    deps: [src/assay, requirements.lock]\n    outs: [code: {cache: false}]\n"
+    stages += "  fit:\n    cmd: echo 1 > fit.txt\n    deps: [code/fit.json]\n    outs: [fit.txt]\n"
+    for name, text in source.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    (project / "dvc.yaml").write_text(STAGES + stages)
+    run(sys.executable, "-m", "dvc", "repro", "-q", "fit", cwd=project)
+    commit(project)
+    (project / "src/assay/model.py").write_text('"""Words."""\n\nimport numpy\n\nSIZE = 1\n')
+    assert changes(explain(project, "fit")) == []
+    (project / "src/assay/model.py").write_text("import numpy\nimport assay.more\n\nSIZE = 2\n")
+    (project / "src/assay/more.py").write_text("MORE = 1\n")
+    (project / "requirements.lock").write_text("numpy==2.1\n")
+    found = explain(project, "fit")
+    wanted = [("code", "src/assay/model.py"), ("code", "src/assay/more.py"), ("package", "numpy")]
+    assert changes(found) == wanted
+    text = tell(found)
+    assert "lines since" in text
+    assert "newly imported" in text
+    assert "2.0 -> 2.1" in text
+    assert "--dry can't foresee" in text
+    assert [row.stage for row in found.reruns] == ["fit"]
+
+
 def test_data_old_and_new_and_missing(project: Path) -> None:
     (project / "raw.csv").write_text("a\nb\nc\n")
     (change,) = explain(project, "prepare").stages[0].changes

@@ -1,4 +1,4 @@
-"""What every stage has around its work: what it cost, and how it ends when something is wrong with its input.
+"""What every stage has around its work: a check of its code, what it cost, and how it ends when its input is wrong.
 
 Clock times differ from run to run, so they go to ``timings/<stage>.json``, which git and DVC both ignore.
 """
@@ -18,23 +18,30 @@ from pathlib import Path
 import psutil
 from safetensors import SafetensorError
 
+from assay.closure import check_code
 from assay.core.io import write_json
 
 TIMINGS = Path("timings")
+# Python's own thresholds of the garbage collector, which assay.stages raises while it imports.
+COLLECTOR = (700, 10, 10)
 
 
 def run(main: Callable[[], None]) -> None:
     """Call a stage's ``main``; an error meant for the user becomes ``<stage>: message`` and exit status 1.
 
-    With ASSAY_TRACEBACK=1 in the environment the traceback is shown instead.
+    Run by DVC, which sets DVC_ROOT, a stage starts only if its code is what ``code/<stage>.json`` says. With
+    ASSAY_TRACEBACK=1 in the environment the traceback is shown in the place of the message.
     """
+    stage = Path(inspect.getfile(main)).stem
     try:
+        if root := os.environ.get("DVC_ROOT"):
+            check_code(stage, root=Path(root))
         main()
     except (ValueError, RuntimeError, ArithmeticError, OSError, SafetensorError) as error:
         if os.environ.get("ASSAY_TRACEBACK") == "1":
             raise
         message = str(error) or type(error).__name__
-        sys.exit(f"{Path(inspect.getfile(main)).stem}: {message}\n(ASSAY_TRACEBACK=1 shows where)")
+        sys.exit(f"{stage}: {message}\n(ASSAY_TRACEBACK=1 shows where)")
 
 
 def _peak_bytes() -> int:
@@ -55,7 +62,7 @@ def timed(stage: str, *, folder: Path = TIMINGS) -> Iterator[dict[str, float]]:
     startup = time.time() - process.create_time()
     # What the imports made stays to the end; the collector need not look at it again.
     gc.freeze()
-    gc.enable()
+    gc.set_threshold(*COLLECTOR)
     own: dict[str, float] = {}
     yield own
     cpu = process.cpu_times()

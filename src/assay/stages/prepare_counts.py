@@ -3,7 +3,7 @@
     python -m assay.stages.prepare_counts
 
 Output: data/counts/rows/{train,val,test}.parquet (sample_id, text, setting, counts, group), rejected.csv
-(row, text, reason, detail) and bins.json; metrics/counts_data.json; plots/counts/distribution.png.
+(row, text, reason, detail) and bins.json; metrics/counts_data.json; plots/prepare_counts/distribution.png.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SOURCE = Path("data/counts/table.parquet")
 ENCODER = Path("data/counts/encoder")
 OUTPUT = Path("data/counts/rows")
 METRICS = Path("metrics/counts_data.json")
-PLOT = Path("plots/counts/distribution.png")
+PLOT = Path("plots/prepare_counts/distribution.png")
 PERCENTILES = (5, 50, 90, 99)
 
 

@@ -4,7 +4,7 @@
 
 Output, in data/vlm/rows: {train,val,calib,tune,test}.jsonl and captions.jsonl (messages, images, sample_id, label, group,
 transform), pictures (augmented copies), processor, prompt.json and rejected.csv; metrics/vlm_data.json and
-plots/vlm/augmented.png.
+plots/prepare_vlm/augmented.png.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SOURCE = Path("data/vlm/source")
 OUTPUT = Path("data/vlm/rows")
 PROCESSOR = OUTPUT / "processor"
 METRICS = Path("metrics/vlm_data.json")
-SHEET = Path("plots/vlm/augmented.png")
+SHEET = Path("plots/prepare_vlm/augmented.png")
 
 
 def known_rows(table: pd.DataFrame, labels: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:

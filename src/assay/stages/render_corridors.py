@@ -3,7 +3,7 @@
     python -m assay.stages.render_corridors
 
 Output, in data/vlm/source: pictures, table.parquet (sample_id, name, picture, label, group, caption) and rejected.csv;
-plots/vlm/contact_sheet.png.
+plots/render_corridors/contact_sheet.png.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from assay.report.plots import save_contact_sheet
 from assay.vlm.own_data import read_own
 
 OUTPUT = Path("data/vlm/source")
-SHEET = Path("plots/vlm/contact_sheet.png")
+SHEET = Path("plots/render_corridors/contact_sheet.png")
 COLUMNS = ["sample_id", "name", "picture", "label", "group", "caption"]
 REJECTED = ["row", "image", "reason", "detail"]
 SHEET_COLUMNS = 5

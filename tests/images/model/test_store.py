@@ -36,9 +36,9 @@ def test_round_trip(tmp_path: Path, count: int, pieces: int) -> None:
     assert store.side == 4
     np.testing.assert_array_equal(store.pixels, values)
     # NumPy alone must be able to read the file: its header was written before the count was known.
-    np.testing.assert_array_equal(np.load(tmp_path / "pixels.npy", allow_pickle=False), values)
+    np.testing.assert_array_equal(np.load(tmp_path / "pixels/pixels.npy", allow_pickle=False), values)
     assert store.sha256 == hashlib.sha256(values.tobytes()).hexdigest()
-    assert list(pd.read_csv(tmp_path / "pixels_index.csv", dtype=str)["sample_id"]) == ids
+    assert list(pd.read_csv(tmp_path / "pixels/pixels_index.csv", dtype=str)["sample_id"]) == ids
     assert not store.pixels.flags.writeable
 
 
@@ -59,12 +59,12 @@ def test_unknown_samples_are_named(tmp_path: Path) -> None:
 
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     write(tmp_path, pictures(3, 4))
-    meta = read_json(tmp_path / "pixels.json")
-    write_json(tmp_path / "pixels.json", meta | {"shape": [4, 4, 4, 3]})
+    meta = read_json(tmp_path / "pixels/pixels.json")
+    write_json(tmp_path / "pixels/pixels.json", meta | {"shape": [4, 4, 4, 3]})
     with pytest.raises(ValueError, match="disagree"):
         open_store(tmp_path)
-    write_json(tmp_path / "pixels.json", meta)
-    (tmp_path / "pixels_index.csv").write_text("sample_id\na\nb\n")
+    write_json(tmp_path / "pixels/pixels.json", meta)
+    (tmp_path / "pixels/pixels_index.csv").write_text("sample_id\na\nb\n")
     with pytest.raises(ValueError, match="disagree"):
         open_store(tmp_path)
 
@@ -81,7 +81,11 @@ def test_an_interrupted_write_leaves_the_old_store(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"):
         interrupted()
     np.testing.assert_array_equal(open_store(tmp_path).pixels, values)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pixels.json", "pixels.npy", "pixels_index.csv"]
+    assert sorted(path.name for path in (tmp_path / "pixels").iterdir()) == [
+        "pixels.json",
+        "pixels.npy",
+        "pixels_index.csv",
+    ]
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash"])

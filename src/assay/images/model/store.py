@@ -1,6 +1,6 @@
 """Pixels decoded once: a uint8 array on disk that every later stage maps into memory.
 
-``pixels.npy`` holds uint8 [n, S, S, 3]; ``pixels_index.csv`` names the ``sample_id`` of every row; ``pixels.json``
+``pixels/pixels.npy`` holds uint8 [n, S, S, 3]; ``pixels_index.csv`` names the ``sample_id`` of every row; ``pixels.json``
 holds the array's shape and the SHA-256 of its values, so that a reader can key a resume checkpoint without hashing it
 again.
 """
@@ -21,7 +21,7 @@ import pandas as pd
 
 from assay.core.io import atomic_path, read_json, read_npy, write_csv, write_json
 
-PIXELS, INDEX, META = "pixels.npy", "pixels_index.csv", "pixels.json"
+PIXELS, INDEX, META = "pixels/pixels.npy", "pixels/pixels_index.csv", "pixels/pixels.json"
 
 
 def fit_square(pixels: np.ndarray, side: int, *, resize: str) -> np.ndarray:
