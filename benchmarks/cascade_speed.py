@@ -34,7 +34,7 @@ from assay.core.io import read_json
 from assay.core.torch_setup import set_up_torch
 from assay.images.cascade.ensemble import FOLD_AVERAGE, REFIT, load_ensemble, resize
 from assay.images.cascade.model import Cascade, load
-from assay.images.model.dataset import read_manifest
+from assay.images.manifest import read_manifest
 from assay.images.model.store import open_store
 from assay.images.slices import family_slices
 

@@ -19,7 +19,8 @@ from assay.counts.baselines import (
     tfidf_ridge,
 )
 from assay.counts.bins import equal_width_bins, quantile_bins
-from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, measure
+from assay.counts.evaluation import choose, conclusion, gains, measure
+from assay.counts.systems import Answers, answers
 from assay.metrics.paired import gain
 
 RNG = np.random.default_rng(2)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.images.evaluation import Scored, baseline_probs
+from assay.images.evaluation import Scored
 from assay.images.model.store import open_store, open_writer
+from assay.images.scoring import baseline_probs
 from assay.images.slices import family_slices
 from assay.metrics.binary import flatten
 

@@ -16,7 +16,7 @@ from assay.core.io import read_json, sha256_file
 from assay.counts.prediction import CountPredictor, load_predictor
 from assay.data.tables import write_rows
 from assay.params.counts import VARIANTS
-from assay.stages import evaluate_counts, fetch_counts, prepare_counts, train_counts
+from assay.stages import evaluate_counts, fetch_counts, prepare_counts, score_counts, train_counts
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ("data/counts", "models/counts", "metrics", "plots")
@@ -63,6 +63,7 @@ def run_line() -> None:
     prepare_counts.main()
     for variant in VARIANTS:
         train_counts.main(["--variant", variant])
+    score_counts.main()
     evaluate_counts.main()
 
 

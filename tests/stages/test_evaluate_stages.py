@@ -12,11 +12,11 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from assay.core.params import ParamsError, load
-from assay.images.evaluation import external_set
-from assay.images.model.prediction import load_predictor, role_logits
+from assay.images.model.prediction import load_predictor
 from assay.images.model.store import open_writer
+from assay.images.scoring import external_set
 from assay.params.images import Images
-from assay.stages import calibrate, evaluate, train_stage1
+from assay.stages import calibrate, evaluate, score_stage1, train_stage1
 
 ROOT = Path(__file__).parents[2]
 SIDE = 32
@@ -67,6 +67,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "outside" / "real" / "bad.png").write_bytes(b"not a picture")
         write_params(evaluate={"external": [{"name": "outside", "path": "outside"}]})
         train_stage1.main([])
+        score_stage1.main()
         calibrate.main()
         evaluate.main()
     return folder
@@ -78,8 +79,8 @@ def test_the_expected_files_are_there(project: Path) -> None:
     plots = {path.name for path in (project / "plots/stage1").iterdir()}
     stems = ("roc", "reliability", "confusion", "training", "robustness")
     assert {f"{stem}.{end}" for stem in stems for end in ("csv", "png")} <= plots
-    assert {"exits.csv", "examples.png", "mistakes.png", "external_outside_rejected.csv"} <= plots
-    stages = ("train_stage1", "calibrate", "evaluate")
+    assert {"exits.csv", "examples.png", "mistakes.png"} <= plots
+    stages = ("train_stage1", "score_stage1", "calibrate", "evaluate")
     assert {path.stem for path in (project / "timings").iterdir()} == set(stages)
 
 
@@ -90,7 +91,7 @@ def test_metrics_are_flat_with_intervals_baselines_and_external(project: Path) -
     assert (metrics["family.paste.n"], metrics["family.strange.n"]) == (36, 36)
     assert metrics["majority.auc"] == metrics["metadata.auc"] == 0.5
     assert metrics["temperature"] > 0
-    rejected = pd.read_csv(project / "plots/stage1/external_outside_rejected.csv")
+    rejected = pd.read_csv(project / "data/stage1/test_extra/external_rejected.csv")
     assert rejected["reason"].tolist() == ["not_an_image"]
 
 
@@ -103,17 +104,17 @@ def test_forged_means_a_high_probability(project: Path) -> None:
 
 def test_an_undegraded_cell_and_array_logits_equal_plain_scoring(project: Path) -> None:
     predictor = load_predictor(project / "models/stage1", device="cpu")
-    logits, labels = role_logits(predictor, project / "data/processed", "test")
+    scores = pd.read_parquet(project / "data/stage1/scores_test.parquet")
     pixels = np.load(project / "data/processed/pixels/pixels.npy")[-ROLES["test"] :]
-    np.testing.assert_allclose(predictor.array_logits(pixels), logits, rtol=1e-4, atol=1e-5)
-    assert labels.tolist() == [number % 2 for number in range(ROLES["test"])]
+    np.testing.assert_allclose(predictor.array_logits(pixels), scores["logit"], rtol=1e-4, atol=1e-5)
+    assert scores["label"].tolist() == [number % 2 for number in range(ROLES["test"])]
 
 
 def test_an_external_set_with_prepared_pictures_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     predictor = load_predictor(Path("models/stage1"), device="cpu")
     settings = load(Images).prepare
-    with pytest.raises(ValueError, match="external set x: 1 pictures are part of the prepared data"):
+    with pytest.raises(ValueError, match="external set x: 1 images are part of the prepared data"):
         external_set(
             predictor, Path("outside"), name="x", settings=settings, workers=1, seen_ids={"outside/real/0.png"}
         )

@@ -25,6 +25,8 @@ from assay.stages import (
     evaluate_cascade,
     init_expert,
     kfold_fold,
+    score_cascade,
+    score_stage1,
     train_expert,
     train_meta,
     train_stage1,
@@ -69,6 +71,7 @@ def prepare() -> pd.DataFrame:
         split=splits, sample_id=[f"{n:04d}" for n in numbers], group_id=[f"g{n // 4}" for n in numbers]
     )
     frame = frame.assign(generator=np.where(labels == 0, "real", np.where(strange, "strange", "paste")))
+    frame = frame.assign(width=SIDE, height=SIDE, format="PNG", file_bytes=1000, jpeg_quality=-1)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 130, (len(frame), SIDE, SIDE, 3)) + rng.integers(0, 40, (len(frame), 1, 1, 1))
     with open_writer(Path("data/processed"), side=SIDE, sample_ids=list(frame["sample_id"])) as writer:
@@ -91,6 +94,7 @@ def train_experts() -> None:
 def last_stages() -> None:
     build_meta.main()
     train_meta.main()
+    score_cascade.main()
     evaluate_cascade.main()
 
 
@@ -102,6 +106,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_params()
         prepare()
         train_stage1.main([])
+        score_stage1.main()
         calibrate.main()
         train_experts()
         for fold in range(FOLDS):
@@ -127,6 +132,8 @@ def test_the_expected_files_are_there(project: Path) -> None:
         "data/meta/alignment.safetensors",
         *(f"models/meta/{name}" for name in ("meta.json", "lightgbm.txt", "alignment.safetensors")),
         "models/cascade/cascade.json",
+        *(f"data/cascade/scores_{role}.parquet" for role in ("calib", "tune", "test")),
+        "data/cascade/costs.json",
         "data/cascade/test_predictions.parquet",
         "plots/build_meta/alignment.csv",
         "plots/cascade/frontier.csv",

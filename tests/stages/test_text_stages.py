@@ -20,7 +20,7 @@ from sklearn import metrics as sk
 import assay.text
 from assay.cli import main as assay_cli
 from assay.core.io import read_json, sha256_file
-from assay.stages import evaluate_text, fetch_text, prepare_text, pretrain_text, train_text
+from assay.stages import evaluate_text, fetch_text, prepare_text, pretrain_text, score_text, train_text
 from assay.text.prediction import load_predictor
 from assay.text.vocabulary import SPECIAL
 
@@ -29,7 +29,7 @@ WRITTEN = ("data/text", "models/text", "metrics", "plots/text")
 CHARACTERS = list("房间很干净服务热情位置方便书内容空洞快递慢质量的了我在这家酒店吃住看买到货说话人员前台")
 SIGNS = {"good": "不错", "bad": "太差", "mixed": "一般"}
 SYSTEMS = ("test", "uncalibrated", "network", "linear", "no_pretraining", "tfidf_bigram", "majority")
-STAGES = (fetch_text, prepare_text, pretrain_text, train_text, evaluate_text)
+STAGES = (fetch_text, prepare_text, pretrain_text, train_text, score_text, evaluate_text)
 Written = dict[str, str]
 
 

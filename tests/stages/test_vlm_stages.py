@@ -16,12 +16,12 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from assay.core.io import read_json, sha256_file
-from assay.stages import prepare_vlm, pretrain_vlm, vlm_predict, vlm_sft, vlm_sft_high_risk
+from assay.stages import prepare_vlm, pretrain_vlm, score_vlm, vlm_predict, vlm_sft, vlm_sft_high_risk
 from assay.vlm.messages import read_messages
 from assay.vlm.prediction import open_predictor
 
 ROOT = Path(__file__).parents[2]
-MODELLING = (prepare_vlm, pretrain_vlm, vlm_sft, vlm_sft_high_risk, vlm_predict)
+MODELLING = (prepare_vlm, pretrain_vlm, vlm_sft, vlm_sft_high_risk, score_vlm, vlm_predict)
 ROLES = ("train", "val", "calib", "tune", "test")
 SYSTEMS = {"base", "fused", "uncalibrated", "blank", "majority", "no_augmentation", "no_filter", "order_1"}
 LABELS = ["无风险", "低风险", "中风险", "高风险", "非楼道"]
@@ -91,8 +91,9 @@ def test_what_is_written(here: Path) -> None:
         names = {path.name for path in folder.iterdir()}
         assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} <= names
         assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
-    for plot in ("confusion_base", "confusion_fused", "reliability", "systems", "mistakes", "training", "augmented"):
+    for plot in ("confusion_base", "confusion_fused", "reliability", "systems", "mistakes", "training"):
         assert (here / f"plots/vlm/{plot}.png").is_file()
+    assert (here / "plots/prepare_vlm/augmented.png").is_file()
     assert not list(Path(".assay/resume").glob("*"))
 
 

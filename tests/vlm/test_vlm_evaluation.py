@@ -19,10 +19,12 @@ from assay.calibration.pooling import fit_pool_temperature
 from assay.core.io import write_json
 from assay.metrics.binary import resample
 from assay.params.vlm import Tuning
-from assay.vlm.evaluation import as_rows, conclusion, gains, metrics_for, mistakes, risk_metrics, spread
+from assay.vlm.evaluation import conclusion, gains, metrics_for, mistakes, risk_metrics, spread
+from assay.vlm.fusion import calibrated
 from assay.vlm.network import RECORD, add_adapter, manifest
-from assay.vlm.prediction import blank_copies, calibrated, open_predictor, open_scorer, open_scorers
+from assay.vlm.prediction import blank_copies, open_predictor, open_scorer, open_scorers
 from assay.vlm.prompts import Prompt
+from assay.vlm.scores import as_rows
 from assay.vlm.scoring import record_log_probs
 
 Make = Callable[..., list[dict[str, Any]]]

@@ -176,7 +176,8 @@ def test_code_and_packages_are_named_before_the_stage_code_runs(project: Path) -
         "src/assay/model.py": '"""A model."""\n\nimport numpy\n\nSIZE = 1\n',
         "requirements.lock": "numpy==2.0\n",
     }
-    stages = "  code:\n    cmd: python -m assay.closure\n    deps: [src/assay, requirements.lock]\n    outs: [code: {cache: false}]\n"
+    stages = "  code:\n    cmd: python -m assay.closure\n    deps: [src/assay, requirements.lock]\n"
+    stages += "    outs: [code: {cache: false}]\n"
     stages += "  fit:\n    cmd: echo 1 > fit.txt\n    deps: [code/fit.json]\n    outs: [fit.txt]\n"
     for name, text in source.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from assay.counts.bins import Bins
+from assay.counts.systems import Answers
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.ordinal import ordinal_metrics, regression_metrics
 from assay.metrics.paired import gain, gain_text, verdict
@@ -16,27 +16,6 @@ from assay.metrics.paired import gain, gain_text, verdict
 # What each variant is held against: the linear model of its kind, and what knows the setting alone.
 PEERS = {"spearman": "tfidf_ridge", "macro_f1": "tfidf_logreg"}
 SETTING = "setting_mean"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What one system says of every row.
-
-    Attributes:
-        counts: expected count [n].
-        quantile: quantile bin [n].
-        width: equal-width bin [n].
-    """
-
-    counts: np.ndarray
-    quantile: np.ndarray
-    width: np.ndarray
-
-
-def answers(counts: np.ndarray, bins: Mapping[str, Bins], **own: np.ndarray) -> Answers:
-    """Counts as answers in every unit; ``quantile`` or ``width`` replace what would follow from the counts."""
-    quantile, width = bins["quantile"].assign(counts), bins["equal_width"].assign(counts)
-    return Answers(counts, own.get("quantile", quantile), own.get("width", width))
 
 
 def measure(

@@ -1,24 +1,19 @@
-"""Stage 1 on pictures it has not seen: slices, baselines, external sets."""
+"""Stage 1 on images it has not seen: every report of its evaluation, made from scores alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from assay.calibration.platt import PlattFit, apply_platt
 from assay.calibration.temperature import apply_temperature
-from assay.images.audit import metadata_classifier, metadata_features
-from assay.images.decode_set import Refused, decode_all, decode_settings
-from assay.images.manifest import list_path
-from assay.images.model.prediction import Predictor
-from assay.images.model.store import PixelStore
-from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
+from assay.images.slices import family_slices
 from assay.metrics.binary import summarise
 from assay.metrics.calibration_error import ece_noise_floor
-from assay.params.images import Prepare
 
 # Metrics that a temperature changes; for the rest the uncalibrated value would be the same number twice.
 CALIBRATION_METRICS = ("nll", "brier", "ece_width", "ece_mass")
@@ -26,12 +21,18 @@ CALIBRATION_METRICS = ("nll", "brier", "ece_width", "ece_mass")
 
 @dataclass(frozen=True)
 class Scored:
-    """Pictures with their logits: logits float64 [n], labels int64 [n], groups and generators [n]."""
+    """Images with their logits: logits float64 [n], labels int64 [n], groups and generators [n]."""
 
     logits: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     generators: np.ndarray
+
+    @classmethod
+    def of(cls, scores: pd.DataFrame) -> Scored:
+        """From a table of label, group_id, generator and logit."""
+        columns = (scores[name].to_numpy() for name in ("logit", "label", "group_id", "generator"))
+        return cls(*columns)
 
     def where(self, mask: np.ndarray) -> Scored:
         """The rows of a boolean mask [n]."""
@@ -45,83 +46,68 @@ class Bootstrap:
     num_resamples: int
     seed: int
 
+    def summarise(self, labels: np.ndarray, probs: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+        """Every binary metric with its interval."""
+        return summarise(labels, probs, groups, num_resamples=self.num_resamples, seed=self.seed)
 
-def calibration_report(scored: Scored, *, temperature: float, num_bins: int, how: Bootstrap) -> dict[str, float]:
+
+def calibration_report(scored: Scored, *, temperature: float, num_bins: int, bootstrap: Bootstrap) -> dict[str, float]:
     """All metrics after temperature, those of calibration before it too, and the noise floor of the ECE."""
     probs = apply_temperature(scored.logits, temperature)
-    report = summarise(scored.labels, probs, scored.groups, num_resamples=how.num_resamples, seed=how.seed)
-    before = summarise(
-        scored.labels,
-        apply_temperature(scored.logits, 1.0),
-        scored.groups,
-        num_resamples=how.num_resamples,
-        seed=how.seed,
-    )
+    report = bootstrap.summarise(scored.labels, probs, scored.groups)
+    before = bootstrap.summarise(scored.labels, apply_temperature(scored.logits, 1.0), scored.groups)
     for name in CALIBRATION_METRICS:
         report |= {f"{name}_uncalibrated{end}": before[f"{name}{end}"] for end in ("", "_low", "_high")}
     for binning in ("width", "mass"):
-        floor = ece_noise_floor(probs, num_bins=num_bins, binning=binning, seed=how.seed)
+        floor = ece_noise_floor(probs, num_bins=num_bins, binning=binning, seed=bootstrap.seed)
         report |= {f"ece_{binning}_floor": floor.mean, f"ece_{binning}_floor_p95": floor.p95}
     return report
 
 
-def baseline_probs(train: pd.DataFrame, test: pd.DataFrame, store: PixelStore, *, seed: int) -> dict[str, np.ndarray]:
-    """Probabilities [n_test] of what a network has to beat, each fitted on the train role.
+def evaluate(
+    test: pd.DataFrame,
+    baselines: pd.DataFrame,
+    external: pd.DataFrame,
+    *,
+    calibration: Mapping[str, Any],
+    seen_families: set[str],
+    num_bins: int,
+    bootstrap: Bootstrap,
+) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
+    """Metrics by slice, of Platt scaling, of the baselines and of external sets.
 
-    ``majority``: the share of forged in train for every picture; ``metadata``: the audit's classifier on file metadata;
-    ``pixel_statistics``: logistic regression on high-pass energy and DCT magnitudes.
-    """
-    labels = train["label"].to_numpy()
-    metadata = metadata_classifier(seed=seed).fit(metadata_features(train), labels)
-    pixels = {
-        name: store.pixels[store.rows_of(list(part["sample_id"]))] for name, part in (("train", train), ("test", test))
-    }
-    pixel = pixel_classifier().fit(pixel_statistics(pixels["train"]), labels)
-    return {
-        "majority": np.full(len(test), labels.mean()),
-        "metadata": metadata.predict_proba(metadata_features(test))[:, 1],
-        "pixel_statistics": pixel.predict_proba(pixel_statistics(pixels["test"]))[:, 1],
-    }
-
-
-def external_set(
-    predictor: Predictor, path: Path, *, name: str, settings: Prepare, workers: int, seen_ids: set[str]
-) -> tuple[Scored, pd.DataFrame]:
-    """Score a labelled set that no other stage has seen.
+    Args:
+        test: scores of the test role.
+        baselines: probabilities of the rows of the slice ``test`` (seen families), a column per baseline.
+        external: scores of other sets, with a column dataset.
+        calibration: what the stage calibrate wrote.
 
     Returns:
-        The scored pictures, and the files that could not be used (file, dataset, reason, detail).
-
-    Raises:
-        ValueError: no such set, fewer than two classes left, or pictures that the prepared data hold as well.
+        name -> metric -> value, and slice -> bool [n].
     """
-    listing = list_path(path, dataset=name)
-    how = decode_settings(settings, side=predictor.image_size)
-    shared = seen_ids & set(listing.rows["image_path"])
-    if shared:
-        raise ValueError(
-            f"external set {name}: {len(shared)} pictures are part of the prepared data, e.g. {min(shared)}"
-        )
-    kept, logits, refused = [], [], []
-    for number, result in enumerate(decode_all(list(listing.rows["path"]), how, workers=workers)):
-        row = listing.rows.iloc[number]
-        if isinstance(result, Refused):
-            refused.append((row["image_path"], name, result.reason, result.detail))
-            continue
-        kept.append(number)
-        logits.append(predictor.array_logits(result.pixels[None])[0])
-    rows = listing.rows.iloc[kept]
-    labels = rows["label"].to_numpy(dtype=np.int64)
-    if len(set(labels)) < 2:
-        raise ValueError(
-            f"external set {name}: {len(rows)} usable pictures of one class; both real and forged are needed"
-        )
-    scored = Scored(np.array(logits), labels, rows["group"].to_numpy(), rows["generator"].to_numpy())
-    rejected = pd.concat([listing.rejected, pd.DataFrame(refused, columns=listing.rejected.columns)], ignore_index=True)
-    return scored, rejected
+    scored, temperature = Scored.of(test), float(calibration["temperature"])
+    slices = family_slices(scored.labels, scored.generators, seen=seen_families)
+    options: dict[str, Any] = {"temperature": temperature, "num_bins": num_bins, "bootstrap": bootstrap}
+    reports = {name: calibration_report(scored.where(mask), **options) for name, mask in slices.items()}
+    seen = scored.where(slices["test"])
+    platt = apply_platt(seen.logits, PlattFit(**calibration["platt"]))
+    reports["platt"] = bootstrap.summarise(seen.labels, platt, seen.groups)
+    for name in baselines.columns.drop("sample_id"):
+        reports[name] = bootstrap.summarise(seen.labels, baselines[name].to_numpy(), seen.groups)
+    for dataset, rows in external.groupby("dataset", sort=False):
+        reports[f"external.{dataset}"] = calibration_report(Scored.of(rows), **options)
+    return reports, slices
 
 
-def platt_report(scored: Scored, fit: PlattFit, *, how: Bootstrap) -> dict[str, float]:
-    """Metrics of Platt scaling, to hold against temperature."""
-    probs = apply_platt(scored.logits, fit)
-    return summarise(scored.labels, probs, scored.groups, num_resamples=how.num_resamples, seed=how.seed)
+def robustness_table(
+    degraded: pd.DataFrame, *, cell: Sequence[str], temperature: float, bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """AUC and balanced accuracy with their limits, a row per ``cell``, on the same images."""
+    rows = []
+    for values, part in degraded.groupby(list(cell), sort=False):
+        scored = Scored.of(part)
+        result = bootstrap.summarise(scored.labels, apply_temperature(scored.logits, temperature), scored.groups)
+        wanted = [f"{name}{end}" for name in ("auc", "balanced_accuracy") for end in ("", "_low", "_high")]
+        names = dict(zip(cell, values, strict=True))
+        rows.append(names | {"n": result["n"]} | {name: result[name] for name in wanted})
+    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""What stage 1's evaluation draws: data files for ``dvc plots`` and PNG pictures beside them."""
+"""What stage 1's evaluation draws: data files for ``dvc plots`` and PNG images beside them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def save_roc(
 
 
 def save_examples(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, data: Path) -> None:
-    """examples.png: pictures of the test role, a row per generator, with the mean probability of forged."""
+    """examples.png: images of the test role, a row per generator, with the mean probability of forged."""
     store = open_store(data)
     rows, titles = [], []
     for name in ["real", *sorted(set(test["generator"]) - {"real"})]:
@@ -56,7 +56,7 @@ def save_examples(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, data: 
 
 
 def save_mistakes(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, data: Path) -> None:
-    """mistakes.png: the most confidently wrong pictures of each class."""
+    """mistakes.png: the most confidently wrong images of each class."""
     store = open_store(data)
     rows, titles = [], []
     for label, name in enumerate(CLASS_NAMES):
@@ -69,20 +69,20 @@ def save_mistakes(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, data: 
 
 def save_all(
     folder: Path,
-    scored: Scored,
+    test: pd.DataFrame,
     masks: Mapping[str, np.ndarray],
     metrics: Mapping[str, float | None],
     *,
     temperature: float,
     grid: pd.DataFrame,
     exits: pd.DataFrame,
-    test: pd.DataFrame,
     num_bins: int,
     data: Path = Path("data/processed"),
     history: Path = Path("models/stage1/history.csv"),
 ) -> None:
-    """Write every plot of the evaluation into ``folder``."""
+    """Write every plot of the evaluation into ``folder``; ``test`` are the scores of the test role."""
     folder.mkdir(parents=True, exist_ok=True)
+    scored = Scored.of(test)
     seen = scored.where(masks["test"])
     probs = apply_temperature(seen.logits, temperature)
     save_roc(folder, scored, masks, metrics)

@@ -17,7 +17,8 @@ from assay.core.io import write_json, write_npy, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
-from assay.images.model.dataset import PictureSet, read_manifest
+from assay.images.manifest import read_manifest
+from assay.images.model.dataset import PictureSet
 from assay.images.model.experts import load_extractor
 from assay.images.model.store import open_store
 from assay.images.stacking.alignment import Alignment, fit_procrustes, identity

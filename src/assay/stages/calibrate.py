@@ -17,13 +17,11 @@ from assay.calibration.temperature import apply_temperature, fit_temperature
 from assay.core.io import write_csv, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.core.torch_setup import set_up_torch
-from assay.images.model.prediction import load_predictor, role_logits
 from assay.metrics.calibration_error import reliability_table
 from assay.params.images import Images
 from assay.report.plots import save_reliability_png
 
-DATA = Path("data/processed")
+SCORES = Path("data/stage1")
 MODEL = Path("models/stage1")
 PLOTS = Path("plots/calibrate")
 
@@ -31,10 +29,9 @@ PLOTS = Path("plots/calibrate")
 def main() -> None:
     params = load(Images)
     settings = params.calibrate
-    set_up_torch(threads=params.runtime.threads)
     with timed("calibrate"):
-        predictor = load_predictor(MODEL, device=params.runtime.device)
-        logits, labels = role_logits(predictor, DATA, settings.role)
+        scores = pd.read_parquet(SCORES / f"scores_{settings.role}.parquet")
+        logits, labels = scores["logit"].to_numpy(), scores["label"].to_numpy()
         fit = fit_temperature(logits, labels, objective=settings.objective)
         platt = fit_platt(logits, labels)
         tables = {

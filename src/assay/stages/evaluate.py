@@ -1,4 +1,4 @@
-"""evaluate: stage 1 on the test role, read here and nowhere before.
+"""evaluate: stage 1 on the test role, from its scores.
 
     python -m assay.stages.evaluate
 
@@ -9,135 +9,64 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from assay.calibration.platt import PlattFit
 from assay.calibration.temperature import apply_temperature
-from assay.core.io import read_json, write_csv, write_json, write_parquet
+from assay.core.io import read_json, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.core.torch_setup import set_up_torch
-from assay.images.evaluation import (
-    Bootstrap,
-    Scored,
-    baseline_probs,
-    calibration_report,
-    external_set,
-    platt_report,
-)
+from assay.images.evaluation import Bootstrap, evaluate, robustness_table
 from assay.images.evaluation_plots import save_all
 from assay.images.exits import exit_table
-from assay.images.model.dataset import PictureSet, read_manifest
-from assay.images.model.prediction import Predictor, load_predictor, role_logits
-from assay.images.model.store import open_store
-from assay.images.robustness import robustness_table
-from assay.images.slices import family_slices
-from assay.metrics.binary import flatten, summarise
+from assay.images.manifest import read_manifest
+from assay.metrics.binary import flatten
 from assay.params.images import Images
 from assay.report.tables import system_table
 
 DATA = Path("data/processed")
-MODEL = Path("models/stage1")
-PREDICTIONS = Path("data/stage1/test_predictions.parquet")
+SCORES = Path("data/stage1")
+CALIBRATION = Path("models/stage1/calibration_temp.json")
 METRICS = Path("metrics/stage1.json")
 PLOTS = Path("plots/stage1")
 COLUMNS = ("auc", "balanced_accuracy", "f1", "tpr_at_fpr_5", "nll", "ece_width")
-
-
-def score(predictor: Predictor, manifest: pd.DataFrame) -> Scored:
-    """The test role with its logits."""
-    data = PictureSet(open_store(DATA), manifest, image_size=predictor.image_size)
-    labels = manifest["label"].to_numpy(dtype=np.int64)
-    return Scored(predictor.logits(data), labels, manifest["group_id"].to_numpy(), manifest["generator"].to_numpy())
-
-
-def robustness(
-    predictor: Predictor, test: pd.DataFrame, mask: np.ndarray, params: Images, temperature: float
-) -> pd.DataFrame:
-    """The degradation grid on a seeded sample of the seen families."""
-    settings, seed = params.evaluate.robustness, params.runtime.seed
-    part = test[mask]
-    part = part.sample(min(len(part), settings.max_samples), random_state=seed).sort_index()
-    data = PictureSet(open_store(DATA), part, image_size=predictor.image_size)
-    pixels = data.__getitems__(list(range(len(data))))[0].permute(0, 2, 3, 1).numpy()
-    return robustness_table(
-        predictor,
-        pixels,
-        part["label"].to_numpy(),
-        part["group_id"].to_numpy(),
-        settings=settings,
-        temperature=temperature,
-        num_resamples=params.evaluate.num_resamples,
-        seed=seed,
-    )
+CELL = ("jpeg_quality", "resize", "blur_sigma")
 
 
 def main() -> None:
     params = load(Images)
-    settings, seed = params.evaluate, params.runtime.seed
-    how = Bootstrap(settings.num_resamples, seed)
-    set_up_torch(threads=params.runtime.threads)
+    settings = params.evaluate
     with timed("evaluate"):
-        predictor = load_predictor(MODEL, device=params.runtime.device)
-        calibration = read_json(MODEL / "calibration_temp.json")
+        test, tune = (pd.read_parquet(SCORES / f"scores_{role}.parquet") for role in ("test", "tune"))
+        extra = {
+            name: pd.read_parquet(SCORES / "test_extra" / f"{name}.parquet")
+            for name in ("baselines", "robustness", "external")
+        }
+        calibration = read_json(CALIBRATION)
         temperature = float(calibration["temperature"])
-        train, test = read_manifest(DATA, "train"), read_manifest(DATA, "test")
-        scored = score(predictor, test)
-        masks = family_slices(scored.labels, scored.generators, seen=set(train["generator"]))
-        reports = {
-            name: calibration_report(scored.where(mask), temperature=temperature, num_bins=settings.num_bins, how=how)
-            for name, mask in masks.items()
-        }
-        seen = scored.where(masks["test"])
-        reports["platt"] = platt_report(seen, PlattFit(**calibration["platt"]), how=how)
-        baselines = baseline_probs(train, test[masks["test"]], open_store(DATA), seed=seed)
-        for name, probs in baselines.items():
-            reports[name] = summarise(seen.labels, probs, seen.groups, num_resamples=how.num_resamples, seed=seed)
-        known = {
-            path
-            for role in ("train", "val", "calib", "tune", "test")
-            for path in read_manifest(DATA, role)["image_path"]
-        }
-        for item in settings.external:
-            outside, rejected = external_set(
-                predictor,
-                Path(item.path),
-                name=item.name,
-                settings=params.prepare,
-                workers=params.runtime.workers,
-                seen_ids=known,
-            )
-            reports[f"external.{item.name}"] = calibration_report(
-                outside, temperature=temperature, num_bins=settings.num_bins, how=how
-            )
-            write_csv(PLOTS / f"external_{item.name}_rejected.csv", rejected)
+        bootstrap = Bootstrap(settings.num_resamples, params.runtime.seed)
+        reports, slices = evaluate(
+            test,
+            extra["baselines"],
+            extra["external"],
+            calibration=calibration,
+            seen_families=set(read_manifest(DATA, "train")["generator"]),
+            num_bins=settings.num_bins,
+            bootstrap=bootstrap,
+        )
         metrics = flatten(reports) | {"temperature": temperature}
-        write_json(METRICS, metrics)
-        grid = robustness(predictor, test, masks["test"], params, temperature)
-        tune_logits, tune_labels = role_logits(predictor, DATA, "tune")
         exits = exit_table(
-            apply_temperature(tune_logits, temperature),
-            tune_labels,
+            apply_temperature(tune["logit"].to_numpy(), temperature),
+            tune["label"].to_numpy(),
             exit_real=settings.exit_real,
             exit_forged=settings.exit_forged,
         )
+        grid = robustness_table(extra["robustness"], cell=CELL, temperature=temperature, bootstrap=bootstrap)
+        write_json(METRICS, metrics)
         save_all(
-            PLOTS,
-            scored,
-            masks,
-            metrics,
-            temperature=temperature,
-            grid=grid,
-            exits=exits,
-            test=test,
-            num_bins=settings.num_bins,
+            PLOTS, test, slices, metrics, temperature=temperature, grid=grid, exits=exits, num_bins=settings.num_bins
         )
-        predictions = test[["sample_id", "label", "group_id", "generator"]]
-        write_parquet(
-            PREDICTIONS,
-            predictions.assign(logit=scored.logits, prob=apply_temperature(scored.logits, temperature)),
-        )
+        probs = apply_temperature(test["logit"].to_numpy(), temperature)
+        write_parquet(SCORES / "test_predictions.parquet", test.assign(prob=probs))
     print(system_table(metrics, list(reports), COLUMNS).to_string())
     print("\nExits on the tune role (leaves as real at or below, as forged at or above):")
     print(exits.round(3).to_string(index=False))

@@ -1,4 +1,4 @@
-"""evaluate_counts: every variant and the baselines on the same test rows, and which one to use.
+"""evaluate_counts: every variant and the baselines on the same test rows, and which one to use, from their scores.
 
     python -m assay.stages.evaluate_counts
 
@@ -16,18 +16,17 @@ import pandas as pd
 from assay.core.io import read_json, write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.core.torch_setup import pick_device, set_up_torch
-from assay.counts.baselines import baseline_counts, logreg_probs, tfidf_logreg
-from assay.counts.bins import Bins, bins_from_json, cut, matched_cuts
-from assay.counts.evaluation import Answers, answers, choose, conclusion, gains, measure
-from assay.counts.prediction import load_predictor
+from assay.counts.bins import Bins, bins_from_json
+from assay.counts.evaluation import choose, conclusion, gains, measure
+from assay.counts.systems import Answers, answers_of
 from assay.metrics.binary import flatten
 from assay.metrics.ordinal import class_confusion, ordinal_metrics, regression_metrics
-from assay.params.counts import VARIANTS, Counts, EvaluateCounts
+from assay.params.counts import VARIANTS, Counts
 from assay.report.counts_plots import save_confusions_png, save_curves_png, save_predicted_png
 from assay.report.tables import system_table
 
-ROWS = Path("data/counts/rows")
+SCORES = Path("data/counts/scores_test.parquet")
+BINS = Path("data/counts/rows/bins.json")
 MODELS = Path("models/counts")
 METRICS = Path("metrics/counts.json")
 PLOTS = Path("plots/counts")
@@ -39,43 +38,7 @@ TABLES = (
 )
 
 
-def variant_answers(name: str, texts: list[str], bins: dict[str, Bins], *, device: str) -> Answers:
-    """What a trained variant says: counts, and bins by its own rule."""
-    predictor = load_predictor(MODELS / name, device=device)
-    outputs = predictor.outputs(texts, what=name)
-    own = "width" if predictor.bins.kind == "equal_width" else "quantile"
-    return answers(predictor.objective.counts(outputs), bins, **{own: predictor.bins_of(outputs)})
-
-
-def baseline_answers(
-    train: pd.DataFrame,
-    val: pd.DataFrame,
-    test: pd.DataFrame,
-    bins: dict[str, Bins],
-    settings: EvaluateCounts,
-    *,
-    seed: int,
-) -> dict[str, Answers]:
-    """Constants, means by setting and linear models, fitted on every row of train."""
-    counts, size, shares = train["counts"].to_numpy(), len(test), bins["quantile"].shares
-    largest = {kind: np.full(size, int(np.argmax(item.shares))) for kind, item in bins.items()}
-    middle = np.full(size, bins["quantile"].means[int(largest["quantile"][0])])
-    on_val, on_test = baseline_counts(train, val, test, alpha=settings.ridge_alpha)
-    logreg = tfidf_logreg(list(train["text"]), counts, bins["quantile"], c=settings.logistic_c, seed=seed)
-    probs = logreg_probs(logreg, list(test["text"]), bins["quantile"])
-    # Bins are cut as those of the variants that predict a number.
-    numbers = {
-        name: answers(values, bins, quantile=cut(values, matched_cuts(on_val[name], shares)))
-        for name, values in on_test.items()
-    }
-    return numbers | {
-        "tfidf_logreg": answers(bins["quantile"].expected(probs), bins, quantile=probs.argmax(axis=1)),
-        "majority": Answers(middle, largest["quantile"], largest["equal_width"]),
-        "median": answers(np.full(size, float(np.median(counts))), bins),
-    }
-
-
-def val_figures(bins: dict[str, Bins]) -> dict[str, dict[str, float]]:
+def val_metrics(bins: dict[str, Bins]) -> dict[str, dict[str, float]]:
     """Spearman and macro-F1 of each variant on val, from what its training left behind."""
     found = {}
     for name in VARIANTS:
@@ -115,26 +78,22 @@ def save_plots(truth: np.ndarray, said: dict[str, Answers], bins: dict[str, Bins
 def main() -> None:
     params = load(Counts)
     settings, seed = params.evaluate_counts, params.runtime.seed
-    set_up_torch(threads=params.runtime.threads)
     with timed("evaluate_counts"):
-        train, val, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "test"))
-        bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
-        texts, truth, groups = list(test["text"]), test["counts"].to_numpy(), test["group"].to_numpy()
-        device = pick_device(params.runtime.device).type
-        said = {name: variant_answers(name, texts, bins, device=device) for name in VARIANTS}
-        said |= baseline_answers(train, val, test, bins, settings, seed=seed)
-        how = {"num_resamples": settings.num_resamples, "seed": seed}
-        measured = {name: measure(truth, groups, item, bins, **how) for name, item in said.items()}
+        scores = pd.read_parquet(SCORES)
+        bins = {kind: bins_from_json(record) for kind, record in read_json(BINS).items()}
+        truth, groups, said = scores["counts"].to_numpy(), scores["group"].to_numpy(), answers_of(scores)
+        options = {"num_resamples": settings.num_resamples, "seed": seed}
+        measured = {name: measure(truth, groups, item, bins, **options) for name, item in said.items()}
         reports = {name: item.summary() for name, item in measured.items()}
         for name in VARIANTS:
             reports[name] |= gains(measured, name)
-        on_val = val_figures(bins)
+        on_val = val_metrics(bins)
         chosen = choose(on_val)
         outside = {"test.clipped": bins["quantile"].num_outside(truth)}
         write_json(METRICS, flatten(reports) | flatten({f"val.{k}": v for k, v in on_val.items()}) | outside)
         write_json(MODELS / "choice.json", chosen)
         columns = {name: item.counts for name, item in said.items()}
-        write_parquet(PREDICTIONS, test[["sample_id", "counts", "group"]].assign(**columns))
+        write_parquet(PREDICTIONS, scores[["sample_id", "counts", "group"]].assign(**columns))
         save_plots(truth, said, bins)
     for names in TABLES:
         print(system_table(flatten(reports), list(reports), names).to_string())

@@ -1,4 +1,4 @@
-"""evaluate_text: the classifier that ships, its parts and the baselines on the same test rows.
+"""evaluate_text: the classifier that ships, its parts and the baselines on the same test rows, from their scores.
 
     python -m assay.stages.evaluate_text
 
@@ -16,7 +16,6 @@ import pandas as pd
 from assay.core.io import read_json, write_csv, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.core.torch_setup import pick_device, set_up_torch
 from assay.metrics.binary import Resampled, flatten, resample
 from assay.metrics.multiclass import confidence_table, multiclass_metrics
 from assay.metrics.ordinal import class_confusion
@@ -25,46 +24,16 @@ from assay.params.text import Text
 from assay.report.plots import save_confusion_png, save_reliability_png
 from assay.report.tables import system_table
 from assay.report.text_plots import save_fine_tuning_png, save_lengths_png
-from assay.text.classifier import load_classifier
-from assay.text.evaluation import by_length, conclusion, mistakes
-from assay.text.linear import fit_linear
-from assay.text.prediction import TextPredictor, load_predictor
+from assay.text.evaluation import by_length, conclusion, mistakes, system_probs
 
-ROWS = Path("data/text/rows")
+SCORES = Path("data/text/scores_test.parquet")
+CLASSES = Path("data/text/rows/classes.json")
 ENCODER = Path("models/text/encoder")
 CLASSIFIER = Path("models/text/classifier")
 METRICS = Path("metrics/text.json")
 PLOTS = Path("plots/text")
 MISTAKES = Path("data/text/mistakes.csv")
 SHOWN = ("accuracy", "f1", "precision", "recall", "auc", "nll", "ece")
-
-
-def ablation_probs(predictor: TextPredictor, texts: list[str]) -> dict[str, np.ndarray]:
-    """What the network without pretraining says; nothing if none was trained."""
-    folder = CLASSIFIER / "no_pretraining"
-    if not folder.is_dir():
-        return {}
-    network = load_classifier(folder)
-    # On the device and with the limits of the others.
-    model = network[0].to(next(predictor.networks[0][0].parameters()).device)
-    return {"no_pretraining": np.exp(predictor.network_log_probs((model, network[1]), texts, what="no_pretraining"))}
-
-
-def all_probs(predictor: TextPredictor, train: pd.DataFrame, texts: list[str], params: Text) -> dict[str, np.ndarray]:
-    """Probabilities [n, num_classes] of every system."""
-    labels, c, seed = train["label"].to_numpy(), params.evaluate_text.logistic_c, params.runtime.seed
-    shares = np.bincount(labels, minlength=len(predictor.classes)) / len(labels)
-    members = predictor.member_log_probs(texts)
-    bigram = fit_linear(list(train["text"]), labels, max_ngram=2, c=c, seed=seed)
-    found = {
-        "test": np.exp(predictor.pooled(members)),
-        "uncalibrated": np.exp(predictor.pooled(members, calibrated=False)),
-        "network": np.exp(members[0]),
-    }
-    if predictor.linear is not None:
-        found["linear"] = np.exp(members[-1])
-    found |= ablation_probs(predictor, texts)
-    return found | {"tfidf_bigram": np.exp(bigram.log_probs(texts)), "majority": np.tile(shares, (len(texts), 1))}
 
 
 def gains(measured: dict[str, Resampled]) -> dict[str, dict[str, float]]:
@@ -103,22 +72,19 @@ def save_plots(truth: np.ndarray, probs: dict[str, np.ndarray], lengths: pd.Data
 def main() -> None:
     params = load(Text)
     settings = params.evaluate_text
-    set_up_torch(threads=params.runtime.threads)
     with timed("evaluate_text"):
-        train, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "test"))
-        predictor = load_predictor(CLASSIFIER, device=pick_device(params.runtime.device).type)
-        texts, truth, groups = list(test["text"]), test["label"].to_numpy(), test["group"].to_numpy()
-        probs = all_probs(predictor, train, texts, params)
-        how: dict[str, Any] = {"num_resamples": settings.num_resamples, "seed": params.runtime.seed}
-        how["metrics"] = multiclass_metrics
-        measured = {name: resample(truth, values, groups, **how) for name, values in probs.items()}
+        test, classes = pd.read_parquet(SCORES), read_json(CLASSES)
+        probs = system_probs(test, classes)
+        truth, groups = test["label"].to_numpy(), test["group"].to_numpy()
+        options: dict[str, Any] = {"num_resamples": settings.num_resamples, "seed": params.runtime.seed}
+        options["metrics"] = multiclass_metrics
+        measured = {name: resample(truth, values, groups, **options) for name, values in probs.items()}
         reports = {name: item.summary() for name, item in measured.items()}
         for name, found in gains(measured).items():
             reports[name] |= found
-        lengths = by_length(test, probs["test"], edges=settings.length_edges, **how)
+        lengths = by_length(test, probs["test"], edges=settings.length_edges, **options)
         pretraining = read_json(ENCODER / "pretraining.json")
         write_json(METRICS, flatten(reports | {"pretraining": pretraining}))
-        classes = list(predictor.classes)
         write_csv(MISTAKES, mistakes(test, probs["test"], classes, limit=settings.num_mistakes))
         save_plots(truth, probs, lengths, classes)
     print(system_table(flatten(reports), list(reports), SHOWN).to_string())

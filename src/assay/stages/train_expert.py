@@ -18,7 +18,7 @@ import torch
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
-from assay.images.model.dataset import read_manifest
+from assay.images.manifest import read_manifest
 from assay.images.model.experts import build_expert, load_head
 from assay.images.model.fit_network import FitTask, fit_network
 from assay.params.stacking import Stacking

@@ -22,8 +22,8 @@ from scmrepo.exceptions import SCMError
 from assay.core.params import load, validate
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
+from assay.images.manifest import read_manifest
 from assay.images.model.backbones import build
-from assay.images.model.dataset import read_manifest
 from assay.images.model.fit_network import FitTask, fit_network
 from assay.images.model.training import Row
 from assay.params.images import Images, Training

@@ -17,6 +17,12 @@ from assay.report.tables import confident_mistakes
 FIGURES = ("n", "accuracy", "accuracy_low", "accuracy_high")
 
 
+def system_probs(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Probabilities [n, num_classes] of every system, from columns ``<system>.<class>``."""
+    names = dict.fromkeys(column.partition(".")[0] for column in scores.columns if "." in column)
+    return {name: scores[[f"{name}.{label}" for label in classes]].to_numpy() for name in names}
+
+
 def by_length(rows: pd.DataFrame, probs: np.ndarray, *, edges: Sequence[int], **how: Any) -> pd.DataFrame:
     """Accuracy in ranges of length.
 

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assay.metrics.binary import Resampled, WeightedMetrics
+from assay.metrics.binary import Resampled, WeightedMetrics, resample
 from assay.metrics.discrimination import FloatArray, check_weights
 from assay.metrics.multiclass import multiclass_metrics, ratio
 from assay.metrics.paired import gain, gain_text, pays, verdict
 from assay.report.tables import confident_mistakes, interval_text
+from assay.vlm.fusion import calibrated, correct
 
 
 def risk_metrics(
@@ -42,6 +43,39 @@ def risk_metrics(
 def metrics_for(high: int) -> WeightedMetrics:
     """`risk_metrics` of one class, for `assay.metrics.binary.resample`."""
     return partial(risk_metrics, high=high)
+
+
+def system_probs(
+    raw: Mapping[str, np.ndarray], temperatures: Mapping[str, float], fusion: Mapping[str, Any], shares: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Probabilities [n, C] of every system that is reported, from log-probabilities of the test role.
+
+    Args:
+        raw: system -> log-probabilities, ``high_risk`` and ``blank`` among them.
+        temperatures, fusion: see `fit_fusion`.
+        shares: of the classes [C], for the baseline ``majority``.
+    """
+    base = calibrated(raw["base"], temperatures["base"])
+    second = calibrated(raw["high_risk"], fusion["high_temperature"])[:, 1]
+    options = {name: fusion[name] for name in ("high", "neutral", "strength")}
+    probs = {"base": base, "fused": correct(base, second, **options), "uncalibrated": np.exp(raw["base"])}
+    probs["blank"] = calibrated(raw["blank"], temperatures["base"])
+    probs |= {name: calibrated(raw[name], value) for name, value in temperatures.items() if name != "base"}
+    return probs | {"majority": np.tile(shares, (len(base), 1))}
+
+
+def evaluate(
+    probs: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, *, high: int, num_resamples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Metrics of every system with intervals, what each part gains, and how often a grey image changes the answer."""
+    options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "metrics": metrics_for(high)}
+    measured = {name: resample(truth, value, groups, **options) for name, value in probs.items()}
+    reports = {name: item.summary() for name, item in measured.items()}
+    for name, found in gains(measured).items():
+        reports[name] |= found
+    changed = probs["blank"].argmax(axis=1) != probs["base"].argmax(axis=1)
+    reports["blank"]["changed"] = float(changed.mean())
+    return reports
 
 
 def spread(runs: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, float]:
@@ -121,9 +155,3 @@ def conclusion(reports: Mapping[str, Mapping[str, float]], *, strength: float) -
         if key in base:
             lines.append(f"{what} {pays(base, key)} ({gain_text(base, key)}).")
     return lines
-
-
-def as_rows(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Columns sample_id, name, picture, group, label of conversations, in their order."""
-    table = pd.DataFrame([{key: record[key] for key in ("sample_id", "name", "group", "label")} for record in records])
-    return table.assign(picture=[record["images"][0] for record in records])

@@ -14,11 +14,17 @@ second model that is too sure of itself everywhere is not rewarded for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from assay.calibration.pooling import pool
+from assay.calibration.pooling import fit_pool_temperature, pool
+
+# What is fitted to put the models together, in the folder of models.
+FUSION = "fusion.json"
 
 # A base probability of 0 or 1 would be final, whatever the second model says, and its logarithm infinite.
 MIN_PROB = 1e-12
@@ -105,6 +111,42 @@ def fit_strength(
         return float(max_strength)
     # Rounded, so that the last digits of the search do not reach what is saved.
     return min(round(float(brentq(slope, 0.0, max_strength, xtol=1e-7)), 4), float(max_strength))
+
+
+def calibrated(log_probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities float64 [n, C] at a temperature."""
+    probs: np.ndarray = np.exp(pool([log_probs], [1 / temperature]))
+    return probs
+
+
+def fit_fusion(
+    calib: Mapping[str, np.ndarray],
+    tune: Mapping[str, np.ndarray],
+    truth: Mapping[str, np.ndarray],
+    *,
+    systems: Iterable[str],
+    high: int,
+    max_strength: float,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Temperatures, fitted on calib, and what puts the two models together, fitted on tune.
+
+    Args:
+        calib, tune: log-probabilities [n, C] of each system and [n, 2] of ``high_risk``.
+        truth: class indices int64 [n] of the roles ``calib`` and ``tune``.
+        systems: the fine-tuned first models, ``base`` among them.
+
+    Returns:
+        system -> temperature, and the arguments of `correct` with the temperatures of both models.
+    """
+    temperatures = {name: fit_pool_temperature(calib[name], truth["calib"]) for name in systems}
+    is_high = (truth["calib"] == high).astype(np.int64)
+    high_temperature = fit_pool_temperature(calib["high_risk"], is_high)
+    base = calibrated(tune["base"], temperatures["base"])
+    second = calibrated(tune["high_risk"], high_temperature)[:, 1]
+    neutral = float(second.mean())
+    strength = fit_strength(base, second, truth["tune"], high=high, neutral=neutral, max_strength=max_strength)
+    fusion = {"high": high, "neutral": neutral, "strength": strength}
+    return temperatures, fusion | {"temperature": temperatures["base"], "high_temperature": high_temperature}
 
 
 def _log_odds_ratio(high_probs: np.ndarray, neutral: float) -> np.ndarray:

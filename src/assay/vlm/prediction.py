@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from assay.calibration.pooling import pool
 from assay.core.io import read_json
 from assay.core.torch_setup import pick_device
 from assay.data.decode import probe
 from assay.vlm.examples import Cache
-from assay.vlm.fusion import correct
+from assay.vlm.fusion import FUSION, calibrated, correct
 from assay.vlm.network import check_manifest, load_adapter, load_base, switch_adapter
 from assay.vlm.processor import load_processor
 from assay.vlm.prompts import Prompt, prompt_from_json
 from assay.vlm.scoring import record_log_probs
-
-FUSION = "fusion.json"
 
 
 @dataclass(frozen=True)
@@ -75,12 +72,6 @@ def open_scorers(
 def open_scorer(folder: Path, **how: Any) -> Scorer:
     """The adapter in ``folder`` alone; options and errors are those of `open_scorers`."""
     return next(open_scorers([folder], **how))
-
-
-def calibrated(log_probs: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities float64 [n, C] at a temperature."""
-    probs: np.ndarray = np.exp(pool([log_probs], [1 / temperature]))
-    return probs
 
 
 @dataclass(frozen=True)

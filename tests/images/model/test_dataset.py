@@ -10,7 +10,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from assay.images.model.dataset import EpochBatches, PictureSet, make_loader, read_manifest
+from assay.images.manifest import read_manifest
+from assay.images.model.dataset import EpochBatches, PictureSet, make_loader
 from assay.images.model.store import open_store, open_writer
 
 COUNT, SIDE = 21, 16

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from assay.core.progress import progress
 from assay.images.cascade.cost import count_macs
+from assay.images.model.dataset import PictureSet, make_loader
 from assay.images.model.experts import FeatureExtractor, load_extractor
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.meta import MetaModel
@@ -72,6 +74,13 @@ class Ensemble:
             for view in self.views
             for extractor in view.extractors.values()
         )
+
+
+def ensemble_logits(ensemble: Ensemble, data: PictureSet, *, name: str) -> np.ndarray:
+    """The ensemble's log-odds float64 [n] of a data set."""
+    loader = make_loader(data, batch_size=BATCH, seed=0, shuffle=False, workers=0)
+    batches = progress(loader, name=f"ensemble on {name}", unit="batch")
+    return np.concatenate([ensemble.logits(images) for images, _ in batches])
 
 
 def load_ensemble(models: Path, *, device: str, mode: str | None = None) -> Ensemble:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from assay.calibration.temperature import apply_temperature, fit_temperature
-from assay.core.progress import progress
 from assay.images.cascade.decision import Decisions
-from assay.images.cascade.ensemble import BATCH, Ensemble
-from assay.images.model.dataset import PictureSet, make_loader, read_manifest
-from assay.images.model.experts import FeatureExtractor, load_extractor
-from assay.images.model.prediction import Predictor
-from assay.images.model.store import open_store
 from assay.images.slices import family_slices
 from assay.metrics.binary import summarise
 
@@ -31,7 +24,7 @@ class Measured:
     Attributes:
         keys: sample_id, label, group_id, generator.
         stage1: calibrated probability of forged [n].
-        ensemble_logits: uncalibrated log-odds [n] (empty where no ensemble was asked for).
+        ensemble_logits: uncalibrated log-odds [n].
         mean_logits: mean of ``expert_logits`` over the experts [n].
         expert_logits: expert -> logit of its refit network [n].
         slices: name -> bool [n]: ``test`` (seen families), ``unseen``, ``family.<name>``.
@@ -55,41 +48,21 @@ class Measured:
         return self.keys["group_id"].to_numpy()
 
 
-def measure_role(
-    data_dir: Path,
-    role: str,
-    stage1: Predictor,
-    ensemble: Ensemble | None,
-    *,
-    stage1_temperature: float,
-    refit: Mapping[str, FeatureExtractor] | None = None,
-) -> Measured:
-    """Run stage 1, and if given the ensemble and the refit experts, on every row of a role."""
-    manifest, store = read_manifest(data_dir, role), open_store(data_dir)
-    first = stage1.logits(PictureSet(store, manifest, image_size=stage1.image_size), what=f"stage 1 on {role}")
-    logits, singles = np.zeros(0), {}
-    if ensemble is not None:
-        logits = ensemble_logits(ensemble, PictureSet(store, manifest, image_size=store.side), what=role)
-        for expert, extractor in (refit or {}).items():
-            data = PictureSet(store, manifest, image_size=extractor.image_size)
-            singles[expert] = extractor.extract(data, what=f"{expert} on {role}")[1].astype(np.float64)
-    seen = set(read_manifest(data_dir, "train")["generator"])
-    keys = manifest[["sample_id", "label", "group_id", "generator"]]
-    slices = family_slices(manifest["label"].to_numpy(), manifest["generator"].to_numpy(), seen=seen)
-    means = np.mean(list(singles.values()), axis=0) if singles else np.zeros(0)
-    return Measured(keys, apply_temperature(first, stage1_temperature), logits, means, singles, slices)
+def measured(scores: pd.DataFrame, *, stage1_temperature: float, experts: Sequence[str], seen: set[str]) -> Measured:
+    """One role from its scores (keys, ``stage1``, ``ensemble`` and a column per expert, all logits).
 
-
-def load_refit(models: Path, experts: Sequence[str], *, device: str) -> dict[str, FeatureExtractor]:
-    """The network of each expert that was trained on all training rows."""
-    return {expert: load_extractor(models / "experts" / expert / "full", device=device) for expert in experts}
-
-
-def ensemble_logits(ensemble: Ensemble, data: PictureSet, *, what: str) -> np.ndarray:
-    """The ensemble's log-odds float64 [n] of a data set."""
-    loader = make_loader(data, batch_size=BATCH, seed=0, shuffle=False, workers=0)
-    batches = progress(loader, name=f"ensemble on {what}", unit="batch")
-    return np.concatenate([ensemble.logits(pictures) for pictures, _ in batches])
+    Args:
+        seen: the generators of the train role.
+    """
+    singles = {expert: scores[expert].to_numpy() for expert in experts}
+    return Measured(
+        keys=scores[["sample_id", "label", "group_id", "generator"]],
+        stage1=apply_temperature(scores["stage1"].to_numpy(), stage1_temperature),
+        ensemble_logits=scores["ensemble"].to_numpy(),
+        mean_logits=np.mean(list(singles.values()), axis=0),
+        expert_logits=singles,
+        slices=family_slices(scores["label"].to_numpy(), scores["generator"].to_numpy(), seen=seen),
+    )
 
 
 def fit_ensemble_temperature(calib: Measured, deferred: np.ndarray) -> float:

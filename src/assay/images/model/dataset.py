@@ -12,25 +12,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from assay.images.manifest import read_manifest
 from assay.images.model.store import PixelStore, open_store
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-def read_manifest(folder: Path, role: str) -> pd.DataFrame:
-    """The manifest of a role.
-
-    Raises:
-        ValueError: no such file, or columns missing.
-    """
-    path = folder / f"{role}_manifest.csv"
-    if not path.is_file():
-        raise ValueError(f"no manifest at {path}: run dvc repro prepare, or give the folder that holds it")
-    frame = pd.read_csv(path, dtype={"sample_id": str, "group_id": str, "generator": str})
-    lacking = {"image_path", "label", "sample_id", "group_id"} - set(frame.columns)
-    if lacking:
-        raise ValueError(f"{path} lacks column(s) {sorted(lacking)}")
-    return frame
 
 
 class PictureSet(Dataset[Batch]):

@@ -12,9 +12,10 @@ from torch import nn
 
 from assay.core.io import sha256_file, write_csv
 from assay.core.resume import resume_key, state_hash
+from assay.images.manifest import read_manifest
 from assay.images.model.backbones import DataConfig, save_checkpoint
 from assay.images.model.checkpoint import ResumeFolder
-from assay.images.model.dataset import PictureSet, read_manifest
+from assay.images.model.dataset import PictureSet
 from assay.images.model.store import open_store
 from assay.images.model.training import Row, TrainingState, fit, start
 from assay.images.model.transforms import Normalize, train_transform

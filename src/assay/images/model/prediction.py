@@ -11,8 +11,7 @@ from torch import nn
 from assay.core.progress import progress
 from assay.core.torch_setup import pick_device
 from assay.images.model.backbones import Checkpoint, load_checkpoint
-from assay.images.model.dataset import PictureSet, make_loader, read_manifest
-from assay.images.model.store import open_store
+from assay.images.model.dataset import PictureSet, make_loader
 from assay.images.model.transforms import Normalize
 
 
@@ -59,10 +58,3 @@ class Predictor:
 def load_predictor(folder: Path, *, device: str) -> Predictor:
     """The network of a model folder, ready to score."""
     return Predictor(load_checkpoint(folder), device=device)
-
-
-def role_logits(predictor: Predictor, folder: Path, role: str) -> tuple[np.ndarray, np.ndarray]:
-    """(logits float64 [n], labels int64 [n]) of one role of the prepared data."""
-    manifest = read_manifest(folder, role)
-    data = PictureSet(open_store(folder), manifest, image_size=predictor.image_size)
-    return predictor.logits(data, what=f"scoring {role}"), manifest["label"].to_numpy(dtype=np.int64)

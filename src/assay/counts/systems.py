@@ -1,0 +1,85 @@
+"""What every system says of the same rows, in the same units: trained variants and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assay.counts.baselines import baseline_counts, logreg_probs, tfidf_logreg
+from assay.counts.bins import Bins, cut, matched_cuts
+from assay.counts.prediction import load_predictor
+from assay.params.counts import EvaluateCounts
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one system says of every row.
+
+    Attributes:
+        counts: expected count [n].
+        quantile: quantile bin [n].
+        width: equal-width bin [n].
+    """
+
+    counts: np.ndarray
+    quantile: np.ndarray
+    width: np.ndarray
+
+
+def answers(counts: np.ndarray, bins: Mapping[str, Bins], **own: np.ndarray) -> Answers:
+    """Counts as answers in every unit; ``quantile`` or ``width`` replace what would follow from the counts."""
+    quantile, width = bins["quantile"].assign(counts), bins["equal_width"].assign(counts)
+    return Answers(counts, own.get("quantile", quantile), own.get("width", width))
+
+
+def variant_answers(folder: Path, texts: list[str], bins: dict[str, Bins], *, device: str) -> Answers:
+    """What the trained variant of a model folder says: counts, and bins by its own rule."""
+    predictor = load_predictor(folder, device=device)
+    outputs = predictor.outputs(texts, what=folder.name)
+    own = "width" if predictor.bins.kind == "equal_width" else "quantile"
+    return answers(predictor.objective.counts(outputs), bins, **{own: predictor.bins_of(outputs)})
+
+
+def baseline_answers(
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    test: pd.DataFrame,
+    bins: dict[str, Bins],
+    settings: EvaluateCounts,
+    *,
+    seed: int,
+) -> dict[str, Answers]:
+    """Constants, means by setting and linear models, fitted on every row of train."""
+    counts, size, shares = train["counts"].to_numpy(), len(test), bins["quantile"].shares
+    largest = {kind: np.full(size, int(np.argmax(item.shares))) for kind, item in bins.items()}
+    middle = np.full(size, bins["quantile"].means[int(largest["quantile"][0])])
+    on_val, on_test = baseline_counts(train, val, test, alpha=settings.ridge_alpha)
+    logreg = tfidf_logreg(list(train["text"]), counts, bins["quantile"], c=settings.logistic_c, seed=seed)
+    probs = logreg_probs(logreg, list(test["text"]), bins["quantile"])
+    # Bins are cut as those of the variants that predict a number.
+    numbers = {
+        name: answers(values, bins, quantile=cut(values, matched_cuts(on_val[name], shares)))
+        for name, values in on_test.items()
+    }
+    return numbers | {
+        "tfidf_logreg": answers(bins["quantile"].expected(probs), bins, quantile=probs.argmax(axis=1)),
+        "majority": Answers(middle, largest["quantile"], largest["equal_width"]),
+        "median": answers(np.full(size, float(np.median(counts))), bins),
+    }
+
+
+def answers_table(said: Mapping[str, Answers]) -> pd.DataFrame:
+    """Columns ``<system>.counts``, ``<system>.quantile`` and ``<system>.width``, in the order of the systems."""
+    columns = {f"{name}.{unit}": values for name, item in said.items() for unit, values in asdict(item).items()}
+    return pd.DataFrame(columns)
+
+
+def answers_of(table: pd.DataFrame) -> dict[str, Answers]:
+    """What `answers_table` wrote, other columns apart: system -> answers."""
+    names = dict.fromkeys(column.rpartition(".")[0] for column in table.columns if "." in column)
+    units = Answers.__annotations__
+    return {name: Answers(**{unit: table[f"{name}.{unit}"].to_numpy() for unit in units}) for name in names}

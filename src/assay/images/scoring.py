@@ -1,0 +1,128 @@
+"""What stage 1 and the baselines say of each image: the part of an evaluation that runs networks and fits classifiers."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from assay.core.progress import progress
+from assay.images.audit import metadata_classifier, metadata_features
+from assay.images.decode_set import Refused, decode_all, decode_settings
+from assay.images.forge.families import encode_jpeg
+from assay.images.manifest import list_path
+from assay.images.model.dataset import PictureSet
+from assay.images.model.prediction import Predictor
+from assay.images.model.store import PixelStore
+from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
+from assay.params.images import Prepare, Robustness
+
+KEYS = ["sample_id", "label", "group_id", "generator"]
+CELL = ["jpeg_quality", "resize", "blur_sigma"]
+
+
+def score_rows(predictor: Predictor, manifest: pd.DataFrame, store: PixelStore, *, name: str) -> pd.DataFrame:
+    """The keys of a manifest's rows with stage 1's ``logit`` (float64)."""
+    data = PictureSet(store, manifest, image_size=predictor.image_size)
+    return manifest[KEYS].assign(logit=predictor.logits(data, what=f"stage 1 on {name}"))
+
+
+def baseline_probs(train: pd.DataFrame, test: pd.DataFrame, store: PixelStore, *, seed: int) -> pd.DataFrame:
+    """Probabilities of what a network has to beat, each fitted on the train role: sample_id and a column per baseline.
+
+    ``majority``: the share of forged in train for every image; ``metadata``: the audit's classifier on file metadata;
+    ``pixel_statistics``: logistic regression on high-pass energy and DCT magnitudes.
+    """
+    labels = train["label"].to_numpy()
+    metadata = metadata_classifier(seed=seed).fit(metadata_features(train), labels)
+    pixels = {
+        role: store.pixels[store.rows_of(list(rows["sample_id"]))] for role, rows in (("train", train), ("test", test))
+    }
+    pixel = pixel_classifier().fit(pixel_statistics(pixels["train"]), labels)
+    return pd.DataFrame(
+        {
+            "sample_id": test["sample_id"].to_numpy(),
+            "majority": np.full(len(test), labels.mean()),
+            "metadata": metadata.predict_proba(metadata_features(test))[:, 1],
+            "pixel_statistics": pixel.predict_proba(pixel_statistics(pixels["test"]))[:, 1],
+        }
+    )
+
+
+def degrade(image: np.ndarray, *, blur_sigma: float, resize: float, jpeg_quality: int) -> np.ndarray:
+    """Blur, then make smaller and larger again, then recompress one uint8 image [S, S, 3].
+
+    ``blur_sigma`` 0, ``resize`` 1 and ``jpeg_quality`` 100 leave it as it is.
+    """
+    side = image.shape[0]
+    if blur_sigma > 0:
+        image = cv2.GaussianBlur(image, (0, 0), blur_sigma)
+    if resize < 1:
+        small = max(2, round(side * resize))
+        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+    if jpeg_quality < 100:
+        decoded = cv2.imdecode(np.frombuffer(encode_jpeg(image, quality=jpeg_quality), np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def degraded_logits(
+    predictor: Predictor, rows: pd.DataFrame, store: PixelStore, *, settings: Robustness
+) -> pd.DataFrame:
+    """The same images blurred, made smaller and recompressed in every combination: keys, cell and ``logit`` a row."""
+    data = PictureSet(store, rows, image_size=predictor.image_size)
+    pixels = data.__getitems__(list(range(len(data))))[0].permute(0, 2, 3, 1).numpy()
+    cells = list(product(settings.jpeg_quality, settings.resize, settings.blur_sigma))
+    tables = []
+    for quality, resize, sigma in progress(cells, name="robustness", unit="cell"):
+        worse = np.stack([degrade(image, blur_sigma=sigma, resize=resize, jpeg_quality=quality) for image in pixels])
+        cell = dict(zip(CELL, (quality, resize, sigma), strict=True))
+        tables.append(rows[KEYS].assign(**cell, logit=predictor.array_logits(worse)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def external_set(
+    predictor: Predictor, path: Path, *, name: str, settings: Prepare, workers: int, seen_ids: set[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score a labelled set that no other stage has seen.
+
+    Returns:
+        Its rows (dataset, sample_id, label, group_id, generator, logit), and the files that could not be used (file,
+        dataset, reason, detail).
+
+    Raises:
+        ValueError: no such set, fewer than two classes left, or images that the prepared data hold as well.
+    """
+    listing = list_path(path, dataset=name)
+    options = decode_settings(settings, side=predictor.image_size)
+    shared = seen_ids & set(listing.rows["image_path"])
+    if shared:
+        raise ValueError(f"external set {name}: {len(shared)} images are part of the prepared data, e.g. {min(shared)}")
+    kept, logits, rejected = [], [], []
+    for number, result in enumerate(decode_all(list(listing.rows["path"]), options, workers=workers)):
+        if isinstance(result, Refused):
+            rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, result.detail))
+        else:
+            kept.append(number)
+            logits.append(predictor.array_logits(result.pixels[None])[0])
+    rows = listing.rows.iloc[kept]
+    if rows["label"].nunique() < 2:
+        raise ValueError(
+            f"external set {name}: {len(rows)} usable images of one class; both real and forged are needed"
+        )
+    scores = pd.DataFrame(
+        {
+            "dataset": name,
+            "sample_id": rows["image_path"].to_numpy(),
+            "label": rows["label"].to_numpy(dtype=np.int64),
+            "group_id": rows["group"].to_numpy(),
+            "generator": rows["generator"].to_numpy(),
+            "logit": np.array(logits),
+        }
+    )
+    problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
+    return scores, pd.concat([listing.rejected, problems], ignore_index=True)

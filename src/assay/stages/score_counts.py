@@ -1,0 +1,43 @@
+"""score_counts: what every variant and every baseline says of the test rows.
+
+    python -m assay.stages.score_counts
+
+Output: data/counts/scores_test.parquet: sample_id, counts, group, and each system's count, quantile bin and equal-width
+bin. evaluate_counts measures these and runs no network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from assay.core.io import read_json, write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import pick_device, set_up_torch
+from assay.counts.bins import bins_from_json
+from assay.counts.systems import answers_table, baseline_answers, variant_answers
+from assay.params.counts import VARIANTS, Counts
+
+ROWS = Path("data/counts/rows")
+MODELS = Path("models/counts")
+OUTPUT = Path("data/counts/scores_test.parquet")
+
+
+def main() -> None:
+    params = load(Counts)
+    set_up_torch(threads=params.runtime.threads)
+    with timed("score_counts"):
+        train, val, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "test"))
+        bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
+        device, texts = pick_device(params.runtime.device).type, list(test["text"])
+        said = {name: variant_answers(MODELS / name, texts, bins, device=device) for name in VARIANTS}
+        said |= baseline_answers(train, val, test, bins, params.evaluate_counts, seed=params.runtime.seed)
+        keys = test[["sample_id", "counts", "group"]].reset_index(drop=True)
+        write_parquet(OUTPUT, pd.concat([keys, answers_table(said)], axis=1))
+    print(f"{len(test)} rows scored by {', '.join(said)}")
+
+
+if __name__ == "__main__":
+    run(main)

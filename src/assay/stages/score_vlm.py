@@ -1,0 +1,53 @@
+"""score_vlm: what every fine-tuned model says of calib, tune and test, and of grey images in the place of test's.
+
+    python -m assay.stages.score_vlm
+
+Output: data/vlm/scores_<role>.parquet: sample_id, name, group, label, picture, and ``<system>.<number>``: a class's
+log-probability. vlm_predict calibrates, fuses and measures these and runs no network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from assay.core.io import write_parquet
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.params.vlm import Vlm
+from assay.vlm.examples import Cache
+from assay.vlm.messages import read_messages
+from assay.vlm.network import RECORD
+from assay.vlm.prediction import blank_copies, open_scorers
+from assay.vlm.scores import as_rows, scores_table
+
+ROWS = Path("data/vlm/rows")
+MODELS = Path("models/vlm")
+OUTPUT = Path("data/vlm")
+ROLES = ("calib", "tune", "test")
+
+
+def main() -> None:
+    params = load(Vlm)
+    set_up_torch(threads=params.runtime.threads)
+    with timed("score_vlm"):
+        records = {role: read_messages(ROWS / f"{role}.jsonl") for role in ROLES}
+        systems = sorted(path.parent.name for path in (MODELS / "sft").glob(f"*/{RECORD}"))
+        folders = {name: MODELS / "sft" / name for name in systems} | {"high_risk": MODELS / "high_risk"}
+        options: dict[str, Any] = {"decode_pixels": params.render_corridors.max_pixels, "cache": Cache()}
+        options |= {"device": params.runtime.device, "batch_size": params.vlm_predict.batch_size}
+        raw: dict[str, dict[str, Any]] = {role: {} for role in ROLES}
+        for name, scorer in zip(folders, open_scorers(list(folders.values()), **options), strict=True):
+            for role, rows in records.items():
+                raw[role][name] = scorer.log_probs(rows, what=f"{name} {role}")
+            if name == "base":
+                with blank_copies(records["test"], max_pixels=scorer.decode_pixels) as blanks:
+                    raw["test"]["blank"] = scorer.log_probs(blanks, what="blank")
+        for role, rows in records.items():
+            write_parquet(OUTPUT / f"scores_{role}.parquet", scores_table(as_rows(rows), raw[role]))
+    print(f"{', '.join(f'{role} {len(rows)}' for role, rows in records.items())} scored by {', '.join(folders)}")
+
+
+if __name__ == "__main__":
+    run(main)
