@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
+from assay.core.params import read_yaml
+from assay.params.schema import validate_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,13 +38,25 @@ def test_check_is_well_and_finds_a_bad_value(copy, capsys):
     assert "train_stage1.lr: got 'abc'" in capsys.readouterr().err
 
 
-def test_params_use_copies_and_refuses_to_lose_edits(copy, capsys):
+def test_params_use_puts_values_over_the_default_and_refuses_to_lose_edits(copy, capsys):
+    default = (copy / "params.yaml").read_text()
     assert main(["params"]) == 0
     assert main(["params", "--use", "params/full.yaml"]) == 0
-    assert (copy / "params.yaml").read_bytes() == (copy / "params/full.yaml").read_bytes()
-    edited = (copy / "params.yaml").read_text().replace("epochs: 30", "epochs: 31")
+    full = (copy / "params.yaml").read_text()
+    assert read_yaml(copy / "params.yaml") == validate_file(copy / "params/full.yaml")
+    assert read_yaml(copy / "params.yaml")["train_stage1"]["epochs"] == 30
+    assert [line for line in default.splitlines() if line.lstrip().startswith("#")] == [
+        line for line in full.splitlines()[1:] if line.lstrip().startswith("#")
+    ]
+    # From one to the other and back: each over the default, not over what is there.
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@x", "commit", "-qam", "full"], cwd=copy, check=True)
+    assert main(["params", "--use", "params/tiny.yaml"]) == 0
+    assert read_yaml(copy / "params.yaml")["train_stage1"]["lr"] == 0.001
+    assert main(["params", "--use", "params/full.yaml"]) == 0
+    assert (copy / "params.yaml").read_text() == full
+    edited = full.replace("epochs: 30", "epochs: 31")
     (copy / "params.yaml").write_text(edited)
-    assert main(["params", "--use", "params/full.yaml"]) == 2
+    assert main(["params", "--use", "params/tiny.yaml"]) == 2
     assert "edits that are not committed" in capsys.readouterr().err
     assert (copy / "params.yaml").read_text() == edited
 

@@ -16,12 +16,13 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from assay.core.params import load
+from assay.core.params import load, validate
 from assay.counts.causal import save_random_causal_lm
 from assay.counts.memory import GIB, require_fit
 from assay.counts.networks import build_network, load_network, load_tokenizer, memory_plan, read_record, save_network
 from assay.counts.prediction import network_outputs
 from assay.params.counts import CausalConfig, Counts
+from assay.params.schema import validate_file
 
 ROOT = Path(__file__).parents[2]
 LOADED = load(Counts, ROOT / "params.yaml").train_counts
@@ -188,7 +189,8 @@ def test_the_real_llm_with_lora_fits_a_24_gib_card_and_full_fp32_does_not(tmp_pa
         tie_word_embeddings=False,
         architectures=["Qwen2ForCausalLM"],
     ).save_pretrained(tmp_path)
-    settings = load(Counts, ROOT / "params" / "full.yaml").train_counts.llm_lora
+    full = validate_file(ROOT / "params/full.yaml", base=ROOT / "params.yaml")
+    settings = validate(Counts, full).train_counts.llm_lora
     plan = replace(memory_plan(tmp_path, settings, num_outputs=8, device="cpu"), available=24 * GIB)
     require_fit(plan, what="train_counts.llm_lora")
     assert plan.total < 12 * GIB

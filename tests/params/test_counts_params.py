@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assay.core.params import ParamsError, read_yaml, validate
+from assay.core.params import ParamsError, validate
 from assay.params.counts import VARIANTS, Counts
 from assay.params.schema import validate_file
 
@@ -19,7 +19,7 @@ Edit = Callable[[str, object], dict[str, Any]]
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_files_that_ship_have_all_variants(path: Path) -> None:
-    params = validate(Counts, read_yaml(path))
+    params = validate(Counts, validate_file(path, base=FILES[0]))
     assert VARIANTS == ("regression", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
     assert params.variant("staged") is params.train_counts.staged
     with pytest.raises(ValueError, match="variant 'tree' is unknown; train_counts has regression"):
@@ -27,7 +27,7 @@ def test_the_files_that_ship_have_all_variants(path: Path) -> None:
 
 
 def test_the_real_settings_name_the_real_models() -> None:
-    params = validate(Counts, read_yaml(FILES[1])).fetch_counts
+    params = validate(Counts, validate_file(FILES[1], base=FILES[0])).fetch_counts
     assert params.encoder == "hub: bert-base-uncased"
     assert params.causal_lm == "hub: deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 

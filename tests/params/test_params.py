@@ -40,7 +40,7 @@ def message(content: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_files_that_ship_are_valid(path: Path) -> None:
-    assert validate_file(path) == read_yaml(path)
+    assert validate_file(path) == validate_file(path, base=FILES[0])
 
 
 @pytest.mark.parametrize("text", ["1e-05", "1e-5", "1.0e-5", "0.00001"])
@@ -226,4 +226,4 @@ def test_files_that_are_no_mapping(tmp_path: Path, data: bytes, told: str) -> No
     path = tmp_path / "params.yaml"
     path.write_bytes(data)
     with pytest.raises(ParamsError, match=told):
-        read_yaml(path)
+        validate_file(path, base=FILES[0])

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from assay.core.params import ParamsError, read_yaml, validate
+from assay.core.params import ParamsError, validate
+from assay.params.schema import validate_file
 from assay.params.stacking import EXPERTS, Stacking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,7 @@ Edit = Callable[[str, object], dict[str, Any]]
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_files_that_ship_have_both_experts(path: Path) -> None:
-    params = validate(Stacking, read_yaml(path))
+    params = validate(Stacking, validate_file(path, base=FILES[0]))
     assert EXPERTS == ("efficientnetv2_b3", "maxvit")
     assert params.expert("maxvit") is params.train_expert.maxvit
     assert params.expert("efficientnetv2_b3").embedding_dim == 256
@@ -27,7 +28,7 @@ def test_the_files_that_ship_have_both_experts(path: Path) -> None:
 
 
 def test_the_real_settings_name_the_real_networks() -> None:
-    params = validate(Stacking, read_yaml(FILES[1]))
+    params = validate(Stacking, validate_file(FILES[1], base=FILES[0]))
     found = {name: (params.expert(name).architecture, params.expert(name).image_size) for name in EXPERTS}
     assert found == {
         "efficientnetv2_b3": ("tf_efficientnetv2_b3.in21k_ft_in1k", 300),

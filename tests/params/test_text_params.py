@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from assay.core.params import ParamsError, read_yaml, validate
+from assay.core.params import ParamsError, validate
+from assay.params.schema import validate_file
 from assay.params.text import Text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ Edit = Callable[[str, object], dict[str, Any]]
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_files_that_ship_have_the_text_line(path: Path) -> None:
-    content = read_yaml(path)
+    content = validate_file(path, base=FILES[0])
     params = validate(Text, content)
     for section in SECTIONS:
         assert getattr(params, section).model_dump() == content[section]
@@ -27,9 +28,9 @@ def test_the_files_that_ship_have_the_text_line(path: Path) -> None:
 
 
 def test_the_real_settings_name_the_real_model() -> None:
-    params = validate(Text, read_yaml(FILES[1]))
+    params = validate(Text, validate_file(FILES[1], base=FILES[0]))
     assert params.fetch_text.encoder == "hub: hfl/chinese-roberta-wwm-ext"
-    assert validate(Text, read_yaml(FILES[0])).fetch_text.encoder == "config"
+    assert validate(Text, validate_file(FILES[0], base=FILES[0])).fetch_text.encoder == "config"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from assay.core.params import ParamsError, read_yaml, validate
+from assay.core.params import ParamsError, validate
+from assay.params.schema import validate_file
 from assay.params.vlm import Vlm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,14 +21,14 @@ Edit = Callable[[str, object], dict[str, Any]]
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_files_that_ship_have_the_vlm_line(path: Path) -> None:
-    content = read_yaml(path)
+    content = validate_file(path, base=FILES[0])
     params = validate(Vlm, content)
     for section in SECTIONS:
         assert getattr(params, section).model_dump() == content[section]
 
 
 def test_the_real_settings_name_the_real_models() -> None:
-    params = validate(Vlm, read_yaml(FILES[1]))
+    params = validate(Vlm, validate_file(FILES[1], base=FILES[0]))
     assert params.pretrain_vlm.base == params.prepare_vlm.processor == "hub: Qwen/Qwen2.5-VL-7B-Instruct"
     assert params.pretrain_vlm.high_risk == "hub: Qwen/Qwen2.5-VL-3B-Instruct"
     assert params.vlm_sft.weights_dtype == "bfloat16"

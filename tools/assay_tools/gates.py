@@ -78,7 +78,7 @@ def bad_params(root: Path) -> list[str]:
     problems = []
     for path in [root / "params.yaml", *sorted((root / "params").glob("*.yaml"))]:
         try:
-            validate_file(path)
+            validate_file(path, base=root / "params.yaml")
         except ParamsError as error:
             problems.append(str(error))
     return problems

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from ruamel.yaml import YAML
 
 from assay.core.params import PARAMS_FILE, ParamsError, read_yaml, validate
 from assay.params.counts import Counts
@@ -13,16 +16,64 @@ from assay.params.stacking import Stacking
 from assay.params.text import Text
 from assay.params.vlm import Vlm
 
+# How a params.yaml begins that a use of another file has written.
+MADE_BY = "# Made by assay params --use"
 LINES: tuple[type[BaseModel], ...] = (Stacking, Counts, Text, Vlm)
 
 
-def validate_file(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Check every section of ``path``; returns its plain content.
+def embedded_default(base: Path = PARAMS_FILE) -> str:
+    """Text of the parameters that a file under params/ builds on: params.yaml, or where a use has written over it, the
+    newest version of it in git that no use has made.
+
+    Raises:
+        ParamsError: no such file, or git has no such version.
+    """
+    if not base.is_file():
+        raise ParamsError(f"no parameter file at {base}: run from the folder of dvc.yaml")
+    text = base.read_text(encoding="utf-8")
+    if not text.startswith(MADE_BY):
+        return text
+    log = ["git", "log", "--format=%H", "--", base.name]
+    commits = subprocess.run(log, cwd=base.parent, capture_output=True, text=True, check=False).stdout.split()
+    for commit in commits:
+        show = ["git", "show", f"{commit}:./{base.name}"]
+        shown = subprocess.run(show, cwd=base.parent, capture_output=True, text=True, encoding="utf-8", check=False)
+        if shown.returncode == 0 and not shown.stdout.startswith(MADE_BY):
+            return shown.stdout
+    raise ParamsError(f"{base} was made from a file under params/, and git has no version of it before: restore one")
+
+
+def _put_over(values: Any, changes: dict[str, Any]) -> None:
+    """Set the leaves of ``changes`` in ``values``; lists are leaves."""
+    for key, value in changes.items():
+        if isinstance(value, dict) and value and isinstance(values.get(key), dict):
+            _put_over(values[key], value)
+        else:
+            values[key] = value
+
+
+def overlaid_text(path: Path, *, base: Path = PARAMS_FILE) -> str:
+    """The embedded default with the values of ``path``, its comments and order kept (OmegaConf would lose both)."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    values = yaml.load(embedded_default(base))
+    _put_over(values, read_yaml(path))
+    stream = StringIO()
+    yaml.dump(values, stream)
+    return stream.getvalue()
+
+
+def validate_file(path: Path = PARAMS_FILE, *, base: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Check every section of ``path``, for another file than ``base`` over the embedded default; returns plain content.
 
     Raises:
         ParamsError: a bad value in any line, or a top-level section that no line reads.
     """
     content = read_yaml(path)
+    if path.resolve() != base.resolve():
+        content = YAML(typ="safe", pure=True).load(overlaid_text(path, base=base))
     known = {name for line in LINES for name in line.model_fields}
     unknown = sorted(set(content) - known, key=str)
     if unknown:

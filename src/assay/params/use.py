@@ -1,7 +1,7 @@
 """Putting another parameter file in the place of params.yaml.
 
-DVC reads params.yaml and nothing else, so ``params/full.yaml`` is used by copying it there; git shows the difference
-and brings the old file back.
+DVC reads params.yaml and nothing else. ``params/full.yaml`` and the like hold only what differs from the embedded default;
+using one writes the default with these values as params.yaml. git shows the difference and brings the old file back.
 """
 
 from __future__ import annotations
@@ -10,25 +10,32 @@ import subprocess
 from pathlib import Path
 
 from assay.core.params import PARAMS_FILE, ParamsError
-from assay.params.schema import validate_file
+from assay.params.schema import MADE_BY, overlaid_text, validate_file
 
 
 def use_params(path: Path, *, target: Path = PARAMS_FILE) -> str:
-    """Check ``path`` and copy it over ``target`` if they differ; returns a line that says what was done.
+    """Check ``path`` over the embedded default and write both as ``target``; returns a line that says what was done.
 
     Raises:
         ParamsError: ``path`` can't be used, or ``target`` has edits that git does not hold yet.
     """
-    validate_file(path)
-    content = path.read_bytes()
-    if target.is_file() and target.read_bytes() == content:
+    validate_file(path, base=target)
+    if path.resolve() == target.resolve():
         return f"{target} is valid"
-    if target.is_file():
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--", str(target)], capture_output=True, text=True, check=False
-        )
-        known = any(target.read_bytes() == other.read_bytes() for other in sorted(path.parent.glob("*.yaml")))
-        if (status.returncode != 0 or status.stdout.strip()) and not known:
-            raise ParamsError(f"{target} has edits that are not committed; commit or discard them before using {path}")
-    target.write_bytes(content)
-    return f"{target} now holds {path} (git checkout {target} brings the old one back)"
+    head = f"{MADE_BY} {path.as_posix()} (git restore {target} brings the one before back)"
+    text = f"{head}\n{overlaid_text(path, base=target)}"
+    present = target.read_text(encoding="utf-8")
+    if present == text:
+        return f"{target} holds {path} already"
+    # What a use has made can be made again; anything else must be in git before it is written over.
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "--", str(target)], capture_output=True, text=True, check=False
+    )
+    others = (
+        other for other in sorted(path.parent.glob("*.yaml")) if present.startswith(f"{MADE_BY} {other.as_posix()}")
+    )
+    untouched = any(present.partition("\n")[2] == overlaid_text(other, base=target) for other in others)
+    if (status.returncode != 0 or status.stdout.strip()) and not untouched:
+        raise ParamsError(f"{target} has edits that are not committed; commit or discard them before using {path}")
+    target.write_text(text, encoding="utf-8")
+    return f"{target} now holds {path} over the embedded default (git restore {target} brings the old one back)"

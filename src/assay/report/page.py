@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from assay.core.io import atomic_path
+from assay.params.schema import MADE_BY
 from assay.report.page_figures import Picture, alignment_rows, exit_heats, read_pictures
 from assay.report.page_graph import Box, draw
 from assay.report.page_lock import fold_rows, locked_outputs, size_text
@@ -104,12 +105,10 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def params_source(root: Path) -> str:
-    """The file under params/ that params.yaml is a copy of; empty where there is none."""
-    if not (root / PARAMS).is_file():
-        return ""
-    content = (root / PARAMS).read_bytes()
-    same = [path for path in sorted((root / "params").glob("*.yaml")) if path.read_bytes() == content]
-    return same[0].relative_to(root).as_posix() if same else ""
+    """The file under params/ whose values params.yaml holds; empty where it is the embedded default or the user's own."""
+    path = root / PARAMS
+    head = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
+    return head.removeprefix(MADE_BY).split()[0] if head.startswith(MADE_BY) else ""
 
 
 def params_lines(text: str) -> list[tuple[str, str, str]]:

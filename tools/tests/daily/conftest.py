@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from assay.params.schema import overlaid_text
+
 ROOT = Path(__file__).parents[2]
 DOWNLOADS = ".assay/downloads"
 
@@ -109,7 +111,8 @@ def clone_project(folder: Path) -> Clone:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    shutil.copy(ROOT / "params/tiny.yaml", folder / "params.yaml")
+    text = overlaid_text(ROOT / "params/tiny.yaml", base=ROOT / "params.yaml")
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
     (folder / "dvc.lock").unlink(missing_ok=True)
     # What the fetching stages have downloaded before, they find; they check its hash.
     if (ROOT / DOWNLOADS).is_dir():
