@@ -83,6 +83,14 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def results(_: argparse.Namespace) -> int:
+    """Write docs/results.md and the table of README.md from metrics/ and params.yaml."""
+    from assay.report.results import write_results
+
+    print("\n".join(map(str, write_results())))
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -126,6 +134,8 @@ def build_parser() -> argparse.ArgumentParser:
     six = commands.add_parser("report", help="metrics and plots on one page", description=report.__doc__)
     six.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")
     six.set_defaults(run=report)
+    seven = commands.add_parser("results", help="write docs/results.md from metrics/", description=results.__doc__)
+    seven.set_defaults(run=results)
     add_model_commands(commands)
     return parser
 

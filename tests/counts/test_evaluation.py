@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
+from assay.counts.answers import Answers, answers
 from assay.counts.baselines import (
     baseline_counts,
     logreg_probs,
@@ -20,7 +21,6 @@ from assay.counts.baselines import (
 )
 from assay.counts.bins import equal_width_bins, quantile_bins
 from assay.counts.evaluation import choose, conclusion, gains, measure
-from assay.counts.systems import Answers, answers
 from assay.metrics.paired import gain
 
 RNG = np.random.default_rng(2)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from assay.core.params import ParamsError, validate
+from assay.images.stacking import EXPERTS
 from assay.params.schema import validate_file
-from assay.params.stacking import EXPERTS, Stacking
+from assay.params.stacking import Stacking, TrainExpert
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
@@ -82,3 +83,7 @@ def test_a_grids_integers_stay_integers(put: Edit) -> None:
     grid = validate(Stacking, content).train_meta.search.grid
     assert grid == {"num_leaves": [4, 8], "learning_rate": [0.1]}
     assert [type(value) for value in grid["num_leaves"]] == [int, int]
+
+
+def test_the_order_of_the_experts_is_code_and_their_names_are_those_of_the_parameters() -> None:
+    assert set(EXPERTS) == set(TrainExpert.model_fields)

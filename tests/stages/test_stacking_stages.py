@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from assay.images.cascade.model import load as load_cascade
 from assay.images.model.experts import load_extractor
 from assay.images.model.store import open_writer
+from assay.images.stacking import EXPERTS
 from assay.images.stacking.out_of_fold import feature_names
 from assay.images.stacking.saved import load_alignments, load_meta
-from assay.params.stacking import EXPERTS
 from assay.stages import (
     build_meta,
     calibrate,

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
+from assay.counts.answers import Answers
 from assay.counts.bins import Bins
-from assay.counts.systems import Answers
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.ordinal import ordinal_metrics, regression_metrics
 from assay.metrics.paired import gain, gain_text, verdict

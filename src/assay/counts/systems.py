@@ -1,39 +1,17 @@
-"""What every system says of the same rows, in the same units: trained variants and baselines."""
+"""What every system says of the same rows: trained variants and baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from assay.counts.answers import Answers, answers
 from assay.counts.baselines import baseline_counts, logreg_probs, tfidf_logreg
 from assay.counts.bins import Bins, cut, matched_cuts
 from assay.counts.prediction import load_predictor
 from assay.params.counts import EvaluateCounts
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What one system says of every row.
-
-    Attributes:
-        counts: expected count [n].
-        quantile: quantile bin [n].
-        width: equal-width bin [n].
-    """
-
-    counts: np.ndarray
-    quantile: np.ndarray
-    width: np.ndarray
-
-
-def answers(counts: np.ndarray, bins: Mapping[str, Bins], **own: np.ndarray) -> Answers:
-    """Counts as answers in every unit; ``quantile`` or ``width`` replace what would follow from the counts."""
-    quantile, width = bins["quantile"].assign(counts), bins["equal_width"].assign(counts)
-    return Answers(counts, own.get("quantile", quantile), own.get("width", width))
 
 
 def variant_answers(folder: Path, texts: list[str], bins: dict[str, Bins], *, device: str) -> Answers:
@@ -70,16 +48,3 @@ def baseline_answers(
         "majority": Answers(middle, largest["quantile"], largest["equal_width"]),
         "median": answers(np.full(size, float(np.median(counts))), bins),
     }
-
-
-def answers_table(said: Mapping[str, Answers]) -> pd.DataFrame:
-    """Columns ``<system>.counts``, ``<system>.quantile`` and ``<system>.width``, in the order of the systems."""
-    columns = {f"{name}.{unit}": values for name, item in said.items() for unit, values in asdict(item).items()}
-    return pd.DataFrame(columns)
-
-
-def answers_of(table: pd.DataFrame) -> dict[str, Answers]:
-    """What `answers_table` wrote, other columns apart: system -> answers."""
-    names = dict.fromkeys(column.rpartition(".")[0] for column in table.columns if "." in column)
-    units = Answers.__annotations__
-    return {name: Answers(**{unit: table[f"{name}.{unit}"].to_numpy() for unit in units}) for name in names}

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 ROLES = ("train", "val", "calib", "tune", "test")
 
@@ -83,6 +82,8 @@ def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, se
     Raises:
         ValueError: a label has fewer groups than there are folds, or a fold would hold one label only.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     labels = np.asarray(labels)
     held = pd.Series(np.asarray(groups, dtype=object)).groupby(labels).nunique()
     if held.min() < folds:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import faiss
-import imagehash
 import numpy as np
 from PIL import Image, ImageStat
 from scipy.sparse import coo_array
@@ -36,6 +34,8 @@ class Fingerprint:
 
 def fingerprint(pixels: np.ndarray, *, hash_side: int) -> Fingerprint | None:
     """pHash and thumbnail of one picture uint8 [H, W, 3]; None for a flat one."""
+    import imagehash
+
     picture = Image.fromarray(pixels)
     if ImageStat.Stat(picture.convert("L")).stddev[0] < FLAT:
         return None
@@ -52,6 +52,8 @@ def near_duplicate_clusters(
     ``max_difference`` grey levels on average. Pictures without a fingerprint stand alone. The search is exact (faiss,
     brute force over packed bits); its memory does not grow with the number of pairs.
     """
+    import faiss
+
     clusters = np.arange(len(prints), dtype=np.int64)
     known = np.array([i for i, item in enumerate(prints) if item is not None], dtype=np.int64)
     if len(known) == 0:

@@ -24,7 +24,7 @@ class Expert(Training):
 
 
 class TrainExpert(Section):
-    """The experts, by name; their order is the order of features in X_meta."""
+    """The experts, by name."""
 
     efficientnetv2_b3: Expert
     maxvit: Expert
@@ -34,9 +34,6 @@ class TrainExpert(Section):
         if self.efficientnetv2_b3.embedding_dim != self.maxvit.embedding_dim:
             raise ValueError("embedding_dim must be the same for all experts")
         return self
-
-
-EXPERTS: tuple[str, ...] = tuple(TrainExpert.model_fields)
 
 
 class BuildMeta(Section):
@@ -104,7 +101,7 @@ class Stacking(Images):
         Raises:
             ValueError: no such expert.
         """
-        if name not in EXPERTS:
-            raise ValueError(f"expert {name!r} is unknown; train_expert has {', '.join(EXPERTS)}")
+        if name not in TrainExpert.model_fields:
+            raise ValueError(f"expert {name!r} is unknown; train_expert has {', '.join(TrainExpert.model_fields)}")
         found: Expert = getattr(self.train_expert, name)
         return found

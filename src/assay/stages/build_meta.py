@@ -21,11 +21,12 @@ from assay.images.manifest import read_manifest
 from assay.images.model.dataset import PictureSet
 from assay.images.model.experts import load_extractor
 from assay.images.model.store import open_store
+from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment, fit_procrustes, identity
 from assay.images.stacking.alignment_report import alignment_report, save_alignment_data
 from assay.images.stacking.out_of_fold import Stacked, feature_matrix, feature_names, join_anchors, join_folds
 from assay.images.stacking.saved import save_alignments
-from assay.params.stacking import EXPERTS, Stacking
+from assay.params.stacking import Stacking
 
 DATA = Path("data/processed")
 KFOLD = Path("data/kfold")

@@ -21,8 +21,9 @@ from assay.images.cascade.measure import measured
 from assay.images.cascade.thresholds import certification_text
 from assay.images.decode_set import decode_settings
 from assay.images.manifest import read_manifest
+from assay.images.stacking import EXPERTS
 from assay.metrics.binary import flatten
-from assay.params.stacking import EXPERTS, Stacking
+from assay.params.stacking import Stacking
 from assay.report.frontier import save_frontier_png
 from assay.report.tables import system_table
 

@@ -16,9 +16,9 @@ import pandas as pd
 from assay.core.io import read_json, write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
+from assay.counts.answers import Answers, answers_of
 from assay.counts.bins import Bins, bins_from_json
 from assay.counts.evaluation import choose, conclusion, gains, measure
-from assay.counts.systems import Answers, answers_of
 from assay.metrics.binary import flatten
 from assay.metrics.ordinal import class_confusion, ordinal_metrics, regression_metrics
 from assay.params.counts import VARIANTS, Counts

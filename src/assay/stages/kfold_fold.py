@@ -23,8 +23,9 @@ from assay.images.manifest import read_manifest
 from assay.images.model.dataset import PictureSet
 from assay.images.model.experts import load_extractor
 from assay.images.model.store import PixelStore, open_store
+from assay.images.stacking import EXPERTS
 from assay.images.stacking.out_of_fold import ANCHOR, HELD_OUT, expert_frame
-from assay.params.stacking import EXPERTS, Stacking
+from assay.params.stacking import Stacking
 
 DATA = Path("data/processed")
 MODELS = Path("models/experts")

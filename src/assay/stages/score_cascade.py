@@ -25,7 +25,8 @@ from assay.images.model.dataset import PictureSet
 from assay.images.model.experts import load_extractor
 from assay.images.model.prediction import load_predictor
 from assay.images.model.store import open_store
-from assay.params.stacking import EXPERTS, Stacking
+from assay.images.stacking import EXPERTS
+from assay.params.stacking import Stacking
 
 DATA = Path("data/processed")
 STAGE1 = Path("data/stage1")

@@ -16,8 +16,9 @@ from assay.core.io import read_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
+from assay.counts.answers import answers_table
 from assay.counts.bins import bins_from_json
-from assay.counts.systems import answers_table, baseline_answers, variant_answers
+from assay.counts.systems import baseline_answers, variant_answers
 from assay.params.counts import VARIANTS, Counts
 
 ROWS = Path("data/counts/rows")

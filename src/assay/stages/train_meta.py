@@ -18,10 +18,10 @@ from scipy.special import expit
 from assay.core.io import atomic_path, read_json, read_npy, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.images.stacking import meta
+from assay.images.stacking import EXPERTS, meta
 from assay.images.stacking.saved import load_alignments, save_alignments, save_meta
 from assay.metrics.binary import flatten, summarise
-from assay.params.stacking import EXPERTS, Stacking
+from assay.params.stacking import Stacking
 
 DATA = Path("data/meta")
 MODELS = Path("models/meta")

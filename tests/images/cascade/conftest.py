@@ -20,10 +20,10 @@ from assay.images.decode_set import DecodeSettings
 from assay.images.model.backbones import DataConfig, create_network, save_checkpoint
 from assay.images.model.experts import build_expert, initial_head, load_head
 from assay.images.model.prediction import load_predictor
+from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.meta import Columns, MetaModel
 from assay.images.stacking.saved import save_alignments, save_meta
-from assay.params.stacking import EXPERTS
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE, SIDE, STORE_SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 40, 8, 2

@@ -21,10 +21,10 @@ from assay.images.model.backbones import Checkpoint, build, save_checkpoint
 from assay.images.model.experts import ExpertNetwork, FeatureExtractor, build_expert
 from assay.images.model.prediction import Predictor
 from assay.images.model.store import fit_square
+from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.meta import EPSILON, Columns, MetaModel, fit_meta, lightgbm_classifier
 from assay.images.stacking.saved import load_alignments, save_alignments, save_meta
-from assay.params.stacking import EXPERTS
 
 TINY, SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 4, 2
 DECODE = DecodeSettings(side=SIDE, resize="squash", max_pixels=10**6, min_side=8, hash_side=8)
