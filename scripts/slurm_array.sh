@@ -8,6 +8,7 @@
 #   stages=$(dvc stage list --name-only train_expert)
 #   sbatch --array=0-$(($(wc -w <<< "$stages") - 1)) --export=ALL,ASSAY_COMMIT=$(git rev-parse HEAD) scripts/slurm_array.sh $stages
 #
+# The commit must hold the files of code/ that belong to its source (dvc repro code, git add code): a stage refuses others.
 # Each task works in a clone of its own, never in a workspace that others share. What it makes goes to the DVC remote;
 # when all are done, `dvc repro --pull` in your workspace takes it from there.
 set -euo pipefail

@@ -54,6 +54,9 @@ def test_params_use_puts_values_over_the_default_and_refuses_to_lose_edits(copy,
     assert read_yaml(copy / "params.yaml")["train_stage1"]["lr"] == 0.001
     assert main(["params", "--use", "params/full.yaml"]) == 0
     assert (copy / "params.yaml").read_text() == full
+    assert main(["params", "--use", "default"]) == 0
+    assert (copy / "params.yaml").read_text() == default
+    assert main(["params", "--use", "params/full.yaml"]) == 0
     edited = full.replace("epochs: 30", "epochs: 31")
     (copy / "params.yaml").write_text(edited)
     assert main(["params", "--use", "params/tiny.yaml"]) == 2

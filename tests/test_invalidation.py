@@ -33,8 +33,9 @@ from assay import closure
 ROOT = Path(__file__).parent.parent
 SUBSETS = ["full", *(f"fold_{number}" for number in range(5))]
 KFOLD = {f"kfold_fold_{number}" for number in range(5)}
-BEHIND_EXPERTS = KFOLD | {"build_meta", "train_meta", "evaluate_cascade"}
-STAGE1 = {"train_stage1", "calibrate", "evaluate", "evaluate_cascade"}
+CASCADE = {"score_cascade", "evaluate_cascade"}
+BEHIND_EXPERTS = KFOLD | {"build_meta", "train_meta"} | CASCADE
+STAGE1 = {"train_stage1", "score_stage1", "calibrate", "evaluate"} | CASCADE
 
 
 def trainings(expert: str) -> set[str]:
@@ -42,28 +43,33 @@ def trainings(expert: str) -> set[str]:
 
 
 VARIANTS = ("regression", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
-BEHIND_COUNTS = {"prepare_counts", "evaluate_counts"} | {f"train_counts@{variant}" for variant in VARIANTS}
+COUNTS = {"score_counts", "evaluate_counts"}
+TEXT = {"train_text", "score_text", "evaluate_text"}
+VLM = {"score_vlm", "vlm_predict"}
+BEHIND_COUNTS = {"prepare_counts"} | COUNTS | {f"train_counts@{variant}" for variant in VARIANTS}
 EVERY_TRAINING = trainings("efficientnetv2_b3") | trainings("maxvit")
 # key, new value, stages that become invalid
 TABLE = [
     ("train_expert.efficientnetv2_b3.lr", 0.0005, trainings("efficientnetv2_b3") | BEHIND_EXPERTS),
     ("train_expert.maxvit.image_size", 32, {"init_expert@maxvit"} | trainings("maxvit") | BEHIND_EXPERTS),
-    ("train_meta.search.num_candidates", 3, {"train_meta", "evaluate_cascade"}),
+    ("train_meta.search.num_candidates", 3, {"train_meta"} | CASCADE),
     ("evaluate_cascade.budget_forged", 0.011, {"evaluate_cascade"}),
     ("train_stage1.lr", 0.0005, STAGE1),
-    ("calibrate.objective", "ece", STAGE1 - {"train_stage1"}),
+    ("calibrate.objective", "ece", {"calibrate", "evaluate", "evaluate_cascade"}),
     ("evaluate.num_bins", 7, {"evaluate"}),
-    ("train_counts.quantile.lr", 0.0005, {"train_counts@quantile", "evaluate_counts"}),
-    ("train_counts.llm_lora.rank", 3, {"train_counts@llm_lora", "evaluate_counts"}),
-    ("evaluate_counts.ridge_alpha", 3.0, {"evaluate_counts"}),
+    ("train_counts.quantile.lr", 0.0005, {"train_counts@quantile"} | COUNTS),
+    ("train_counts.llm_lora.rank", 3, {"train_counts@llm_lora"} | COUNTS),
+    ("evaluate_counts.ridge_alpha", 3.0, COUNTS),
+    ("evaluate_counts.num_resamples", 200, {"evaluate_counts"}),
+    ("evaluate.robustness.max_samples", 20, {"score_stage1", "calibrate", "evaluate"} | CASCADE),
     ("prepare_counts.quantile_bins", 7, BEHIND_COUNTS),
-    ("train_text.lr", 0.0005, {"train_text", "evaluate_text"}),
-    ("pretrain_text.mask_share", 0.2, {"pretrain_text", "train_text", "evaluate_text"}),
+    ("train_text.lr", 0.0005, TEXT),
+    ("pretrain_text.mask_share", 0.2, {"pretrain_text"} | TEXT),
     ("evaluate_text.num_mistakes", 7, {"evaluate_text"}),
     ("vlm_predict.num_mistakes", 7, {"vlm_predict"}),
-    ("vlm_sft_high_risk.lr", 0.0005, {"vlm_sft_high_risk", "vlm_predict"}),
-    ("vlm_sft.lora.rank", 3, {"vlm_sft", "vlm_predict"}),
-    ("pretrain_vlm.epochs", 1.0, {"pretrain_vlm", "vlm_sft", "vlm_sft_high_risk", "vlm_predict"}),
+    ("vlm_sft_high_risk.lr", 0.0005, {"vlm_sft_high_risk"} | VLM),
+    ("vlm_sft.lora.rank", 3, {"vlm_sft"} | VLM),
+    ("pretrain_vlm.epochs", 1.0, {"pretrain_vlm", "vlm_sft", "vlm_sft_high_risk"} | VLM),
     ("prepare.folds", 4, {"prepare"} | STAGE1 | EVERY_TRAINING | BEHIND_EXPERTS),
 ]
 
@@ -152,8 +158,11 @@ def test_in_a_clone_without_data_dvc_lock_says_the_same(clone: Path, key: str, v
     assert {name for line in telling for name in re.findall(r"'(.+?)'", line)} == wanted, "\n".join(lines)
 
 
-METRIC = {"calibrate", "evaluate", "train_meta", "evaluate_cascade", "evaluate_counts", "evaluate_text", "vlm_predict"}
+METRIC = {"evaluate", "train_meta", "evaluate_cascade", "evaluate_counts", "evaluate_text", "vlm_predict"}
 LOOP = {"train_stage1"} | EVERY_TRAINING
+# Normalising stands beside the augmentations, and every network's input goes through it.
+INPUT = LOOP | KFOLD | {"init_expert@efficientnetv2_b3", "init_expert@maxvit"}
+INPUT |= {"build_meta", "score_stage1", "score_cascade"}
 APPENDED = "\n\nEDITED = 1\n"
 # what is edited, its file, text that is put behind it (or replaced in it), stages that become invalid
 CODE = [
@@ -164,13 +173,14 @@ CODE = [
     ("a parameter class", "params/counts.py", APPENDED, set()),
     ("a module of the developers' tools", "report/page.py", APPENDED, set()),
     ("a metric", "metrics/binary.py", APPENDED, METRIC),
-    ("a plot", "report/counts_plots.py", APPENDED, {"evaluate_counts"}),
-    ("a transform", "images/model/transforms.py", APPENDED, LOOP),
+    ("a plot", "report/counts_plots.py", APPENDED, {"prepare_counts", "evaluate_counts"}),
+    ("a transform", "images/model/transforms.py", APPENDED, INPUT),
     ("the training loop", "images/model/training.py", APPENDED, LOOP),
     ("one stage", "stages/train_meta.py", APPENDED, {"train_meta"}),
 ]
 PACKAGES = [
-    ("lightgbm", {"train_meta"}),
+    ("lightgbm", {"build_meta", "train_meta", "score_cascade"}),
+    ("timm", INPUT),
     ("ruff", set()),
     ("tqdm", set()),
 ]

@@ -129,7 +129,12 @@ def build_parser() -> argparse.ArgumentParser:
     four = commands.add_parser("gate", help="fresh clone: would dvc repro run anything?", description=gate.__doc__)
     four.set_defaults(run=gate)
     five = commands.add_parser("params", help="check a parameter file and use it", description=params.__doc__)
-    five.add_argument("--use", default="params.yaml", metavar="FILE", help="say params/full.yaml (%(default)s)")
+    five.add_argument(
+        "--use",
+        default="params.yaml",
+        metavar="FILE",
+        help="say params/full.yaml, or default: the embedded one (%(default)s)",
+    )
     five.set_defaults(run=params)
     six = commands.add_parser("report", help="metrics and plots on one page", description=report.__doc__)
     six.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")

@@ -277,7 +277,12 @@ def test_flatten_keeps_lists_and_empty_mappings() -> None:
     ("key", "new", "target", "wanted"),
     [
         ("calibrate.objective", "ece", "calibrate", ["calibrate", "evaluate", "evaluate_cascade"]),
-        ("train_counts.quantile.lr", 0.0005, "train_counts", ["train_counts@quantile", "evaluate_counts"]),
+        (
+            "train_counts.quantile.lr",
+            0.0005,
+            "train_counts",
+            ["train_counts@quantile", "score_counts", "evaluate_counts"],
+        ),
     ],
 )
 def test_on_this_pipeline(tmp_path: Path, key: str, new: object, target: str, wanted: list[str]) -> None:

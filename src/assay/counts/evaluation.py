@@ -53,8 +53,9 @@ def choose(val: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     }
 
 
-def _known(value: float) -> float:
-    return value if value == value else -np.inf
+def _known(value: float | None) -> float:
+    """Below all others where a metric is not defined: NaN, or null as JSON holds it."""
+    return -np.inf if value is None or value != value else value
 
 
 def conclusion(chosen: Mapping[str, str], reports: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,23 @@ def embedded_default(base: Path = PARAMS_FILE) -> str:
     text = base.read_text(encoding="utf-8")
     if not text.startswith(MADE_BY):
         return text
-    log = ["git", "log", "--format=%H", "--", base.name]
-    commits = subprocess.run(log, cwd=base.parent, capture_output=True, text=True, check=False).stdout.split()
+    for earlier in committed_versions(base):
+        if not earlier.startswith(MADE_BY):
+            return earlier
+    raise ParamsError(
+        f"{base} was made from a file under params/, and git has no earlier version: restore one, or git fetch --unshallow"
+    )
+
+
+def committed_versions(path: Path) -> Iterator[str]:
+    """The file's versions in git, the newest first; none where git does not know it."""
+    log = ["git", "log", "--format=%H", "--", path.name]
+    commits = subprocess.run(log, cwd=path.parent, capture_output=True, text=True, check=False).stdout.split()
     for commit in commits:
-        show = ["git", "show", f"{commit}:./{base.name}"]
-        shown = subprocess.run(show, cwd=base.parent, capture_output=True, text=True, encoding="utf-8", check=False)
-        if shown.returncode == 0 and not shown.stdout.startswith(MADE_BY):
-            return shown.stdout
-    raise ParamsError(f"{base} was made from a file under params/, and git has no version of it before: restore one")
+        show = ["git", "show", f"{commit}:./{path.name}"]
+        shown = subprocess.run(show, cwd=path.parent, capture_output=True, text=True, encoding="utf-8", check=False)
+        if shown.returncode == 0:
+            yield shown.stdout
 
 
 def _put_over(values: Any, changes: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from assay.core.io import atomic_path
 from assay.params.schema import MADE_BY
-from assay.report.page_figures import Picture, alignment_rows, exit_heats, read_pictures
+from assay.report.page_figures import Image, alignment_rows, exit_heats, read_images
 from assay.report.page_graph import Box, draw
 from assay.report.page_lock import fold_rows, locked_outputs, size_text
 from assay.report.page_metrics import audit_row, definition, headline, read_metrics
@@ -43,16 +43,16 @@ def page_content(root: Path) -> dict[str, Any]:
     """Everything that the template shows, by name."""
     lock = read_yaml(root / "dvc.lock")
     lines = read_lines(root, lock)
-    pictures = read_pictures(root)
+    images = read_images(root)
     stages = [stage for line in lines for stage in line.stages]
-    shown = {path for stage in stages for path in stage.outs} & pictures.keys()
+    shown = {image.name for line in lines for image in images_of(line, images)}
     params = root / PARAMS
     return {
         "revision": revision(root),
         "params_source": params_source(root),
         "params": params_lines(params.read_text(encoding="utf-8")) if params.is_file() else None,
         "drawing": draw(lines),
-        "sections": [line_section(root, line, pictures) for line in lines],
+        "sections": [line_section(root, line, images) for line in lines],
         "stages": stages,
         "wall": sum(stage.wall for stage in stages),
         "startup": sum(stage.startup for stage in stages),
@@ -60,7 +60,7 @@ def page_content(root: Path) -> dict[str, Any]:
         "longest": max((stage.wall for stage in stages), default=0.0),
         "largest": max(stages, key=lambda stage: stage.peak, default=None),
         "audit_limit": _audit_limit(params),
-        "other_pictures": [picture for path, picture in pictures.items() if path not in shown],
+        "other_images": [image for image in images if image.name not in shown],
         "outputs": locked_outputs(lock),
         "folds": fold_rows(lock, stages),
         "alignment": alignment_rows(root),
@@ -68,11 +68,17 @@ def page_content(root: Path) -> dict[str, Any]:
     }
 
 
-def line_section(root: Path, line: Line, pictures: Mapping[str, Picture]) -> dict[str, Any]:
-    """One line of work: its words, tables, audits and pictures, in the order of its stages."""
+def images_of(line: Line, images: Sequence[Image]) -> list[Image]:
+    """The images under what the line's stages declare as plots, in the order of its stages."""
+    plots = [plot for stage in line.stages for plot in stage.plots]
+    return [image for plot in plots for image in images if f"{image.path}/".startswith(f"{plot}/")]
+
+
+def line_section(root: Path, line: Line, images: Sequence[Image]) -> dict[str, Any]:
+    """One line of work: its words, tables, audits and images, in the order of its stages."""
     title, question = LINES.get(line.name, (line.name, ""))
     metrics = [(stage.name, path) for stage in line.stages for path in stage.metrics]
-    plots = [(stage.name, path) for stage in line.stages for path in stage.plots if path.endswith(".png")]
+    plots = [(stage.name, path) for stage in line.stages for path in stage.plots]
     return {
         "line": line,
         "stage1": any(stage.name == "train_stage1" for stage in line.stages),
@@ -82,8 +88,8 @@ def line_section(root: Path, line: Line, pictures: Mapping[str, Picture]) -> dic
         "headline": headline(root, line.name),
         "audits": [row for _, path in metrics if (row := audit_row(root, path))],
         "files": [(stage, read_metrics(root, path)) for stage, path in metrics],
-        "pictures": [pictures[path] for _, path in plots if path in pictures],
-        "missing_plots": [(stage, path) for stage, path in plots if path not in pictures],
+        "images": images_of(line, images),
+        "missing_plots": [(stage, path) for stage, path in plots if not (root / path).exists()],
     }
 
 

@@ -1,4 +1,4 @@
-"""The report's figures: pictures as data addresses, and what is drawn from the tracked tables under plots/."""
+"""The report's drawings: images as data addresses, and what is drawn from the tracked tables under plots/."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG under plots/: its name, what it shows, its size in pixels, and its bytes in base64."""
+class Image:
+    """A PNG under plots/: its name there without suffix, what it shows, its size in pixels, and its bytes in base64."""
 
     name: str
     caption: str
@@ -27,18 +27,23 @@ class Picture:
     data: str
 
     @property
+    def path(self) -> str:
+        """From the root of the project."""
+        return f"plots/{self.name}.png"
+
+    @property
     def wide(self) -> bool:
         """Whether it takes the whole width of the page."""
         return self.width >= 1000
 
 
-def read_pictures(root: Path) -> dict[str, Picture]:
+def read_images(root: Path) -> list[Image]:
     """Every PNG under plots/, by path.
 
     Raises:
         ValueError: a file that ends in .png and is none.
     """
-    found = {}
+    found = []
     for path in sorted((root / "plots").rglob("*.png")):
         content = path.read_bytes()
         if not content.startswith(PNG_SIGNATURE) or len(content) < 24:
@@ -46,8 +51,7 @@ def read_pictures(root: Path) -> dict[str, Picture]:
         width, height = struct.unpack(">II", content[16:24])
         name = path.relative_to(root / "plots").with_suffix("").as_posix()
         caption = PLOTS.get(name, name.replace("/", ": ").replace("_", " "))
-        data = base64.b64encode(content).decode()
-        found[path.relative_to(root).as_posix()] = Picture(name, caption, width, height, data)
+        found.append(Image(name, caption, width, height, base64.b64encode(content).decode()))
     return found
 
 
@@ -73,7 +77,7 @@ def exit_heats(root: Path) -> list[Heat]:
     """What the thresholds of stage 1 defer, and how often they err; none without the table."""
     rows = read_csv(root / "plots/stage1/exits.csv")
     wanted = {
-        "share_deferred": "Share of the pictures that is sent on",
+        "share_deferred": "Share of the images that is sent on",
         "error": "Error among what leaves",
         "leak_forged": "Share of the forged that leaves as real",
         "leak_real": "Share of the real that leaves as forged",

@@ -6,7 +6,6 @@ Read as YAML and not by ``dvc.repo``: a stage of many variants stays one row, an
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -17,8 +16,10 @@ import networkx as nx  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
 from assay.core.io import read_json
+from assay.report.page_words import HEADLINES
 
-SHARED_PARAMS = {"base", "shared"}
+# Every stage reads what it writes: it belongs to no line of work.
+CODE = "code"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read_lines(root: Path, lock: Mapping[str, Any]) -> list[Line]:
     """The lines of work of ``dvc.yaml`` in its order, with the timings of the last runs here; ``lock``: dvc.lock."""
     entries = read_yaml(root / "dvc.yaml").get("stages", {})
     ran = sorted(lock.get("stages", {}))
-    stages = [_stage(str(name), entry, ran, root) for name, entry in entries.items()]
+    stages = [_stage(str(name), entry, ran, root) for name, entry in entries.items() if name != CODE]
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(stages)))
     graph.add_edges_from(
@@ -101,19 +102,17 @@ def read_lines(root: Path, lock: Mapping[str, Any]) -> list[Line]:
 
 
 def _line(stages: list[Stage], graph: nx.DiGraph) -> Line:
-    """One line, named after the module of parameters that most of its stages read, else after its first stage."""
-    paths = (re.fullmatch(r"src/assay/params/(\w+)\.py", dep) for stage in stages for dep in stage.deps)
-    names = Counter(found[1] for found in paths if found and found[1] not in SHARED_PARAMS)
+    """One line, named after the metrics that it is judged by, else after its first stage."""
+    written = {path for stage in stages for path in stage.metrics}
+    names = [line for line, (file, *_) in HEADLINES.items() if f"metrics/{file}.json" in written]
     place = {node: index for index, node in enumerate(sorted(graph))}
     # Sorted: networkx holds the reduction in sets, whose order is not the report's to depend on.
     arrows = sorted((place[first], place[second]) for first, second in nx.transitive_reduction(graph).edges)
-    name = min(names, key=lambda key: (-names[key], key)) if names else stages[0].name
-    return Line(name=name, stages=tuple(stages), arrows=tuple(arrows))
+    return Line(name=names[0] if names else stages[0].name, stages=tuple(stages), arrows=tuple(arrows))
 
 
 def _feeds(outs: Iterable[str], deps: Iterable[str]) -> bool:
-    wanted = [dep for dep in deps if not dep.startswith("src/")]
-    return any(f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/") for out in outs for dep in wanted)
+    return any(f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/") for out in outs for dep in deps)
 
 
 def _stage(name: str, entry: Mapping[str, Any], ran: list[str], root: Path) -> Stage:

@@ -86,7 +86,8 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
         "",
         f"{metrics['share_deferred']:.1%} of the images go on to the ensemble, which costs {metrics['speedup']:.2f} times "
         f"the cascade. Balanced accuracy of the ensemble minus that of the cascade: "
-        f"{metrics['balanced_accuracy_loss']:+.3f}. Correlation of coordinates between folds {alignment['raw.correlation']:.2f} before and "
+        f"{metrics['balanced_accuracy_loss']:+.3f}. Correlation of coordinates between folds "
+        f"{alignment['raw.correlation']:.2f} before and "
         f"{alignment['aligned.correlation']:.2f} after alignment.",
     ]
 
@@ -176,14 +177,19 @@ def results_page(root: Path = Path()) -> str:
 
 
 def readme_table(root: Path = Path()) -> str:
-    """The small table of README.md: per line what ships, the best of its simple peers, and n."""
+    """The small table of README.md: per line what is used, what it is held against, and n."""
+    from assay.counts.evaluation import choose
+
     reports = {name: sections(_metrics(root, name)) for name in ("stage1", "cascade", "counts", "text", "vlm")}
     images, counts, text, vlm = (reports[name] for name in ("cascade", "counts", "text", "vlm"))
     stage1 = reports["stage1"]
+    variant = choose({name.removeprefix("val."): item for name, item in counts.items() if name.startswith("val.")})[
+        "count"
+    ]
     rows = [
         ("images, stage 1", "AUC", stage1["test"], "auc", "pixel statistics", stage1["pixel_statistics"]),
         ("images, cascade", "AUC", images["cascade"], "auc", "stage 1 alone", images["stage1"]),
-        ("counts", "Spearman", counts["regression"], "spearman", "mean of the setting", counts["setting_mean"]),
+        (f"counts, {variant}", "Spearman", counts[variant], "spearman", "mean of the setting", counts["setting_mean"]),
         ("text", "accuracy", text["test"], "accuracy", "character bigrams", text["tfidf_bigram"]),
         ("vlm, fused", "accuracy", vlm["fused"], "accuracy", "first model alone", vlm["base"]),
     ]

@@ -17,9 +17,12 @@ from rich.console import Console
 from assay_tools.repro.children import LOGS, Children, Stopped, child_environment, dvc_command, last_lines
 from assay_tools.repro.graph import Stage, behind, changed_stages, order_lock, read_stages
 from assay_tools.repro.local import FAILED, LocalEngine
+from assay_tools.repro.requirements import cannot_run
 from assay_tools.repro.schedule import SKIPPED, Schedule
 from assay_tools.repro.table import Display, duration
 from assay_tools.workspace import locked_stages
+
+CODE = "code"
 
 
 class Engine(Protocol):
@@ -108,10 +111,24 @@ def tell(schedule: Schedule, display: Display) -> int:
     return 1 if schedule.named(FAILED) else 0
 
 
+def update_code(root: Path) -> None:
+    """Run the stage ``code``, if the pipeline has one: only then do the files tell which stages the source changed.
+
+    Raises:
+        ValueError: it failed; its last words.
+    """
+    if CODE not in read_stages(root):
+        return
+    log = root / LOGS / f"{CODE}.log"
+    if Children(root).run(dvc_command("repro", CODE), log, child_environment()):
+        raise ValueError("\n".join(["the stage code failed:", *last_lines(log)]))
+
+
 def repro_here(
     targets: Sequence[str], *, jobs: int, single_item: bool, force: bool, pull: bool, root: Path = Path()
 ) -> int:
     """``repro`` in this workspace."""
+    update_code(root)
     engine = LocalEngine(root, force=force, pull=pull)
     return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=pull, root=root)
 
@@ -129,6 +146,8 @@ def repro_on_cluster(
     """``repro`` on a Ray cluster; ``jobs`` None: as many stages at a time as it has room for."""
     from assay_tools.repro.ray_engine import RayEngine
 
+    # Before the machines are asked: they run what is committed, and code/ lies in git.
+    update_code(root)
     engine = RayEngine(root, address=address, cpus=cpus, force=force)
     jobs = jobs or engine.slots()
     return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=True, root=root)
@@ -139,7 +158,8 @@ def repro(
 ) -> int:
     """Bring the targets (all stages without targets) up to date, ``jobs`` stages at a time; the exit status.
 
-    0: all is up to date. 1: a stage failed; everything that does not need it was run all the same. 130: interrupted;
+    0: all is up to date, but for stages that this machine can't run: they are named before anything runs, and at the end.
+    1: a stage failed; everything that does not need it was run all the same. 130: interrupted;
     all children are ended and ``dvc repro`` or ``assay repro`` goes on from there.
 
     Raises:
@@ -148,6 +168,13 @@ def repro(
     with Console(stderr=True).status("looking for what changed"):
         stages = read_stages(root, targets, single_item=single_item)
         fresh = set() if force else set(stages) - behind(stages, changed_stages(root))
+    lacking = cannot_run(stages, set(stages) - fresh, root)
+    left_out = behind(stages, lacking)
+    for name, why in lacking.items():
+        others = sorted(left_out - {name})
+        print(f"left out: {name}, and behind it {', '.join(others) or 'nothing'}. {why}", file=sys.stderr)
+    stages = {name: stage for name, stage in stages.items() if name not in left_out}
+    fresh -= left_out
     schedule = Schedule(stages, up_to_date=fresh)
     locked = list(locked_stages(root))
     order = [*locked, *(name for name in stages if name not in locked)]
@@ -162,7 +189,10 @@ def repro(
                 return status
             display.say("dvc repro has the last word")
             flags = ["--single-item"] * single_item + ["--pull"] * pull
-            return settle(engine.children, [*flags, *targets], root=root)
+            status = settle(engine.children, [*flags, *(stages if left_out else targets)], root=root)
+            for name, why in lacking.items():
+                display.say(f"done but for {len(left_out)} stage(s), {name} and what needs it. {why}")
+            return status
         except KeyboardInterrupt:
             engine.stop()
             display.say("interrupted: every stage is ended; assay repro or dvc repro goes on from here")

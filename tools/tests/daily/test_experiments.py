@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 pytestmark = pytest.mark.slow
 # conftest.py's class, which can not be imported here.
 Clone = Any
-STAGES = ["fetch_photos", "forge", "prepare", "train_stage1", "calibrate", "evaluate"]
-BEHIND_LR = {"train_stage1", "calibrate", "evaluate"}
+STAGES = ["code", "fetch_photos", "forge", "prepare", "train_stage1", "score_stage1", "calibrate", "evaluate"]
+BEHIND_LR = {"train_stage1", "score_stage1", "calibrate", "evaluate"}
 
 
 @pytest.fixture(scope="module")
