@@ -23,7 +23,8 @@ FOLDS = [f"train_expert@{expert}-fold_{fold}" for expert in ("efficientnetv2_b3"
 
 def run(*words: str, cwd: Path) -> float:
     """Seconds that a command of this environment took; it must end well."""
-    environment = {**os.environ, "PYTHONPATH": str(cwd / "src"), "DVC_NO_ANALYTICS": "1"}
+    source = os.pathsep.join([str(cwd / "src"), str(cwd / "tools")])
+    environment = {**os.environ, "PYTHONPATH": source, "DVC_NO_ANALYTICS": "1"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", *words], cwd=cwd, env=environment, check=True, stdout=subprocess.DEVNULL)

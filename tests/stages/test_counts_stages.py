@@ -142,8 +142,8 @@ def test_the_choice_was_made_on_val(here: Path) -> None:
 
 
 def test_plots_are_there_and_hold_every_row(here: Path) -> None:
-    for name in ("distribution", "confusion", "predicted", "training"):
-        assert Path(f"plots/counts/{name}.png").stat().st_size > 5_000
+    for name in ("prepare_counts/distribution", "counts/confusion", "counts/predicted", "counts/training"):
+        assert Path(f"plots/{name}.png").stat().st_size > 5_000
     for path in Path("plots/counts/confusion").iterdir():
         assert len(pd.read_csv(path)) == 60
 

@@ -104,7 +104,7 @@ def test_every_output_is_there(here: Path) -> None:
     network += ["tokenizer.json", "tokenizer_config.json"]
     encoder = sorted({*network, "history.csv", "pretraining.json"} - {"classifier.json", "head.safetensors"})
     expected = {
-        "data/text": ["mistakes.csv", "rows", "source"],
+        "data/text": ["mistakes.csv", "rows", "scores_test.parquet", "source"],
         "data/text/source": ["table.parquet", "vocab.txt"],
         "data/text/rows": [
             "calib.parquet",

@@ -15,7 +15,7 @@ README = """\
 See [the guide](docs/guide.md), [its end](docs/guide.md#the-end-1), [here](#a-small-assay-project),
 [a folder](docs), [an address](https://example.invalid/nothing) and [mail](mailto:a@example.invalid).
 [With a blank](docs/with%20blank.md "title"), [by reference][guide], ![picture](plots/one.png), `src/assay/core/io.py`,
-`src/assay/*.py`, `docs/<page>.md`, `params/made_by_a_run.yaml`, `docs/`, <a href="docs/guide.md#custom">raw</a>.
+`src/assay/core/*.py`, `docs/<page>.md`, `params/made_by_a_run.yaml`, `docs/`, <a href="docs/guide.md#custom">raw</a>.
 
     [in code](docs/nothing.md) `src/nothing.py`
 

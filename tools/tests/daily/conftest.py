@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from assay.params.schema import overlaid_text
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOWNLOADS = ".assay/downloads"
 
 

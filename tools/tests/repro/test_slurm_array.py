@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "slurm_array.sh"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "slurm_array.sh"
 Run = Callable[..., Any]
 
 
