@@ -14,6 +14,7 @@ from typing import Protocol
 
 from rich.console import Console
 
+from assay.core.params import read_yaml
 from assay_tools.repro.children import LOGS, Children, Stopped, child_environment, dvc_command, last_lines
 from assay_tools.repro.graph import Stage, behind, changed_stages, order_lock, read_stages
 from assay_tools.repro.local import FAILED, LocalEngine
@@ -117,7 +118,9 @@ def update_code(root: Path) -> None:
     Raises:
         ValueError: it failed; its last words.
     """
-    if CODE not in read_stages(root):
+    path = root / "dvc.yaml"
+    # Read plainly: what is wrong with a pipeline is said when DVC reads it, and its index takes seconds.
+    if not path.is_file() or CODE not in (read_yaml(path).get("stages") or {}):
         return
     log = root / LOGS / f"{CODE}.log"
     if Children(root).run(dvc_command("repro", CODE), log, child_environment()):
