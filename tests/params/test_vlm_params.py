@@ -15,7 +15,15 @@ from assay.params.vlm import Vlm
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
-SECTIONS = ("render_corridors", "prepare_vlm", "pretrain_vlm", "vlm_sft", "vlm_sft_high_risk", "vlm_predict")
+SECTIONS = (
+    "render_corridors",
+    "prepare_vlm",
+    "pretrain_vlm",
+    "filter_vlm",
+    "vlm_sft",
+    "vlm_sft_high_risk",
+    "vlm_predict",
+)
 Edit = Callable[[str, object], dict[str, Any]]
 
 
@@ -33,7 +41,7 @@ def test_the_real_settings_name_the_real_models() -> None:
     assert params.pretrain_vlm.high_risk == "hub: Qwen/Qwen2.5-VL-3B-Instruct"
     assert params.vlm_sft.weights_dtype == "bfloat16"
     assert params.vlm_sft.checkpointing
-    assert params.vlm_sft.consistency.scorer == "base"
+    assert params.filter_vlm.scorer.endswith("pretrained/base")
 
 
 @pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
@@ -63,9 +71,13 @@ def test_launch_configurations_name_what_the_network_has(name: str) -> None:
         ("pretrain_vlm.small.hidden_size", 80, "hidden_size 80 must be a multiple of 8 times its number of heads"),
         ("vlm_sft.lora.rank", 0, "vlm_sft.lora.rank"),
         ("vlm_sft.weights_dtype", "8bit", "vlm_sft.weights_dtype"),
-        ("vlm_sft.consistency.scorer", "teacher", "vlm_sft.consistency.scorer"),
+        ("filter_vlm.scorer", "teacher", "filter_vlm.scorer"),
+        ("vlm_networks", {"base": "filtered/train.jsonl"}, "needs the network no_augmentation"),
+        ("vlm_networks", {"base": "rows/train.jsonl"}, "base learns filtered/train.jsonl, got 'rows/train.jsonl'"),
+        ("vlm_networks", {"no_filter": "rows/train.jsonl"}, "base is missing"),
+        ("vlm_networks", {"order_0": "filtered/train.jsonl"}, "no network 'order_0'"),
         ("vlm_sft_high_risk.near_share", 0.7, "must not sum to above 1"),
-        ("vlm_sft_high_risk.order_seeds", 2, "vlm_sft_high_risk.order_seeds: unknown key"),
+        ("vlm_sft_high_risk.scorer", 2, "vlm_sft_high_risk.scorer: unknown key"),
         ("vlm_predict.max_strength", 0, "vlm_predict.max_strength"),
     ],
 )

@@ -20,7 +20,9 @@ from sklearn import metrics as sk
 import assay.text
 from assay.cli import main as assay_cli
 from assay.core.io import read_json, sha256_file
-from assay.stages import evaluate_text, fetch_text, prepare_text, pretrain_text, score_text, train_text
+from assay.core.params import load
+from assay.params.text import Text
+from assay.stages import evaluate_text, fetch_text, pool_text, prepare_text, pretrain_text, score_text, train_text
 from assay.text.prediction import load_predictor
 from assay.text.vocabulary import SPECIAL
 
@@ -29,7 +31,7 @@ WRITTEN = ("data/text", "models/text", "metrics", "plots/text")
 CHARACTERS = list("房间很干净服务热情位置方便书内容空洞快递慢质量的了我在这家酒店吃住看买到货说话人员前台")
 SIGNS = {"good": "不错", "bad": "太差", "mixed": "一般"}
 SYSTEMS = ("test", "uncalibrated", "network", "linear", "no_pretraining", "tfidf_bigram", "majority")
-STAGES = (fetch_text, prepare_text, pretrain_text, train_text, score_text, evaluate_text)
+BEFORE, AFTER = (fetch_text, prepare_text, pretrain_text), (pool_text, score_text, evaluate_text)
 Written = dict[str, str]
 
 
@@ -46,7 +48,7 @@ def own_table(number: int, classes: tuple[str, ...] = ("good", "bad"), *, seed: 
     return pd.DataFrame(rows, columns=["text", "label"])
 
 
-def write_params(**changes: dict[str, object]) -> None:
+def write_params(**changes: Any) -> None:
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text())
     params["runtime"] |= {"threads": 1, "device": "cpu"}
@@ -58,7 +60,7 @@ def write_params(**changes: dict[str, object]) -> None:
     params["train_text"] |= {"epochs": 2, "batch_size": 8, "max_tokens": 32, "lr": 0.005, "eval_every": 0.5}
     params["evaluate_text"] |= {"num_resamples": 100, "length_edges": [12, 18], "num_mistakes": 7}
     for section, values in changes.items():
-        params[section] |= values
+        params[section] = values if isinstance(values, list) else params[section] | values
     with Path("params.yaml").open("w") as stream:
         yaml.dump(params, stream)
 
@@ -69,14 +71,22 @@ def write_vocabulary() -> None:
     Path("vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
 
 
-def start(table: pd.DataFrame, **changes: dict[str, object]) -> None:
+def start(table: pd.DataFrame, **changes: Any) -> None:
     write_params(**changes)
     write_vocabulary()
     table.to_csv("own.csv", index=False)
 
 
+def train_networks() -> None:
+    for name in load(Text).text_networks:
+        train_text.main(["--network", name])
+
+
 def run_line() -> None:
-    for stage in STAGES:
+    for stage in BEFORE:
+        stage.main()
+    train_networks()
+    for stage in AFTER:
         stage.main()
 
 
@@ -273,7 +283,7 @@ def test_the_temperature_is_a_positive_number_whatever_calib_says(
     parts["calib"] = parts["calib"].assign(label=said if right else 1 - said)
     record = read_json("models/text/classifier/ensemble.json")
     monkeypatch.chdir(tmp_path)
-    found = train_text.fit_ensemble(parts, record)
+    found = pool_text.fit_ensemble(parts, record, device="cpu")
     assert 0.005 < found["temperature"] < 1000
     assert found["weights"] == pytest.approx(record["weights"], abs=1e-3)
 
@@ -286,10 +296,13 @@ def three(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
     folder = tmp_path_factory.mktemp("three")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        changes: dict[str, Any] = {"fetch_text": {"encoder": "folder: bert"}}
+        changes: dict[str, Any] = {
+            "text_networks": ["network_0", "network_1"],
+            "fetch_text": {"encoder": "folder: bert"},
+        }
         changes["prepare_text"] = {"classes": ["mixed", "good", "bad"]}
         teacher = {"teacher": "linear", "weight": 0.5}
-        changes["train_text"] = {"num_models": 2, "distillation": teacher, "ablation": False, "epochs": 1}
+        changes["train_text"] = {"distillation": teacher, "epochs": 1}
         changes["train_text"] |= {"pooling": "cls", "class_weights": "balanced", "keep": "best", "early_stopping": 4}
         start(own_table(240, ("good", "bad", "mixed")), **changes)
         tokens = Path("vocab.txt").read_text().split()
@@ -345,10 +358,13 @@ def test_a_trained_ensemble_teaches_another_classifier(
     teacher = {"teacher": f"folder: {three / 'models/text/classifier'}", "weight": 1.0}
     write_params(
         fetch_text={"encoder": "folder: bert"},
-        train_text={"distillation": teacher, "ablation": False, "fuse_linear": False, "epochs": 1, "num_models": 1},
+        text_networks=["network_0"],
+        train_text={"distillation": teacher, "epochs": 1},
+        pool_text={"fuse_linear": False},
     )
     shutil.rmtree("models/text/classifier")
-    train_text.main()
+    train_networks()
+    pool_text.main()
     assert read_json("models/text/classifier/ensemble.json")["weights"] == [1.0]
     assert sorted(path.name for path in Path("models/text/classifier").glob("n*")) == ["network_0"]
     # It never saw a label, and what it learned of them came through the teacher.

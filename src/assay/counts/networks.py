@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from assay.core.io import read_json, write_json
+from assay.core.tensors import save_tensors
 from assay.counts.memory import (
     FOUR_BIT_BYTES,
     MemoryPlan,
@@ -25,7 +26,7 @@ from assay.counts.memory import (
     shape_of,
 )
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
-from assay.training.networks import folder_hashes, loading_options, read_tokenizer, save_state
+from assay.training.networks import folder_hashes, loading_options, read_tokenizer
 
 RECORD = "variant.json"
 WEIGHTS = "model.safetensors"
@@ -148,7 +149,7 @@ def save_network(folder: Path, model: Any, tokenizer: Any, *, base: Path, record
         record = record | {"base": base.as_posix(), "base_sha256": folder_hashes(base, "*.safetensors")}
     else:
         model.config.save_pretrained(folder)
-        save_state(folder / WEIGHTS, model.state_dict())
+        save_tensors(folder / WEIGHTS, model.state_dict())
     write_json(folder / RECORD, record | {"adapter": adapter})
 
 

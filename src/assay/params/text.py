@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -124,17 +125,28 @@ class TrainText(Section):
     keep: Literal["best", "last"] = Field(description="the weights of the best evaluation on val, or the last")
     early_stopping: Positive | None = Field(description="evaluations without a better one before it stops; null: off")
     mixed_precision: Literal["no", "bf16", "fp16"]
-    num_models: Annotated[int, Field(ge=1, le=32)] = Field(description="ensemble over so many seeds")
     distillation: Distillation
-    linear: Linear = Field(description="the linear model that teaches, and that the ensemble may hold")
-    fuse_linear: bool = Field(description="the classifier that is shipped holds the linear model too")
-    ablation: bool = Field(description="also train one network without pretraining, to show what it gains")
 
     @model_validator(mode="after")
     def _stops_at_the_best(self) -> Self:
         if self.early_stopping is not None and self.keep != "best":
             raise ValueError("early_stopping needs keep: best, since the last weights are then not the wanted ones")
         return self
+
+
+class PoolText(Section):
+    linear: Linear = Field(description="the linear model that teaches, and that the ensemble may hold")
+    fuse_linear: bool = Field(description="the classifier that is shipped holds the linear model too")
+
+
+def known_networks(names: list[str]) -> list[str]:
+    """Refuse names that are not network_<number> or no_pretraining, a name twice, and a list without a member."""
+    odd = [name for name in names if not re.fullmatch(r"no_pretraining|network_(0|[1-9]\d*)", name)]
+    if odd or len(set(names)) < len(names):
+        raise ValueError(f"known are network_0, network_1, ... and no_pretraining, each once; got {names}")
+    if not any(name.startswith("network_") for name in names):
+        raise ValueError("network_0 is missing: the classifier needs a network")
+    return names
 
 
 class EvaluateText(Section):
@@ -153,7 +165,9 @@ class Text(Line):
     fetch_text: FetchText
     prepare_text: PrepareText
     pretrain_text: PretrainText
+    text_networks: Annotated[list[str], AfterValidator(known_networks)]
     train_text: TrainText
+    pool_text: PoolText
     evaluate_text: EvaluateText
 
     @model_validator(mode="after")
@@ -162,3 +176,13 @@ class Text(Line):
         if self.fetch_text.encoder == "config" and want > have:
             raise ValueError(f"train_text.max_tokens {want} must not be above pretrain_text.max_tokens {have}")
         return self
+
+    def network_number(self, name: str) -> int:
+        """What a network adds to the seed: its number; 0 without pretraining, to start as the first one does.
+
+        Raises:
+            ValueError: no such network.
+        """
+        if name not in self.text_networks:
+            raise ValueError(f"network {name!r} is unknown; text_networks has {', '.join(self.text_networks)}")
+        return 0 if name == "no_pretraining" else int(name.removeprefix("network_"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from annotated_types import Len
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share
 from assay.params.shared import Roles, Runtime
@@ -141,13 +142,14 @@ class Lora(Section):
     )
 
 
-class Consistency(Section):
-    """Filter of augmented pairs whose picture no longer fits its label."""
+class FilterVlm(Section):
+    """Filter of augmented copies whose image no longer fits its label."""
 
-    scorer: Literal["base", "fine_tuned", "none"] = Field(
-        description="base: the model as given; fine_tuned: the same after the unaugmented pictures; none: no filter"
+    scorer: Literal["models/vlm/pretrained/base", "models/vlm/sft/no_augmentation"] = Field(
+        description="who judges: the model before fine-tuning, or after the unaugmented images"
     )
-    quantile: Share = Field(description="of a class's unaugmented val pictures that would be dropped too")
+    quantile: Share | None = Field(description="of a class's unaugmented val images below it; null: every copy is kept")
+    batch_size: Positive
 
 
 class Tuning(Section):
@@ -171,14 +173,6 @@ class Tuning(Section):
     )
 
 
-class VlmSft(Tuning):
-    consistency: Consistency
-    ablations: bool = Field(description="also train without augmentation and without filter, for comparison")
-    order_seeds: Annotated[int, Field(ge=1, le=16)] = Field(
-        description="trainings that differ in the order of the data"
-    )
-
-
 class VlmSftHighRisk(Tuning):
     """High risk against the rest."""
 
@@ -199,6 +193,23 @@ class VlmPredict(Section):
     num_mistakes: Positive = Field(description="worst mistakes shown")
 
 
+def known_networks(networks: dict[str, str]) -> dict[str, str]:
+    """Refuse networks that no one can train: their names say what they learn."""
+    rows = dict.fromkeys(("no_augmentation", "no_filter"), "rows/train.jsonl")
+    for name, file in networks.items():
+        if not re.fullmatch(r"base|no_augmentation|no_filter|order_[1-9]\d*", name):
+            raise ValueError(f"no network {name!r}: known are base, no_augmentation, no_filter, order_1, order_2, ...")
+        wanted = rows.get(name, "filtered/train.jsonl")
+        if file != wanted:
+            raise ValueError(f"{name} learns {wanted}, got {file!r}")
+    if "base" not in networks:
+        raise ValueError("base is missing: it is the first model, the others are compared with it")
+    return networks
+
+
+Networks = Annotated[dict[str, str], AfterValidator(known_networks)]
+
+
 class Vlm(Line):
     """Everything the vlm line reads."""
 
@@ -206,7 +217,9 @@ class Vlm(Line):
     render_corridors: RenderCorridors
     prepare_vlm: PrepareVlm
     pretrain_vlm: PretrainVlm
-    vlm_sft: VlmSft
+    vlm_networks: Networks
+    filter_vlm: FilterVlm
+    vlm_sft: Tuning
     vlm_sft_high_risk: VlmSftHighRisk
     vlm_predict: VlmPredict
 
@@ -214,4 +227,17 @@ class Vlm(Line):
     def _sources_fit(self) -> Self:
         if (self.prepare_vlm.processor == "config") != (self.pretrain_vlm.base == "config"):
             raise ValueError("prepare_vlm.processor and pretrain_vlm.base must both be config or both be given")
+        scorer = self.filter_vlm.scorer
+        if scorer.endswith("no_augmentation") and "no_augmentation" not in self.vlm_networks:
+            raise ValueError(f"filter_vlm.scorer {scorer} needs the network no_augmentation in vlm_networks")
         return self
+
+    def network_rows(self, name: str) -> str:
+        """The file under data/vlm that a network learns.
+
+        Raises:
+            ValueError: no such network.
+        """
+        if name not in self.vlm_networks:
+            raise ValueError(f"network {name!r} is unknown; vlm_networks has {', '.join(self.vlm_networks)}")
+        return self.vlm_networks[name]

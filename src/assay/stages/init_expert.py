@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from safetensors.torch import save_file
-
-from assay.core.io import atomic_path
 from assay.core.params import load
 from assay.core.stage import run, timed
+from assay.core.tensors import save_tensors
 from assay.images.model.experts import initial_head
 from assay.params.stacking import Stacking
 
@@ -34,8 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
             embedding_dim=settings.embedding_dim,
             seed=params.runtime.seed,
         )
-        with atomic_path(MODELS / expert / "init.safetensors") as temporary:
-            save_file(values, temporary)
+        save_tensors(MODELS / expert / "init.safetensors", values)
     print(f"{expert}: projection {tuple(values['projection.weight'].shape)}, head {tuple(values['head.weight'].shape)}")
 
 

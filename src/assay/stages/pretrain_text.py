@@ -8,7 +8,6 @@ on val before and after, and the share of the most frequent token).
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from assay.core.io import sha256_file, write_csv, write_json
+from assay.core.io import write_csv, write_json
 from assay.core.params import load
-from assay.core.resume import ROOT, resume_key, state_hash
+from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.text import PretrainText, Text
@@ -31,7 +30,6 @@ from assay.text.vocabulary import cooccurrence, make_tokenizer, occurring_tokens
 SOURCE = Path("data/text/source")
 ROWS = Path("data/text/rows")
 OUTPUT = Path("models/text/encoder")
-LIBRARIES = ("accelerate", "jieba", "numpy", "torch", "transformers")
 # Tokens at most so far apart occur together.
 WINDOW = 4
 # Standard deviation of the start values from co-occurrence: a little above that of random ones.
@@ -79,19 +77,12 @@ def train(encoder: Encoder, tokenizer: Any, texts: dict[str, list[str]], params:
     rows = {role: with_words(tokenizer, texts[role], max_tokens=settings.max_tokens, what=role) for role in texts}
     model = MaskedLanguageModel(encoder)
     before = masked_figures(model.to(device), rows["val"], collator)
-    key = resume_key(
-        libraries=LIBRARIES,
-        params=settings.model_dump(),
-        seed=seed,
-        cpu=device == "cpu",
-        initial_state=state_hash(dict(model.state_dict())),
-        files=[sha256_file(ROWS / "train.parquet")],
-    )
-    folder = ROOT / f"pretrain_text-{key}"
-    history = pretrain(model, rows["train"], collator, settings, folder, seed=seed, cpu=device == "cpu")
-    after = masked_figures(model, rows["val"], collator)
-    write_csv(OUTPUT / "history.csv", pd.DataFrame(history))
-    shutil.rmtree(folder, ignore_errors=True)
+    inputs = [SOURCE, ROWS / "train.parquet", ROWS / "val.parquet"]
+    values = {"settings": settings, "runtime": params.runtime}
+    with resumable("pretrain_text", params=values, inputs=inputs) as checkpoints:
+        history = pretrain(model, rows["train"], collator, settings, checkpoints, seed=seed, cpu=device == "cpu")
+        after = masked_figures(model, rows["val"], collator)
+        write_csv(OUTPUT / "history.csv", pd.DataFrame(history))
     figures = {f"start_{name}": before[name] for name in ("masked_accuracy", "masked_loss")} | after
     print("masked tokens of val: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     return figures

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.core.io import sha256_file, write_csv, write_json
+from assay.core.io import write_csv, write_json
 from assay.core.params import load
-from assay.core.resume import ROOT, resume_key
+from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.data.fetch.language_models import fetch_language_model
@@ -24,8 +24,9 @@ from assay.vlm.examples import Examples
 from assay.vlm.messages import read_messages
 from assay.vlm.network import small_network
 from assay.vlm.processor import load_processor
-from assay.vlm.training import HISTORY, LIBRARIES, Weighted, train, training_arguments
+from assay.vlm.training import HISTORY, Weighted, train, training_arguments
 
+SOURCE = Path("data/vlm/source")
 ROWS = Path("data/vlm/rows")
 OUTPUT = Path("models/vlm/pretrained")
 DOWNLOADS = Path(".assay/downloads")
@@ -41,21 +42,25 @@ def pretrain(params: Vlm) -> tuple[pd.DataFrame, int]:
     processor = load_processor(ROWS / "processor", min_pixels=prepared.min_pixels, max_pixels=prepared.max_pixels)
     examples = Examples(records, processor, root=Path(), max_pixels=params.render_corridors.max_pixels)
     model = small_network(settings.small, processor.tokenizer, seed=seed)
-    key = resume_key(
-        libraries=LIBRARIES,
-        params=settings.model_dump() | prepared.model_dump(include={"min_pixels", "max_pixels"}),
-        seed=seed,
-        cpu=cpu,
-        files=[sha256_file(ROWS / name) for name in ("captions.jsonl", "processor/tokenizer.json")],
-    )
-    folder = ROOT / f"pretrain_vlm-{key}"
-    how = training_arguments(
-        settings, folder, num_rows=len(records), seed=seed, order_seed=seed, cpu=cpu, workers=params.runtime.workers
-    )
-    pad_token_id = processor.tokenizer.pad_token_id
-    history = train(model, Weighted(examples), how, pad_token_id=pad_token_id, name="pretraining")
-    model.cpu().save_pretrained(OUTPUT / "base")
-    shutil.rmtree(folder, ignore_errors=True)
+    values = {
+        "settings": settings,
+        "runtime": params.runtime,
+        "pixels": [prepared.min_pixels, prepared.max_pixels, params.render_corridors.max_pixels],
+    }
+    inputs = [SOURCE, ROWS / "captions.jsonl", ROWS / "processor"]
+    with resumable("pretrain_vlm", params=values, inputs=inputs) as checkpoints:
+        options = training_arguments(
+            settings,
+            checkpoints,
+            num_rows=len(records),
+            seed=seed,
+            order_seed=seed,
+            cpu=cpu,
+            workers=params.runtime.workers,
+        )
+        pad_token_id = processor.tokenizer.pad_token_id
+        history = train(model, Weighted(examples), options, pad_token_id=pad_token_id, name="pretraining")
+        model.cpu().save_pretrained(OUTPUT / "base")
     return pd.DataFrame(history), len(records)
 
 

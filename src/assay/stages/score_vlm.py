@@ -18,7 +18,6 @@ from assay.core.torch_setup import set_up_torch
 from assay.params.vlm import Vlm
 from assay.vlm.examples import Cache
 from assay.vlm.messages import read_messages
-from assay.vlm.network import RECORD
 from assay.vlm.prediction import blank_copies, open_scorers
 from assay.vlm.scores import as_rows, scores_table
 
@@ -33,8 +32,8 @@ def main() -> None:
     set_up_torch(threads=params.runtime.threads)
     with timed("score_vlm"):
         records = {role: read_messages(ROWS / f"{role}.jsonl") for role in ROLES}
-        systems = sorted(path.parent.name for path in (MODELS / "sft").glob(f"*/{RECORD}"))
-        folders = {name: MODELS / "sft" / name for name in systems} | {"high_risk": MODELS / "high_risk"}
+        folders = {name: MODELS / "sft" / name for name in sorted(params.vlm_networks)}
+        folders["high_risk"] = MODELS / "high_risk"
         options: dict[str, Any] = {"decode_pixels": params.render_corridors.max_pixels, "cache": Cache()}
         options |= {"device": params.runtime.device, "batch_size": params.vlm_predict.batch_size}
         raw: dict[str, dict[str, Any]] = {role: {} for role in ROLES}

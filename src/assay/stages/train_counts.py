@@ -9,20 +9,20 @@ val.parquet (sample_id, counts, group and the predicted count and bin on the val
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from assay.core.io import read_json, sha256_file, write_csv, write_parquet
+from assay.core.io import read_json, write_csv, write_parquet
 from assay.core.params import load
-from assay.core.resume import ROOT, resume_key, state_hash
+from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.counts.bins import bins_from_json, cut, matched_cuts
 from assay.counts.memory import plan_table, require_fit
 from assay.counts.networks import build_network, load_tokenizer, memory_plan, save_network
-from assay.counts.objectives import make_objective
+from assay.counts.objectives import Objective, make_objective
 from assay.counts.prediction import network_outputs
 from assay.counts.training import Phase, body_trained, encode, phase_arguments, run_phase
 from assay.params.counts import Counts, CountVariant, Ordinal, Regression, Staged
@@ -31,7 +31,6 @@ ROWS = Path("data/counts/rows")
 BASES = {"llm_lora": Path("data/counts/causal_lm")}
 ENCODER = Path("data/counts/encoder")
 MODELS = Path("models/counts")
-LIBRARIES = ("accelerate", "numpy", "peft", "torch", "transformers")
 
 
 def phases_of(settings: CountVariant) -> list[Phase]:
@@ -40,6 +39,28 @@ def phases_of(settings: CountVariant) -> list[Phase]:
         return [Phase("all", settings.epochs, settings.lr, settings.head_lr)]
     head = Phase("head", settings.head_epochs, settings.head_lr, settings.head_lr)
     return [head, Phase("all", settings.epochs, settings.lr, settings.lr)]
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    data: list[dict[str, Any]],
+    objective: Objective,
+    settings: CountVariant,
+    checkpoints: Path,
+    *,
+    seed: int,
+    cpu: bool,
+) -> list[dict[str, Any]]:
+    """Train ``model`` in place, phase by phase; returns the history."""
+    history, body = [], body_trained(model)
+    for phase in phases_of(settings):
+        for parameter in body:
+            parameter.requires_grad = phase.name == "all"
+        folder = checkpoints / phase.name
+        options = phase_arguments(settings, phase, folder, num_rows=len(data), seed=seed, cpu=cpu)
+        history += run_phase(model, tokenizer, data, objective, options, phase=phase)
+    return history
 
 
 def is_matched(settings: CountVariant) -> bool:
@@ -53,10 +74,9 @@ def main(arguments: list[str] | None = None) -> None:
     variant = parser.parse_args(arguments).variant
     params = load(Counts)
     settings, seed, device = params.variant(variant), params.runtime.seed, pick_device(params.runtime.device).type
-    cpu = device == "cpu"
     set_up_torch(threads=params.runtime.threads)
-    base, output = BASES.get(variant, ENCODER), MODELS / variant
-    with timed(f"train_counts@{variant}") as figures:
+    base, output, stage = BASES.get(variant, ENCODER), MODELS / variant, f"train_counts@{variant}"
+    with timed(stage) as measured:
         rows = {role: pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val")}
         counts = rows["train"]["counts"].to_numpy()
         bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
@@ -68,22 +88,10 @@ def main(arguments: list[str] | None = None) -> None:
         model = build_network(
             base, settings, num_outputs=objective.num_outputs, pad_token_id=tokenizer.pad_token_id, seed=seed
         )
-        key = resume_key(
-            libraries=LIBRARIES,
-            params=settings.model_dump(),
-            seed=seed,
-            cpu=cpu,
-            initial_state=state_hash({name: value.float() for name, value in model.state_dict().items()}),
-            files=[sha256_file(ROWS / name) for name in ("train.parquet", "bins.json")],
-        )
-        resume = ROOT / f"train_counts-{variant}-{key}"
         data = encode(tokenizer, list(rows["train"]["text"]), objective.targets(counts), max_tokens=settings.max_tokens)
-        history, body = [], body_trained(model)
-        for phase in phases_of(settings):
-            for parameter in body:
-                parameter.requires_grad = phase.name == "all"
-            how = phase_arguments(settings, phase, resume / phase.name, num_rows=len(data), seed=seed, cpu=cpu)
-            history += run_phase(model, tokenizer, data, objective, how, phase=phase)
+        inputs = [base, *(ROWS / name for name in ("train.parquet", "val.parquet", "bins.json"))]
+        with resumable(stage, params={"settings": settings, "runtime": params.runtime}, inputs=inputs) as checkpoints:
+            history = train(model, tokenizer, data, objective, settings, checkpoints, seed=seed, cpu=device == "cpu")
         val = list(rows["val"]["text"])
         outputs = network_outputs(model, tokenizer, val, max_tokens=settings.max_tokens, what="val")
         predicted = objective.counts(outputs)
@@ -95,8 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         save_network(output, model, tokenizer, base=base, record=record)
         write_parquet(output / "val.parquet", frame)
         write_csv(output / "history.csv", pd.DataFrame(history))
-        shutil.rmtree(resume, ignore_errors=True)
-        figures["texts"] = sum(phase.epochs for phase in phases_of(settings)) * len(data)
+        measured["texts"] = sum(phase.epochs for phase in phases_of(settings)) * len(data)
     error = (frame["predicted"] - frame["counts"]).abs().mean()
     print(f"{variant}: mean absolute error on val {error:.2f} (n {len(frame)}); saved in {output}")
 

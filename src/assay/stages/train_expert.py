@@ -16,14 +16,19 @@ import pandas as pd
 import torch
 
 from assay.core.params import load
+from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.manifest import read_manifest
+from assay.images.model.backbones import load_weights
 from assay.images.model.experts import build_expert, load_head
 from assay.images.model.fit_network import FitTask, fit_network
+from assay.images.model.store import META
 from assay.params.stacking import Stacking
 
 DATA = Path("data/processed")
+WEIGHTS = Path("data/weights")
+MANIFESTS = ("train_manifest.csv", "val_manifest.csv")
 MODELS = Path("models/experts")
 
 
@@ -62,26 +67,22 @@ def main(arguments: list[str] | None = None) -> None:
     with timed(name) as figures:
         folds = pd.read_csv(DATA / "folds.csv", dtype={"sample_id": str})
         rows = rows_of_subset(read_manifest(DATA, "train"), folds, flags.subset)
+        weights = WEIGHTS / f"{flags.expert}.safetensors"
         network, config = build_expert(
             settings.architecture,
-            weights=settings.weights,
+            weights=load_weights(weights),
             image_size=settings.image_size,
             embedding_dim=settings.embedding_dim,
         )
         init = MODELS / flags.expert / "init.safetensors"
         load_head(network, init)
         print(f"{name}: {len(rows)} pictures of {rows['group_id'].nunique()} groups", flush=True)
-        task = FitTask(name=name, settings=settings, data_config=config, seed=seed, cpu=params.runtime.device == "cpu")
+        task = FitTask(settings=settings, data_config=config, seed=seed, cpu=params.runtime.device == "cpu")
         info = {"embedding_dim": settings.embedding_dim, "subset": flags.subset, "num_rows": len(rows)}
-        fit_network(
-            network,
-            task,
-            train=rows,
-            data_dir=DATA,
-            output_dir=MODELS / flags.expert / flags.subset,
-            info=info,
-            inputs=[init],
-        )
+        inputs = [weights, init, *(DATA / file for file in (*MANIFESTS, "folds.csv", META))]
+        with resumable(name, params={"network": settings, "runtime": params.runtime}, inputs=inputs) as resume:
+            output = MODELS / flags.expert / flags.subset
+            fit_network(network, task, train=rows, data_dir=DATA, output_dir=output, resume=resume, info=info)
         figures["pictures"] = len(rows) * settings.epochs
 
 

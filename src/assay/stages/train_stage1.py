@@ -20,13 +20,18 @@ from dvclive import Live
 from scmrepo.exceptions import SCMError
 
 from assay.core.params import load, validate
+from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.manifest import read_manifest
-from assay.images.model.backbones import build
+from assay.images.model.backbones import build, load_weights
+from assay.images.model.checkpoint import Row
 from assay.images.model.fit_network import FitTask, fit_network
-from assay.images.model.training import Row
+from assay.images.model.store import META
 from assay.params.images import Images, Training
+
+WEIGHTS = Path("data/weights/stage1.safetensors")
+MANIFESTS = ("train_manifest.csv", "val_manifest.csv")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,7 +40,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_dir", type=Path, default=Path("data/processed"), help="output of prepare (%(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("models/stage1"), help="default: %(default)s")
     parser.add_argument("--model_name", dest="architecture", help="a timm model")
-    parser.add_argument("--weights", help="hub, random, 'file: PATH' or 'package: NAME==VERSION'")
+    parser.add_argument(
+        "--weights", dest="file", type=Path, default=WEIGHTS, help="output of fetch_weights (%(default)s)"
+    )
     parser.add_argument("--image_size", type=int, help="pixels")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch_size", type=int)
@@ -83,21 +90,27 @@ def main(arguments: list[str] | None = None) -> None:
     # Random weights come from here; everything later is seeded per epoch.
     torch.manual_seed(seed)
     with timed("train_stage1") as figures, ExitStack() as stack:
-        network, config = build(settings.architecture, weights=settings.weights, image_size=settings.image_size)
+        weights = load_weights(flags.file)
+        network, config = build(settings.architecture, weights=weights, image_size=settings.image_size)
         train = read_manifest(flags.data_dir, "train")
         on_epoch = None
         if PartialState(cpu=cpu).is_main_process:
             on_epoch = log_with(stack.enter_context(open_live(flags.output_dir / "live")))
-        task = FitTask(name="train_stage1", settings=settings, data_config=config, seed=seed, cpu=cpu)
-        fit_network(
-            network,
-            task,
-            train=train,
-            data_dir=flags.data_dir,
-            output_dir=flags.output_dir,
-            info={},
-            on_epoch=on_epoch,
-        )
+        task = FitTask(settings=settings, data_config=config, seed=seed, cpu=cpu)
+        inputs = [flags.file, *(flags.data_dir / name for name in (*MANIFESTS, META))]
+        with resumable(
+            "train_stage1", params={"network": settings, "runtime": params.runtime}, inputs=inputs
+        ) as resume:
+            fit_network(
+                network,
+                task,
+                train=train,
+                data_dir=flags.data_dir,
+                output_dir=flags.output_dir,
+                resume=resume,
+                info={},
+                on_epoch=on_epoch,
+            )
         figures["pictures"] = len(train) * settings.epochs
 
 

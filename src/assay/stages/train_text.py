@@ -1,42 +1,40 @@
-"""train_text: the classifier, fine-tuned from the encoder; an ensemble and a linear member where asked for.
+"""train_text@<network>: one network of the text classifier, fine-tuned from the encoder.
 
-    python -m assay.stages.train_text
+    python -m assay.stages.train_text --network network_0
 
-Output, in models/text/classifier: network_0, network_1, ... and no_pretraining (weights, tokenizer), linear, ensemble.json
-(classes, weights of the pool, temperature) and history.csv (loss and figures on val, a row per evaluation).
+Networks: network_0, network_1, ... (members of the ensemble, each with a seed of its own) and no_pretraining (the first one
+from random weights, for comparison). Output: models/text/networks/<network> (weights, tokenizer and history.csv: loss and
+metrics on val, a row per evaluation).
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from assay.calibration.pooling import fit_pool_temperature, fit_weights, pool
-from assay.core.io import read_json, sha256_file, write_csv, write_json
+from assay.core.io import read_json, write_csv
 from assay.core.params import load
-from assay.core.resume import ROOT, resume_key, state_hash
+from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.text import Text, TrainText
 from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer, save_classifier
 from assay.text.encoder import load_encoder
-from assay.text.linear import fit_linear, save_linear
-from assay.text.prediction import ENSEMBLE, load_predictor
 from assay.text.teachers import teacher_probs
 from assay.text.training import balanced_weights, encode, fine_tune, soft_targets
 
 ENCODER = Path("models/text/encoder")
 ROWS = Path("data/text/rows")
-OUTPUT = Path("models/text/classifier")
+INPUTS = (ENCODER, ROWS / "train.parquet", ROWS / "val.parquet", ROWS / "classes.json")
+OUTPUT = Path("models/text/networks")
 ABLATION = "no_pretraining"
-FIGURES = ("loss", "accuracy", "f1", "precision", "recall")
-HISTORY = ("network", "step", "epoch", "loss", "learning_rate", *(f"eval_{name}" for name in FIGURES))
-LIBRARIES = ("accelerate", "numpy", "scikit-learn", "torch", "transformers")
+MEASURED = ("loss", "accuracy", "f1", "precision", "recall")
+HISTORY = ("network", "step", "epoch", "loss", "learning_rate", *(f"eval_{name}" for name in MEASURED))
 
 
 def new_classifier(
@@ -54,84 +52,45 @@ def new_classifier(
     )
 
 
-def train_network(name: str, roles: dict[str, pd.DataFrame], params: Text, teacher: np.ndarray | None) -> pd.DataFrame:
-    """Train and save the network ``name`` (network_<number> or no_pretraining); returns its history."""
-    settings, num_classes = params.train_text, len(read_json(ROWS / "classes.json"))
-    number = 0 if name == ABLATION else int(name.removeprefix("network_"))
-    seed, cpu = params.runtime.seed + number, pick_device(params.runtime.device).type == "cpu"
-    tokenizer = load_tokenizer(ENCODER)
-    model = new_classifier(settings, tokenizer, num_classes=num_classes, seed=seed, pretrained=name != ABLATION)
-    labels = {role: frame["label"].to_numpy() for role, frame in roles.items()}
-    weight = settings.distillation.weight
-    targets = {
-        role: soft_targets(labels[role], num_classes=num_classes, teacher=soft, weight=weight)
-        for role, soft in (("train", teacher), ("val", None))
-    }
-    data = {
-        role: encode(tokenizer, list(roles[role]["text"]), targets[role], max_tokens=settings.max_tokens)
-        for role in targets
-    }
-    key = resume_key(
-        libraries=LIBRARIES,
-        params=settings.model_dump() | {"targets": state_hash({"train": torch.tensor(targets["train"])})},
-        seed=seed,
-        cpu=cpu,
-        initial_state=state_hash(dict(model.state_dict())),
-        files=[sha256_file(ROWS / f"{role}.parquet") for role in ("train", "val")],
-    )
-    folder = ROOT / f"train_text-{name}-{key}"
-    balanced = settings.class_weights == "balanced"
-    weights = balanced_weights(labels["train"], num_classes=num_classes) if balanced else None
-    print(f"{name}: {len(data['train'])} texts, seed {seed}", flush=True)
-    parts = data["train"], data["val"]
-    history = fine_tune(model, tokenizer, *parts, settings, folder, class_weights=weights, seed=seed, cpu=cpu)
-    save_classifier(OUTPUT / name, model.cpu(), tokenizer)
-    shutil.rmtree(folder, ignore_errors=True)
-    return pd.DataFrame(history).assign(network=name)
+def encoded(tokenizer: Any, frame: pd.DataFrame, teacher: Any, settings: TrainText, num_classes: int) -> Any:
+    """Token ids and targets of the rows; ``teacher``: probabilities [n, num_classes] to mix in, or None."""
+    labels, weight = frame["label"].to_numpy(), settings.distillation.weight
+    targets = soft_targets(labels, num_classes=num_classes, teacher=teacher, weight=weight)
+    return encode(tokenizer, list(frame["text"]), targets, max_tokens=settings.max_tokens)
 
 
-def fit_ensemble(roles: dict[str, pd.DataFrame], record: dict[str, Any]) -> dict[str, Any]:
-    """The record with the pool's weights, fitted on val, and its temperature, fitted on calib."""
-    write_json(OUTPUT / ENSEMBLE, record)
-    predictor = load_predictor(OUTPUT)
-    members = {role: predictor.member_log_probs(list(roles[role]["text"]), what=role) for role in ("val", "calib")}
-    labels = {role: roles[role]["label"].to_numpy() for role in members}
-    one = len(members["val"]) == 1
-    weights = [1.0] if one else fit_weights(members["val"], labels["val"])
-    temperature = fit_pool_temperature(pool(members["calib"], weights), labels["calib"])
-    print(f"weights {weights} fitted on val, temperature {temperature:.3f} on calib")
-    return record | {"weights": weights, "temperature": temperature}
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m assay.stages.train_text")
+    parser.add_argument("--network", required=True, help="one of text_networks in params.yaml")
+    name = parser.parse_args(arguments).network
     params = load(Text)
-    settings, seed = params.train_text, params.runtime.seed
+    settings, stage = params.train_text, f"train_text@{name}"
+    seed = params.runtime.seed + params.network_number(name)
+    cpu = pick_device(params.runtime.device).type == "cpu"
     set_up_torch(threads=params.runtime.threads)
-    with timed("train_text") as figures:
-        shutil.rmtree(OUTPUT, ignore_errors=True)
-        roles = {role: pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "calib")}
-        networks = [f"network_{number}" for number in range(settings.num_models)]
-        teacher = teacher_probs(settings, roles["train"], classes=read_json(ROWS / "classes.json"), seed=seed)
-        names = [*networks, ABLATION] if settings.ablation else networks
-        history = pd.concat([train_network(name, roles, params, teacher) for name in names])
-        write_csv(OUTPUT / "history.csv", history[[name for name in HISTORY if name in history]])
-        speeds = history.dropna(subset="train_samples_per_second").set_index("network")["train_samples_per_second"]
-        figures |= {f"{name}.texts_per_second": float(speed) for name, speed in speeds.items()}
-        train = roles["train"]
-        linear = fit_linear(list(train["text"]), train["label"].to_numpy(), seed=seed, **settings.linear.model_dump())
-        save_linear(OUTPUT / "linear", linear)
-        record = {
-            "classes": read_json(ROWS / "classes.json"),
-            "networks": networks,
-            "fuse_linear": settings.fuse_linear,
-            "max_tokens": settings.max_tokens,
-            "unicode_form": params.prepare_text.unicode_form,
-            "weights": [1.0] * (len(networks) + settings.fuse_linear),
-            "temperature": 1.0,
+    with timed(stage) as measured:
+        classes = read_json(ROWS / "classes.json")
+        train, val = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val"))
+        teacher = teacher_probs(settings, params.pool_text.linear, train, classes=classes, seed=params.runtime.seed)
+        tokenizer, count = load_tokenizer(ENCODER), len(classes)
+        model = new_classifier(settings, tokenizer, num_classes=count, seed=seed, pretrained=name != ABLATION)
+        data = encoded(tokenizer, train, teacher, settings, count), encoded(tokenizer, val, None, settings, count)
+        balanced = settings.class_weights == "balanced"
+        weights = balanced_weights(train["label"].to_numpy(), num_classes=count) if balanced else None
+        print(f"{name}: {len(train)} texts, seed {seed}", flush=True)
+        values = {
+            "settings": settings,
+            "runtime": params.runtime,
+            "teacher": None if teacher is None else teacher.tolist(),
         }
-        write_json(OUTPUT / ENSEMBLE, fit_ensemble(roles, record))
-        figures["texts"] = settings.epochs * len(train) * len(names)
-    print(f"{', '.join(names)} saved in {OUTPUT}")
+        with resumable(stage, params=values, inputs=INPUTS) as checkpoints:
+            rows = fine_tune(model, tokenizer, *data, settings, checkpoints, class_weights=weights, seed=seed, cpu=cpu)
+            shutil.rmtree(OUTPUT / name, ignore_errors=True)
+            save_classifier(OUTPUT / name, model.cpu(), tokenizer)
+            history = pd.DataFrame(rows).assign(network=name)
+            write_csv(OUTPUT / name / "history.csv", history[[column for column in HISTORY if column in history]])
+        measured["texts"] = settings.epochs * len(train)
+    print(f"{name} saved in {OUTPUT / name}")
 
 
 if __name__ == "__main__":

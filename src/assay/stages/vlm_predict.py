@@ -37,6 +37,7 @@ PLOTS = Path("plots/vlm")
 SUBMISSION = Path("data/vlm/b-submit.txt")
 PREDICTIONS = Path("data/vlm/test_predictions.parquet")
 SCORES = Path("data/vlm")
+CONSISTENCY = Path("data/vlm/filtered/consistency.parquet")
 ROLES = ("calib", "tune", "test")
 SHOWN = ("accuracy", "f1", "high_recall", "high_precision", "high_error", "nll", "ece")
 
@@ -77,7 +78,7 @@ def write_predictions(table: pd.DataFrame, probs: dict[str, np.ndarray], prompt:
 
 def filter_shares(names: Sequence[str]) -> dict[str, float]:
     """What the consistency filter took out: ``dropped.<class>.<transform>`` -> share."""
-    judged = pd.read_parquet(MODELS / "sft" / "consistency.parquet")
+    judged = pd.read_parquet(CONSISTENCY)
     rows = dropped_table(judged, names).to_dict("records") if len(judged) else []
     return {f"dropped.{row['class']}.{row['transform']}": row["share"] for row in rows}
 
@@ -107,7 +108,9 @@ def main() -> None:
         write_predictions(table, probs, prompt)
         save_plots(table, probs, labels, prompt.names, settings.num_mistakes)
         save_systems_png(PLOTS / "systems.png", reports, title=f"Corridors on test (n = {len(table)})")
-        histories = [pd.read_csv(MODELS / part / "history.csv") for part in ("pretrained", "sft", "high_risk")]
+        networks = pd.concat([pd.read_csv(MODELS / "sft" / name / "history.csv") for name in params.vlm_networks])
+        pretrained, second = (pd.read_csv(MODELS / part / "history.csv") for part in ("pretrained", "high_risk"))
+        histories = [pretrained, networks, second]
         save_losses_png(PLOTS / "training.png", histories, title="Training")
     print(system_table(flatten(reports), list(reports), SHOWN).to_string())
     print("\n".join(conclusion(reports, strength=fusion["strength"])))

@@ -1,104 +1,52 @@
-"""vlm_sft: the first model, fine-tuned with LoRA to answer with the class; and the networks it is compared with.
+"""vlm_sft@<network>: the first model, fine-tuned with LoRA to answer with the class; and those it is compared with.
 
-    python -m assay.stages.vlm_sft
-    accelerate launch --config_file params/accelerate/fsdp.yaml -m assay.stages.vlm_sft    (several GPUs)
+    python -m assay.stages.vlm_sft --network base
+    accelerate launch --config_file params/accelerate/fsdp.yaml -m assay.stages.vlm_sft --network base    (several GPUs)
 
-Output, in models/vlm/sft: base, order_1, ... (the same rows in another order), no_augmentation and no_filter (adapter and
-manifest.json each), consistency.parquet (sample_id, label, transform, score, kept) and history.csv.
+Networks: base, order_1, order_2, ... (the same rows in another order), no_augmentation and no_filter.
+Output: models/vlm/sft/<network> (adapter, manifest.json and history.csv).
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from accelerate import PartialState
 
-from assay.core.io import write_csv, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.core.torch_setup import pick_device, set_up_torch
+from assay.core.torch_setup import set_up_torch
 from assay.params.vlm import Vlm
-from assay.vlm.consistency import dropped_table, fit_thresholds, is_consistent, label_scores
-from assay.vlm.fine_tuning import ROWS, Setup, collect, fine_tune, set_up
+from assay.vlm.fine_tuning import fine_tune, set_up
 from assay.vlm.messages import read_messages
-from assay.vlm.network import load_adapter, load_base
-from assay.vlm.scoring import record_log_probs
 
+DATA = Path("data/vlm")
 BASE = Path("models/vlm/pretrained/base")
 OUTPUT = Path("models/vlm/sft")
-Records = list[dict[str, Any]]
 
 
-def judge(copies: Records, val: Records, setup: Setup, params: Vlm, *, adapter: Path | None) -> pd.DataFrame:
-    """Which augmented copies fit their label, as the base weights (``adapter`` None) or an adapter on them see it."""
-    model = load_base(setup.base, weights_dtype=setup.settings.weights_dtype, processor=setup.processor)
-    model = (model if adapter is None else load_adapter(adapter, model)).to(pick_device(setup.device))
-    found = {
-        what: record_log_probs(
-            model,
-            records,
-            setup.processor,
-            setup.prompt,
-            max_pixels=setup.decode_pixels,
-            batch_size=params.vlm_predict.batch_size,
-            what=what,
-        )
-        for what, records in (("val", val), ("augmented", copies))
-    }
-    labels = setup.prompt.numbers(copies)
-    quantile = params.vlm_sft.consistency.quantile
-    thresholds = fit_thresholds(found["val"], setup.prompt.numbers(val), quantile=quantile)
-    return pd.DataFrame(
-        {
-            "sample_id": [record["sample_id"] for record in copies],
-            "label": labels,
-            "transform": [record["transform"] for record in copies],
-            "score": label_scores(found["augmented"], labels),
-            "kept": is_consistent(found["augmented"], labels, thresholds),
-        }
-    )
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m assay.stages.vlm_sft")
+    parser.add_argument("--network", required=True, help="a key of vlm_networks in params.yaml")
+    name = parser.parse_args(arguments).network
     params = load(Vlm)
-    settings, seed = params.vlm_sft, params.runtime.seed
+    settings, rows = params.vlm_sft, params.network_rows(name)
     set_up_torch(threads=params.runtime.threads)
-    with timed("vlm_sft") as figures:
-        setup = set_up(params, "vlm_sft", settings, base=BASE, asked="risk")
-        train, val = (read_messages(ROWS / f"{role}.jsonl") for role in ("train", "val"))
-        plain = [record for record in train if record["transform"] == "none"]
-        copies = [record for record in train if record["transform"] != "none"]
-        adapters, history = {}, []
-
-        def add(name: str, records: Records, *, order_seed: int = seed) -> None:
-            adapters[name], lines = fine_tune(name, records, setup, num_rows=len(train), order_seed=order_seed)
-            history.extend(lines)
-
-        scorer = settings.consistency.scorer if copies else "none"
-        if settings.ablations or scorer == "fine_tuned":
-            add("no_augmentation", plain)
-        judged = pd.DataFrame({"sample_id": [], "label": [], "transform": [], "score": [], "kept": []})
-        kept = copies
-        if scorer != "none":
-            adapter = adapters["no_augmentation"] if scorer == "fine_tuned" else None
-            judged = judge(copies, val, setup, params, adapter=adapter)
-            kept = [record for record, keep in zip(copies, judged["kept"], strict=True) if keep]
-            print(dropped_table(judged, setup.prompt.names).round(3).to_string(index=False), flush=True)
-        add("base", plain + kept)
-        if settings.ablations and copies:
-            add("no_filter", plain + copies)
-        for number in range(1, settings.order_seeds):
-            add(f"order_{number}", plain + kept, order_seed=seed + number)
+    with timed(f"vlm_sft@{name}") as measured:
+        setup = set_up(params, settings, base=BASE, asked="risk")
+        records = read_messages(DATA / rows)
+        plain = [record for record in records if record["transform"] == "none"]
+        # Networks to be compared take as many steps, those with fewer rows more epochs.
+        num_rows = len(plain) * (1 + params.prepare_vlm.augment.copies)
+        if name == "no_augmentation":
+            records = plain
+        order_seed = params.runtime.seed + (int(name.removeprefix("order_")) if name.startswith("order_") else 0)
         if PartialState().is_main_process:
-            shutil.rmtree(OUTPUT, ignore_errors=True)
-            write_parquet(OUTPUT / "consistency.parquet", judged)
-            write_csv(OUTPUT / "history.csv", pd.DataFrame(history))
-            collect("vlm_sft", adapters, OUTPUT)
-        figures["conversations"] = settings.epochs * len(train) * len(adapters)
-    print(f"{', '.join(adapters)} saved in {OUTPUT}")
+            shutil.rmtree(OUTPUT / name, ignore_errors=True)
+        fine_tune(f"vlm_sft@{name}", records, setup, OUTPUT / name, num_rows=num_rows, order_seed=order_seed)
+        measured["conversations"] = settings.epochs * num_rows
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from accelerate import PartialState
 
-from assay.core.io import write_csv
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.params.vlm import Vlm
-from assay.vlm.fine_tuning import ROWS, collect, draw_weights, fine_tune, set_up
+from assay.vlm.fine_tuning import ROWS, draw_weights, fine_tune, set_up
 from assay.vlm.messages import read_messages
 from assay.vlm.prompts import Prompt
 
@@ -38,21 +36,18 @@ def main() -> None:
     params = load(Vlm)
     settings, high, seed = params.vlm_sft_high_risk, params.prepare_vlm.high_risk, params.runtime.seed
     set_up_torch(threads=params.runtime.threads)
-    with timed("vlm_sft_high_risk") as figures:
+    with timed("vlm_sft_high_risk") as measured:
         own = PRETRAINED / "high_risk"
         base = own if own.is_dir() else PRETRAINED / "base"
-        setup = set_up(params, "vlm_sft_high_risk", settings, base=base, asked="high")
+        setup = set_up(params, settings, base=base, asked="high")
         train = read_messages(ROWS / "train.jsonl")
         labels = [record["label"] for record in train]
         draw = draw_weights(labels, settings, high=high.label, near=high.near_misses)
         records = [asked_again(record, setup.prompt) for record in train]
-        adapter, history = fine_tune("high_risk", records, setup, num_rows=len(records), order_seed=seed, draw=draw)
         if PartialState().is_main_process:
             shutil.rmtree(OUTPUT, ignore_errors=True)
-            collect("vlm_sft_high_risk", {".": adapter}, OUTPUT)
-            write_csv(OUTPUT / "history.csv", pd.DataFrame(history))
-        figures["conversations"] = settings.epochs * len(records)
-    print(f"saved in {OUTPUT}")
+        fine_tune("vlm_sft_high_risk", records, setup, OUTPUT, num_rows=len(records), order_seed=seed, draw=draw)
+        measured["conversations"] = settings.epochs * len(records)
 
 
 if __name__ == "__main__":

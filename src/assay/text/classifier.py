@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from assay.core.io import read_json, write_json
+from assay.core.tensors import save_tensors
 from assay.text.encoder import Encoder, load_encoder, save_encoder
-from assay.training.networks import read_tokenizer, save_state
+from assay.training.networks import read_tokenizer
 
 HEAD = "head.safetensors"
 RECORD = "classifier.json"
@@ -99,7 +100,7 @@ def build_classifier(
 def save_classifier(folder: Path, model: TextClassifier, tokenizer: Any) -> None:
     """Write encoder, tokenizer, head and ``classifier.json``."""
     save_encoder(folder, model.encoder, tokenizer)
-    save_state(folder / HEAD, model.head.state_dict())
+    save_tensors(folder / HEAD, model.head.state_dict())
     write_json(folder / RECORD, {"num_classes": model.head.out_features, "pooling": model.pooling})
 
 

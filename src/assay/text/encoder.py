@@ -22,8 +22,8 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
 
 from assay.core.io import read_json, write_json
+from assay.core.tensors import save_tensors
 from assay.params.text import OwnEncoder
-from assay.training.networks import save_state
 
 WEIGHTS = "model.safetensors"
 RECORD = "encoder.json"
@@ -150,7 +150,7 @@ def save_encoder(folder: Path, encoder: Encoder, tokenizer: Any) -> None:
     encoder.body.config.save_pretrained(folder)
     pairs = encoder.pairs
     record = None if pairs is None else {"size": pairs.table.embedding_dim, "dropout": pairs.dropout}
-    save_state(folder / WEIGHTS, encoder.state_dict())
+    save_tensors(folder / WEIGHTS, encoder.state_dict())
     write_json(folder / RECORD, {"pairs": record})
 
 

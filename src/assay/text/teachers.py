@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.params.text import TrainText
+from assay.params.text import Linear, TrainText
 from assay.text.linear import out_of_fold_probs
 from assay.text.prediction import load_predictor
 
 
-def teacher_probs(settings: TrainText, train: pd.DataFrame, *, classes: list[str], seed: int) -> np.ndarray | None:
+def teacher_probs(
+    settings: TrainText, linear: Linear, train: pd.DataFrame, *, classes: list[str], seed: int
+) -> np.ndarray | None:
     """Probabilities float [n, num_classes] of the rows of ``train`` (text, label, group); None without distillation.
 
     The linear teacher speaks out of fold. A classifier in a folder has to be one that was trained on other texts.
@@ -24,8 +26,7 @@ def teacher_probs(settings: TrainText, train: pd.DataFrame, *, classes: list[str
     if teacher == "none":
         return None
     if teacher == "linear":
-        groups, how = train["group"].to_numpy(), settings.linear.model_dump()
-        return out_of_fold_probs(texts, labels, groups, seed=seed, **how)
+        return out_of_fold_probs(texts, labels, train["group"].to_numpy(), seed=seed, **linear.model_dump())
     if not teacher.startswith("folder:"):
         raise ValueError(f"train_text.distillation.teacher {teacher!r}: allowed are none, linear and 'folder: PATH'")
     predictor = load_predictor(Path(teacher.removeprefix("folder:").strip()))

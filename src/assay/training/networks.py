@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from assay.core.io import atomic_path, sha256_file
+from assay.core.io import sha256_file
 from assay.core.progress import progress
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "4bit": torch.bfloat16}
@@ -62,13 +61,6 @@ def read_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
-
-
-def save_state(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors as safetensors, in the order of their names; whole or not at all."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
-    with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
 
 
 @torch.inference_mode()

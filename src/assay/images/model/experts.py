@@ -6,6 +6,7 @@ folds and of the refit start from the same values (``initial_head``): networks t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ class ExpertNetwork(nn.Module):
 
 
 def build_expert(
-    architecture: str, *, weights: str, image_size: int, embedding_dim: int
+    architecture: str, *, weights: Mapping[str, torch.Tensor], image_size: int, embedding_dim: int
 ) -> tuple[ExpertNetwork, DataConfig]:
-    """An expert with its backbone from the declared weights; the head is torch's random one until it is loaded."""
+    """An expert with these weights in its backbone (see `build`); the head is torch's random one until it is loaded."""
     backbone, config = build(architecture, weights=weights, image_size=image_size)
     backbone.reset_classifier(0)  # type: ignore[operator]
     return ExpertNetwork(backbone, embedding_dim=embedding_dim), config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,21 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from assay.core.io import sha256_file, write_csv
-from assay.core.resume import resume_key, state_hash
+from assay.core.io import write_csv
 from assay.images.manifest import read_manifest
 from assay.images.model.backbones import DataConfig, save_checkpoint
-from assay.images.model.checkpoint import ResumeFolder
+from assay.images.model.checkpoint import Row, TrainingState
 from assay.images.model.dataset import PictureSet
 from assay.images.model.store import open_store
-from assay.images.model.training import Row, TrainingState, fit, start
+from assay.images.model.training import fit, start
 from assay.images.model.transforms import Normalize, train_transform
 from assay.params.images import Training
 
 
 @dataclass(frozen=True)
 class FitTask:
-    """How a network is fitted; ``name`` is the stage's, ``cpu`` keeps Accelerate from looking for anything else."""
+    """How a network is fitted; ``cpu`` keeps Accelerate from looking for anything else."""
 
-    name: str
     settings: Training
     data_config: DataConfig
     seed: int
@@ -49,32 +47,20 @@ def fit_network(
     train: pd.DataFrame,
     data_dir: Path,
     output_dir: Path,
+    resume: Path,
     info: dict[str, Any],
-    inputs: Sequence[Path] = (),
     on_epoch: Callable[[Row], None] | None = None,
 ) -> TrainingState:
     """Train ``network`` on the rows of ``train``, watch the val role, and save the chosen state.
 
     Writes ``model.safetensors``, ``model.json`` and ``history.csv`` into ``output_dir``. In a run of several processes
-    the main one prints, logs and writes. ``inputs`` are further files that decide the result: they key the resume
-    checkpoint.
+    the main one prints, logs and writes. ``resume`` is a folder for checkpoints (see `assay.core.resume.resumable`).
     """
     settings, config = task.settings, task.data_config
     store, val = open_store(data_dir), read_manifest(data_dir, "val")
     size = settings.image_size
     train_set = PictureSet(store, train, image_size=size, transform=train_transform(settings.augment), seed=task.seed)
     val_set = PictureSet(store, val, image_size=size)
-    key = resume_key(
-        params=settings.model_dump(),
-        seed=task.seed,
-        cpu=task.cpu,
-        initial_state=state_hash(network.state_dict()),
-        pixels=store.sha256,
-        train=list(train["sample_id"]),
-        labels=train["label"].tolist(),
-        files=[sha256_file(path) for path in (data_dir / "val_manifest.csv", *inputs)],
-    )
-    resume = ResumeFolder(task.name.replace("@", "-"), key)
     normalize = Normalize(config.mean, config.std)
     loop = start(network, train_set, val_set, settings=settings, normalize=normalize, seed=task.seed, cpu=task.cpu)
     main_process = loop.accelerator.is_main_process
@@ -96,7 +82,6 @@ def fit_network(
             info={**info, **chosen, "params": settings.model_dump()},
         )
         write_csv(output_dir / "history.csv", pd.DataFrame(state.history).astype({"epoch": int}))
-        resume.remove()
         which = "best" if settings.selection == "best" else "last"
         print(f"{which} val AUC {state.best_auc:.4f} at epoch {state.best_epoch}; weights in {path}")
     loop.accelerator.wait_for_everyone()

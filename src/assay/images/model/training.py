@@ -8,7 +8,8 @@ was killed and resumed from its last epoch ends bit-identical to one that was no
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,23 +19,10 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import nn
 
 from assay.core.progress import progress
-from assay.images.model.checkpoint import ResumeFolder
+from assay.images.model.checkpoint import Row, TrainingState, restore_state, save_state
 from assay.images.model.dataset import PictureSet, make_loader
 from assay.images.model.transforms import Normalize
 from assay.params.images import Training
-
-Row = dict[str, float]
-
-
-@dataclass
-class TrainingState:
-    """Everything a resumed run needs."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_auc: float = -1.0
-    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
-    history: list[Row] = field(default_factory=list)
 
 
 def epoch_metrics(logits: np.ndarray, labels: np.ndarray) -> Row:
@@ -170,16 +158,16 @@ def fit(
     *,
     epochs: int,
     selection: str,
-    resume: ResumeFolder,
+    resume: Path,
     on_epoch: Callable[[Row], None],
 ) -> TrainingState:
-    """Train to the end, from the last finished epoch if ``resume`` holds one.
+    """Train to the end, from the last finished epoch if the folder ``resume`` holds one.
 
     ``on_epoch`` is called with every row of the history, those of an earlier run too. The state kept as best is that of
     the highest validation AUC, the earlier epoch on a tie; with ``selection: last`` it is the last epoch's.
     """
     schedule = loop.schedule
-    state = resume.restore(loop.accelerator, loop.model, loop.optimizer, schedule) or TrainingState()
+    state = restore_state(resume, loop.accelerator, loop.model, loop.optimizer, schedule)
     for row in state.history:
         on_epoch(row)
     for epoch in range(state.epoch + 1, epochs + 1):
@@ -199,7 +187,7 @@ def fit(
             state.best_auc, state.best_epoch = val["auc"], epoch
             state.best_state = {name: value.detach().cpu().clone() for name, value in weights.items()}
         if loop.accelerator.is_main_process:
-            resume.save(loop.accelerator, loop.model, loop.optimizer, schedule, state)
+            save_state(resume, loop.accelerator, loop.model, loop.optimizer, schedule, state)
         loop.accelerator.wait_for_everyone()
         on_epoch(row)
     return state
