@@ -23,6 +23,7 @@ from assay.stages import (
     build_meta,
     calibrate,
     evaluate_cascade,
+    fetch_weights,
     init_expert,
     kfold_fold,
     score_cascade,
@@ -85,6 +86,7 @@ def prepare() -> pd.DataFrame:
 
 
 def train_experts() -> None:
+    fetch_weights.main()
     for expert in EXPERTS:
         init_expert.main(["--expert", expert])
         for subset in SUBSETS:
@@ -105,6 +107,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         write_params()
         prepare()
+        fetch_weights.main()
         train_stage1.main([])
         score_stage1.main()
         calibrate.main()
@@ -278,6 +281,7 @@ def test_all_subsets_start_from_the_same_network(tmp_path: Path, monkeypatch: py
     with Path("params.yaml").open("w") as stream:
         yaml.dump(params, stream)
     prepare()
+    fetch_weights.main()
     init_expert.main(["--expert", "maxvit"])
     init = load_file("models/experts/maxvit/init.safetensors")
     states = []
