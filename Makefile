@@ -3,7 +3,7 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
 	$$name $(NEW_ENOUGH) 2>/dev/null && echo $$name && break; done)
 PARAMS ?= params.yaml
-# Stages at a time. Each takes up to 3 GiB in the embedded run.
+# Stages, or files of tests, at a time. A stage takes up to 3 GiB in the embedded run.
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +40,7 @@ repro: $(STAMP) ## run the pipeline: only what is invalid, JOBS=2 stages at a ti
 	$(BIN)/python -m assay.cli repro --jobs $(JOBS)
 
 test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 check: $(STAMP) ## lint, format, types, and the house rules
 	$(BIN)/ruff check .
