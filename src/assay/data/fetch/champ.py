@@ -55,5 +55,5 @@ def fetch_champ(*, cache_dir: Path) -> pd.DataFrame:
     """
     archive = fetch(PIN, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory() as folder:
-        path = unpack(archive, Path(folder), members=[MEMBER], max_bytes=MAX_BYTES, max_files=1)[0]
+        path = unpack(archive, Path(folder), members=[MEMBER], max_bytes=MAX_BYTES)[0]
         return answers_table(json.loads(path.read_text(encoding="utf-8")))

