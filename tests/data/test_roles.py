@@ -15,7 +15,7 @@ SHARES = {"train": 0.5, "val": 0.1, "calib": 0.1, "tune": 0.1, "test": 0.2}
 
 
 def rows(num_groups: int, *, seed: int = 0, largest: int = 6, paired: bool = True) -> pd.DataFrame:
-    """Pictures in groups; paired: every group holds both labels."""
+    """Images in groups; paired: every group holds both labels."""
     rng = np.random.default_rng(seed)
     table = []
     for number in range(num_groups):
@@ -76,15 +76,15 @@ def test_neither_the_order_of_rows_nor_the_index_matters() -> None:
 def test_a_missing_label_is_named() -> None:
     frame = rows(40)
     check_group_count(frame, folds=5)
-    with pytest.raises(ValueError, match=r"no forged picture \(label 1\) is left"):
+    with pytest.raises(ValueError, match=r"no forged image \(label 1\) is left"):
         check_group_count(frame[frame["label"] == 0], folds=5)
-    with pytest.raises(ValueError, match="no real picture"):
+    with pytest.raises(ValueError, match="no real image"):
         check_group_count(frame.iloc[:0], folds=5)
 
 
 def test_too_few_groups_say_how_many_are_needed() -> None:
     check_group_count(rows(9), folds=5)
-    with pytest.raises(ValueError, match=r"8 group\(s\) hold real pictures.*at least 9: add pictures"):
+    with pytest.raises(ValueError, match=r"8 group\(s\) hold real images.*at least 9: add images"):
         check_group_count(rows(8), folds=5)
 
 

@@ -46,7 +46,7 @@ def test_standard_input_holds_a_question_a_line(monkeypatch: pytest.MonkeyPatch)
     assert read_inputs(None)["text"].tolist() == ["one", "two"]
 
 
-def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("question\nq\n")
     with pytest.raises(ValueError, match="has no column text"):
         read_inputs(tmp_path / "a.csv")

@@ -27,7 +27,7 @@ def of(generators) -> dict[str, np.ndarray]:
     return family_slices(part.labels, part.generators, seen={"real", "a", "b"})
 
 
-def test_every_slice_holds_all_real_pictures() -> None:
+def test_every_slice_holds_all_real_images() -> None:
     masks = {name: mask.tolist() for name, mask in of(GENERATORS).items()}
     assert masks == {
         "test": [True, True, True, True, False],

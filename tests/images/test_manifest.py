@@ -1,4 +1,4 @@
-"""Listing labelled pictures: what can't be used becomes a row with a reason."""
+"""Listing labelled images: what can't be used becomes a row with a reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_folders_of_two_classes(tmp_path: Path) -> None:
         (tmp_path / name).as_posix() for name in ("real/a.jpg", "real/sub/b.png", "forged/a.webp")
     ]
     assert list(rows["label"]) == [0, 0, 1]
-    # A forged picture named like its original stays with it.
+    # A forged image named like its original stays with it.
     assert list(rows["group"]) == ["own/a", "own/sub/b", "own/a"]
     assert list(rows["generator"]) == ["real", "real", "own"]
     assert rows["role"].isna().all()
@@ -69,7 +69,7 @@ def test_both_class_folders_are_needed(tmp_path: Path, present: str) -> None:
     with pytest.raises(ValueError, match=f"source own: no folder .*{missing}.*one folder per class"):
         list_folders(tmp_path, dataset="own")
     (tmp_path / missing).mkdir()
-    with pytest.raises(ValueError, match=f"{missing} is empty; both classes need pictures"):
+    with pytest.raises(ValueError, match=f"{missing} is empty; both classes need images"):
         list_folders(tmp_path, dataset="own")
 
 
@@ -116,7 +116,7 @@ def test_columns_as_prepare_names_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["path,image_path,label", "path,label,role,split", "path,label,group,group_id"])
-def test_a_column_under_two_names_is_refused(tmp_path: Path, header: str) -> None:
+def test_a_column_under_two_names_is_rejected(tmp_path: Path, header: str) -> None:
     path = write(tmp_path / "m.csv", f"{header}\n{'a.jpg,' * header.count(',')}0\n")
     with pytest.raises(ValueError, match="twice"):
         list_manifest(path, dataset="ds")

@@ -68,7 +68,7 @@ class ImageInfo:
 
 
 def decode_rgb(path: str | Path, *, max_pixels: int, min_side: int = 1) -> np.ndarray:
-    """The picture as uint8 [H, W, 3], upright. See `decode_with_info`."""
+    """The image as uint8 [H, W, 3], upright. See `decode_with_info`."""
     return decode_with_info(path, max_pixels=max_pixels, min_side=min_side)[0]
 
 
@@ -79,7 +79,7 @@ def probe(path: str | Path, *, max_pixels: int) -> ImageInfo:
 
 
 def decode_with_info(path: str | Path, *, max_pixels: int, min_side: int = 1) -> tuple[np.ndarray, ImageInfo]:
-    """The picture as uint8 [H, W, 3] and its header, from one opening of the file.
+    """The image as uint8 [H, W, 3] and its header, from one opening of the file.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an
     animation the first frame is taken. Raises ImageRejected: a header that declares more than `max_pixels`
@@ -154,7 +154,7 @@ def _info(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> ImageInfo:
 
 
 def _webp_is_lossy(file: BinaryIO) -> bool:
-    """Whether the first picture of a WebP file is coded as VP8 (lossy) rather than VP8L (RFC 9649)."""
+    """Whether the first image of a WebP file is coded as VP8 (lossy) rather than VP8L (RFC 9649)."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         tag, size = head[:4], int.from_bytes(head[4:], "little")
@@ -193,7 +193,7 @@ def _luminance_tables() -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """A loaded picture in mode RGB; ImageRejected where no agreed conversion exists (32-bit, float, Lab)."""
+    """A loaded image in mode RGB; ImageRejected where no agreed conversion exists (32-bit, float, Lab)."""
     if image.mode.startswith("I;16"):
         return _gray16_to_8(image).convert("RGB")
     if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
@@ -216,7 +216,7 @@ def _gray16_to_8(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + peak // 2) // peak).astype(np.uint8))
 
 
-# How to turn a picture stored with EXIF orientation 2..8 upright.
+# How to turn an image stored with EXIF orientation 2..8 upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -28,11 +28,11 @@ def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
     groups = frame.groupby("label")["group_id"].nunique()
     for label, name in ((0, "real"), (1, "forged")):
         if label not in groups:
-            raise ValueError(f"no {name} picture (label {label}) is left: a classifier needs both classes")
+            raise ValueError(f"no {name} image (label {label}) is left: a classifier needs both classes")
         if groups[label] < needed:
             raise ValueError(
-                f"{groups[label]} group(s) hold {name} pictures, but five roles with {folds} folds in train need at "
-                f"least {needed}: add pictures from other sources, or set prepare.folds lower"
+                f"{groups[label]} group(s) hold {name} images, but five roles with {folds} folds in train need at "
+                f"least {needed}: add images from other sources, or set prepare.folds lower"
             )
 
 
@@ -44,7 +44,7 @@ def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int)
     group of some label yet come first, so that small data still fill every role.
 
     Args:
-        frame: columns ``group_id``, ``dataset``, ``label``; one row per picture.
+        frame: columns ``group_id``, ``dataset``, ``label``; one row per image.
         shares: role -> share, in (0, 1), summing to 1.
         seed: seeds the order of groups of equal size.
 
@@ -89,7 +89,7 @@ def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, se
     if held.min() < folds:
         raise ValueError(
             f"label {held.idxmin()} has {held.min()} group(s) here, but {folds} folds need at least {folds}: add "
-            "pictures from other sources, raise roles.train, or set prepare.folds lower"
+            "images from other sources, raise roles.train, or set prepare.folds lower"
         )
     fold = np.full(len(labels), -1, dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)

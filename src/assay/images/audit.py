@@ -1,7 +1,7 @@
-"""The shortcut audit: can the label be guessed without looking at the picture?
+"""The shortcut audit: can the label be guessed without looking at the image?
 
 If file metadata alone (size, format, bytes, JPEG quality) separate real from forged, a network can learn them instead
-of the forgery, and every figure downstream is worth nothing. Such shortcuts are common in public forgery data sets: PNG
+of the forgery, and every metric downstream is worth nothing. Such shortcuts are common in public forgery data sets: PNG
 reals against JPEG fakes (Grommelt et al., "Fake or JPEG?", 2024).
 """
 
@@ -29,7 +29,7 @@ def metadata_features(manifest: pd.DataFrame) -> np.ndarray:
 
 def metadata_classifier(*, seed: int) -> HistGradientBoostingClassifier:
     """The classifier of the audit and of the metadata baseline."""
-    # The default of 20 samples a leaf would find no shortcut at all in a few dozen pictures.
+    # The default of 20 samples a leaf would find no shortcut at all in a few dozen images.
     return HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, min_samples_leaf=5, random_state=seed)
 
 

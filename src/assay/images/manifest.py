@@ -1,4 +1,4 @@
-"""Labelled pictures from anywhere, in one table.
+"""Labelled images from anywhere, in one table.
 
 A source is a folder per class, a CSV/parquet manifest, or the output of ``forge``. Each becomes rows of the columns in
 ``COLUMNS``; what can't be used becomes a row of (file, dataset, reason, detail) instead of disappearing.
@@ -63,10 +63,10 @@ def _listing(rows: list[dict[str, object]], rejected: list[dict[str, str]]) -> L
 
 
 def list_folders(root: Path, *, dataset: str) -> Listing:
-    """Pictures under ``root/real`` and ``root/forged``, at any depth; the path without its suffix is the group.
+    """Images under ``root/real`` and ``root/forged``, at any depth; the path without its suffix is the group.
 
     Raises:
-        ValueError: a class folder is missing or holds no picture.
+        ValueError: a class folder is missing or holds no image.
     """
     rows: list[dict[str, object]] = []
     rejected: list[dict[str, str]] = []
@@ -84,7 +84,7 @@ def list_folders(root: Path, *, dataset: str) -> Listing:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         )
         if not files:
-            raise ValueError(f"source {dataset}: {folder} is empty; both classes need pictures")
+            raise ValueError(f"source {dataset}: {folder} is empty; both classes need images")
         for path in files:
             image_path = path.as_posix()
             try:
@@ -92,7 +92,7 @@ def list_folders(root: Path, *, dataset: str) -> Listing:
             except ValueError as error:
                 rejected.append({"file": image_path, "dataset": dataset, "reason": "outside", "detail": str(error)})
                 continue
-            # A forged picture named like its original is forged from it: they must not be parted.
+            # A forged image named like its original is forged from it: they must not be parted.
             group = f"{dataset}/{path.relative_to(folder).with_suffix('').as_posix()}"
             rows.append(
                 {"path": image_path, "image_path": image_path, "label": label, "dataset": dataset}

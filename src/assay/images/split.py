@@ -1,4 +1,4 @@
-"""From decoded pictures to manifests: groups, roles, folds, and the checks between them."""
+"""From decoded images to manifests: groups, roles, folds, and the checks between them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def group_and_split(
     some of its rows keeps it for all.
 
     Args:
-        rows: columns label, dataset, group, role, image_path; one row per picture.
+        rows: columns label, dataset, group, role, image_path; one row per image.
         prints: fingerprint of each row, or None.
 
     Raises:
@@ -44,11 +44,11 @@ def group_and_split(
     limits = settings.near_duplicates
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
     declared = rows["role"].notna()
-    _check_collisions(rows[declared], clusters[declared.to_numpy()], what="near-duplicate pictures")
+    _check_collisions(rows[declared], clusters[declared.to_numpy()], what="near-duplicate images")
     # Also where every role is declared: folds and intervals rest on groups within a role.
     frame = rows.assign(group_id=np.asarray(join_groups(list(rows["group"]), clusters), dtype=object))
     check_group_count(frame, folds=settings.folds)
-    _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), what="pictures of one group")
+    _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), what="images of one group")
     given = frame[declared].groupby("group_id")["role"].first()
     free = frame[~frame["group_id"].isin(given.index)]
     chosen = [given]
@@ -64,10 +64,10 @@ def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, what: str) ->
     spread = rows.groupby(clusters)["role"].transform("nunique") > 1
     if spread.any():
         spread_rows = rows[spread].assign(cluster=clusters[spread.to_numpy()])
-        # One picture per cluster and role: a long cluster must not hide what it collides with.
+        # One image per cluster and role: a long cluster must not hide what it collides with.
         worst = spread_rows.sort_values("cluster", kind="stable").drop_duplicates(["cluster", "role"]).head(4)
         raise ValueError(
-            f"{int(spread.sum())} {what} stand in more than one role, so a figure would rest on seen pictures: "
+            f"{int(spread.sum())} {what} stand in more than one role, so a metric would rest on seen images: "
             f"{list(zip(worst['image_path'], worst['role'], strict=True))}. Give them one role, or leave the role out"
         )
 

@@ -109,7 +109,7 @@ def test_an_sdist_is_fetched_and_unpacked_and_nothing_of_it_is_run(tmp_path: Pat
     assert ran.exists(), "the build code is not dangerous, so this test shows nothing"
 
 
-def test_a_file_with_another_hash_is_refused_before_the_download(tmp_path: Path, index: Index, pin: Pin) -> None:
+def test_a_file_with_another_hash_is_rejected_before_the_download(tmp_path: Path, index: Index, pin: Pin) -> None:
     wrong = Pin("tiny-data", "1.0", "0" * 64, FILENAME)
     with pytest.raises(RuntimeError, match=rf"tiny-data==1\.0(.|\n)*{pin.sha256}(.|\n)*by hand"):
         fetch(wrong, cache_dir=tmp_path / "cache")

@@ -30,7 +30,7 @@ SMALL = FORGE.model_copy(
 
 
 def tinted(path: Path, tint: tuple[int, int, int], seed: int) -> Path:
-    """A picture whose colour tells where a crop was cut from."""
+    """An image whose colour tells where a crop was cut from."""
     rng = np.random.default_rng(seed)
     grey = cv2.resize(rng.integers(0, 100, (12, 15), dtype=np.uint8), (100, 80), interpolation=cv2.INTER_CUBIC)
     np.save(path, (grey[:, :, None] + np.array(tint)).astype(np.uint8))
@@ -79,9 +79,9 @@ def test_a_pair_goes_through_the_same_jpeg_step(photos: list[Photo]) -> None:
     for number in range(len(photos)):
         real: dict[str, tuple[object, int, tuple[int, int]]] = {}
         for stem, family, data in run(number, photos):
-            with Image.open(io.BytesIO(data)) as picture:
-                facts = (picture.quantization, get_sampling(picture), picture.size)
-                assert picture.format == "JPEG"
+            with Image.open(io.BytesIO(data)) as image:
+                facts = (image.quantization, get_sampling(image), image.size)
+                assert image.format == "JPEG"
             assert real.setdefault(stem, facts) == facts, family
             assert facts[1:] == (2, (32, 32))
         qualities |= {str(facts[0]) for facts in real.values()}

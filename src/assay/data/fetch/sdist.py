@@ -1,4 +1,4 @@
-"""Get one named file of a package from the package index, without pip: it builds an sdist already to download it.
+"""Get one named file of a package from the package index without pip, which would build an sdist to download it.
 
 The user's own pip settings hold: index-url, extra-index-url, no-index, find-links that are local folders, cert,
 proxy, timeout and retries. Other settings (trusted-host, client-cert, find-links that are pages) are not read.
@@ -35,7 +35,7 @@ _ALIASES = {"default-timeout": "timeout", "pypi-url": "index-url"}
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to look, and how: `folders` before `indexes`, `timeout` in seconds, None where requests decides."""
+    """Where to look, `folders` before `indexes`; `timeout` in seconds; None where requests decides."""
 
     indexes: tuple[str, ...]
     folders: tuple[Path, ...]
@@ -61,7 +61,7 @@ def read_settings(listing: str) -> Settings:
     try:
         timeout, retries = float(found.get("timeout", 15)), int(found.get("retries", 5))
     except ValueError as error:
-        raise RuntimeError(f"pip's timeout or retries is no number ({error})") from error
+        raise RuntimeError(f"pip's timeout or retries is not a number ({error})") from error
     indexes = [found.get("index-url", PYPI_SIMPLE_ENDPOINT), *found.get("extra-index-url", "").split()]
     if found.get("no-index", "").lower() in ("1", "true", "t", "yes", "y", "on"):
         indexes = []
