@@ -35,7 +35,7 @@ def test_folders_of_two_classes(tmp_path: Path) -> None:
     rows = listing.rows
     assert list(rows.columns) == COLUMNS
     assert listing.rejected.empty
-    assert list(rows["path"]) == [
+    assert list(rows["image_path"]) == [
         (tmp_path / name).as_posix() for name in ("real/a.jpg", "real/sub/b.png", "forged/a.webp")
     ]
     assert list(rows["label"]) == [0, 0, 1]
@@ -53,7 +53,7 @@ def test_links_in_folders_are_rows_with_a_reason(tmp_path: Path) -> None:
     (root / "real" / "folder").symlink_to(outside)
     (root / "forged" / "both.jpg").symlink_to(root / "real" / "a.jpg")
     listing = list_folders(root, dataset="own")
-    assert list(listing.rows["path"]) == [(root / "forged/b.jpg").as_posix()]
+    assert list(listing.rows["image_path"]) == [(root / "forged/b.jpg").as_posix()]
     assert reasons(listing.rejected) == [
         ((root / "forged/both.jpg").as_posix(), "two_labels"),
         ((root / "real/a.jpg").as_posix(), "two_labels"),
@@ -149,11 +149,11 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
     ]
     listing = list_manifest(write(root / "m.csv", "path,label,group,role\n" + "\n".join(lines)), dataset="ds")
     at = root.as_posix()
-    assert list(listing.rows["path"]) == [f"{at}/good.jpg", f"{at}/again.jpg", f"{at}/good2.jpg"]
+    assert list(listing.rows["image_path"]) == [f"{at}/good.jpg", f"{at}/again.jpg", f"{at}/good2.jpg"]
     assert list(listing.rows["group"]) == [f"{at}/good.jpg", "ds/g1", f"{at}/good2.jpg"]
     assert reasons(listing.rejected) == sorted(
         [
-            ("nan", "missing_value"),
+            ("None", "missing_value"),
             ("nolabel.jpg", "missing_value"),
             ("nanlabel.jpg", "missing_value"),
             ("seven.jpg", "bad_label"),

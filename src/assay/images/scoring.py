@@ -103,7 +103,7 @@ def external_set(
     if shared:
         raise ValueError(f"external set {name}: {len(shared)} images are part of the prepared data, e.g. {min(shared)}")
     kept, logits, rejected = [], [], []
-    for number, result in enumerate(decode_all(list(listing.rows["path"]), options, workers=workers)):
+    for number, result in enumerate(decode_all(list(listing.rows["image_path"]), options, workers=workers)):
         if isinstance(result, Refused):
             rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, result.detail))
         else:
