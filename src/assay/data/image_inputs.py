@@ -42,9 +42,8 @@ def expand(
 ) -> Iterator[Input]:
     """Every input named by files, folders, globs, or ``-`` (a list on standard input), in the order given.
 
-    A folder gives its images by suffix, with ``recursive`` those of its subfolders too (links to folders are not
-    followed); a glob what it matches. A file that is named twice comes twice. What names nothing comes with its
-    problem.
+    A folder stands for its images by suffix, with ``recursive`` for those of its subfolders too (links to folders are
+    not followed). A file that is named twice comes twice. What names nothing comes with its problem.
     ``stdin`` holds a path per line, or with ``null`` paths that end in a NUL byte; globs in it are not expanded.
     """
     for argument in arguments:
@@ -58,7 +57,7 @@ def expand(
 
 
 def is_one_file(arguments: Sequence[str]) -> bool:
-    """Whether the arguments of `expand` are a single name of a file, there or not: no folder, glob or list."""
+    """Whether the arguments of `expand` are the name of a single file, there or not: no folder, glob or list."""
     if len(arguments) != 1 or arguments[0] == "-" or os.path.isdir(arguments[0]):
         return False
     return os.path.lexists(arguments[0]) or not has_magic(arguments[0])
@@ -82,11 +81,10 @@ def _file_or_folder(path: str, *, recursive: bool) -> Iterator[Input]:
     if not os.path.isdir(path):
         yield Input(path)
         return
-    empty = True
+    item = None
     for item in _folder(path, recursive=recursive):
-        empty = False
         yield item
-    if empty:
+    if item is None:
         where = "" if recursive else " itself (--recursive looks into subfolders)"
         yield Input(path, f"no_pictures: no file with a picture's suffix in the folder{where}")
 

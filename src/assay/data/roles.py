@@ -1,4 +1,4 @@
-"""Who may see what: five roles and the folds, disjoint by group.
+"""Five roles and the folds, disjoint by group.
 
 A group is whatever must not be split: a source photograph, a video, an identity, a cluster of near-duplicates. Every
 role has one purpose: train, val (early stopping), calib (temperature), tune (thresholds), test (read once).
@@ -15,11 +15,7 @@ ROLES = ("train", "val", "calib", "tune", "test")
 
 
 def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
-    """Refuse data too small to fill every role and every fold with both labels.
-
-    Args:
-        frame: columns ``group_id`` and ``label``.
-        folds: number of folds the train role is cut into later.
+    """Check that data (columns ``group_id`` and ``label``) can fill every role and every fold with both labels.
 
     Raises:
         ValueError: a label is missing, or has fewer than ``folds + 4`` groups.

@@ -13,14 +13,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-FEATURES = ["width", "height", "file_bytes", "jpeg_quality", "bytes_per_pixel", "format_code"]
+NUMBERS = ["width", "height", "file_bytes", "jpeg_quality"]
+FEATURES = [*NUMBERS, "bytes_per_pixel", "format_code"]
 
 
 def metadata_features(manifest: pd.DataFrame) -> np.ndarray:
     """float64 [n, 6] from the manifest columns width, height, format, file_bytes and jpeg_quality."""
-    pixels = manifest["width"] * manifest["height"]
-    frame = manifest[["width", "height", "file_bytes", "jpeg_quality"]].assign(
-        bytes_per_pixel=manifest["file_bytes"] / pixels,
+    frame = manifest[NUMBERS].assign(
+        bytes_per_pixel=manifest["file_bytes"] / (manifest["width"] * manifest["height"]),
         # A stable number per format, the same whatever other formats are present.
         format_code=manifest["format"].map(lambda name: float(int.from_bytes(str(name).encode()[:6], "big"))),
     )
@@ -38,16 +38,10 @@ def metadata_auc(manifest: pd.DataFrame, *, folds: int, seed: int) -> float:
 
     About 0.5: metadata say nothing. Far from it: a shortcut.
     """
-    labels = manifest["label"].to_numpy()
+    labels, features = manifest["label"].to_numpy(), metadata_features(manifest)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    scores = cross_val_predict(
-        metadata_classifier(seed=seed),
-        metadata_features(manifest),
-        labels,
-        groups=manifest["group_id"],
-        cv=splitter,
-        method="predict_proba",
-    )
+    options = {"groups": manifest["group_id"], "cv": splitter, "method": "predict_proba"}
+    scores = cross_val_predict(metadata_classifier(seed=seed), features, labels, **options)
     return float(roc_auc_score(labels, scores[:, 1]))
 
 
@@ -55,10 +49,7 @@ def column_summary(manifest: pd.DataFrame) -> dict[str, dict[str, object]]:
     """What each label's files look like: median size, bytes and JPEG quality, and counts of formats."""
     summary: dict[str, dict[str, object]] = {}
     for label, rows in manifest.groupby("label"):
-        name = "forged" if label == 1 else "real"
-        medians = rows[["width", "height", "file_bytes", "jpeg_quality"]].median()
-        summary[name] = {
-            "count": len(rows),
-            "formats": rows["format"].value_counts().sort_index().to_dict(),
-        } | {f"median_{key}": float(value) for key, value in medians.items()}
+        formats = rows["format"].value_counts().sort_index().to_dict()
+        medians = rows[NUMBERS].median().add_prefix("median_").to_dict()
+        summary["forged" if label == 1 else "real"] = {"count": len(rows), "formats": formats, **medians}
     return summary

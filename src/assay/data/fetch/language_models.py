@@ -116,7 +116,7 @@ def _from_hub(name: str, patterns: list[str], *, field: str) -> Path:
 
 
 def _copy(source: Path, target: Path, *, field: str) -> None:
-    """Copy the files of a model; a folder of one that lacks some is refused."""
+    """Copy the files of a model; ValueError for a folder that lacks one."""
     weights = sorted(source.glob("*.safetensors"))
     tokenizers = [name for name in ("tokenizer.json", "vocab.txt", "tokenizer.model") if (source / name).is_file()]
     if not (source / "config.json").is_file() or not weights or not tokenizers:

@@ -22,6 +22,13 @@ from assay.params.images import Forge
 
 # The autoencoder learns from at most this many crops, which bounds its memory whatever the number of photographs.
 MAX_GENERATOR_CROPS = 4000
+# How a crop is forged, by family; recon has a network of its own.
+FORGERS: dict[str, Callable[..., np.ndarray]] = {
+    "blend": forging.blend,
+    "splice": forging.splice,
+    "inpaint": forging.inpaint,
+    "resample": forging.resample,
+}
 
 
 @dataclass(frozen=True)
@@ -91,20 +98,6 @@ def generator_crops(photos: list[Photo], settings: Forge, *, seed: int) -> np.nd
 Reconstruct = Callable[[np.ndarray], np.ndarray]
 
 
-def _forge_one(
-    family: str, crop: np.ndarray, donor: np.ndarray | None, rng: np.random.Generator, settings: Forge
-) -> np.ndarray:
-    if family == "blend":
-        return forging.blend(crop, rng, **settings.blend.model_dump())
-    if family == "splice":
-        assert donor is not None
-        return forging.splice(crop, rng, donor=donor, **settings.splice.model_dump())
-    if family == "inpaint":
-        return forging.inpaint(crop, rng, **settings.inpaint.model_dump())
-    assert family == "resample", family
-    return forging.resample(crop, rng, **settings.resample.model_dump())
-
-
 def families_for(position: int, role: str, settings: Forge) -> list[str]:
     """Families the crop at this position is forged by: one seen family in turn, in test the unseen one as well."""
     chosen = [settings.seen[position % len(settings.seen)]]
@@ -133,10 +126,10 @@ def forge_photo(
                 assert copies is not None
                 forged = copies[position]
             else:
-                donor = None
+                options = getattr(settings, family).model_dump()
                 if family == "splice":
-                    donor = cut_crop(donors[int(rng.integers(len(donors)))].load(), rng, settings)
-                forged = _forge_one(family, crop, donor, rng, settings)
+                    options["donor"] = cut_crop(donors[int(rng.integers(len(donors)))].load(), rng, settings)
+                forged = FORGERS[family](crop, rng, **options)
             yield stem, family, encode_jpeg(forged, quality=quality)
 
 
