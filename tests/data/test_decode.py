@@ -47,26 +47,22 @@ def test_other_files_named_jpg_are_no_images(tmp_path: Path, data: bytes) -> Non
     assert rejection(path).reason == Reason.NOT_AN_IMAGE
 
 
-def test_things_that_are_no_files(tmp_path: Path) -> None:
+def test_things_that_are_no_files(tmp_path: Path, image: np.ndarray) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
     (tmp_path / "device.jpg").symlink_to("/dev/zero")
     for path in (tmp_path, tmp_path / "missing.jpg", *sorted(tmp_path.iterdir())):
         assert rejection(path).reason == Reason.NOT_A_FILE
-
-
-def test_a_link_to_an_image_is_an_image(tmp_path: Path, image: np.ndarray) -> None:
     Image.fromarray(image).save(tmp_path / "a.png")
-    (tmp_path / "b.png").symlink_to("a.png")
-    np.testing.assert_array_equal(decode_rgb(tmp_path / "b.png", max_pixels=LIMIT), image)
+    (tmp_path / "link.png").symlink_to("a.png")
+    np.testing.assert_array_equal(decode_rgb(tmp_path / "link.png", max_pixels=LIMIT), image)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
-@pytest.mark.parametrize("part", [0.02, 0.5, 0.75, 0.9, 0.99])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.9, 0.99])
 def test_a_truncated_jpeg_is_rejected_not_padded(tmp_path: Path, part: float, options: dict[str, bool]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    path = tmp_path / "a.jpg"
-    Image.fromarray(noise).save(path, **options)
+    Image.fromarray(noise).save(path := tmp_path / "a.jpg", **options)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     wanted = {Reason.TRUNCATED} if part > 0.1 else {Reason.TRUNCATED, Reason.NOT_AN_IMAGE}
     assert rejection(path).reason in wanted
@@ -74,8 +70,7 @@ def test_a_truncated_jpeg_is_rejected_not_padded(tmp_path: Path, part: float, op
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "bmp", "tif", "gif"])
 def test_half_of_any_format_is_rejected(tmp_path: Path, suffix: str, image: np.ndarray) -> None:
-    path = tmp_path / f"a.{suffix}"
-    Image.fromarray(image).save(path)
+    Image.fromarray(image).save(path := tmp_path / f"a.{suffix}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert rejection(path).reason == Reason.TRUNCATED
 
@@ -185,13 +180,13 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
 
 
 def test_palette_and_one_bit_images(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[True, False]] * 2)).save(tmp_path / "bits.png")
-    np.testing.assert_array_equal(decode_rgb(tmp_path / "bits.png", max_pixels=LIMIT)[0], [[255] * 3, [0] * 3])
     palette = Image.fromarray(np.array([[0, 1]] * 2, np.uint8), "P")
     palette.putpalette([1, 2, 3, 250, 251, 252])
-    for name in ("p.png", "p.gif", "p.bmp"):
-        palette.save(tmp_path / name)
-        assert decode_rgb(tmp_path / name, max_pixels=LIMIT)[0].tolist() == [[1, 2, 3], [250, 251, 252]]
+    bits = Image.fromarray(np.array([[False, True]] * 2))
+    for stored, row in ((palette, [[1, 2, 3], [250, 251, 252]]), (bits, [[0] * 3, [255] * 3])):
+        for suffix in ("png", "gif", "bmp"):
+            stored.save(tmp_path / f"a.{suffix}")
+            assert decode_rgb(tmp_path / f"a.{suffix}", max_pixels=LIMIT)[0].tolist() == row
 
 
 # Where the stored image must come from so that its orientation tag turns it upright (EXIF 2.3, table 6).
