@@ -35,9 +35,9 @@ def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
 def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int) -> pd.Series:
     """Give every group one role, so that each role gets its share of every (dataset, label) stratum.
 
-    Iterative stratification (Sechidis et al. 2011) lifted from rows to groups: groups in a random order, the largest
-    first; each goes to the role that lacks most, relative to its share, of what the group holds. Roles that have no
-    group of some label yet come first, so that small data still fill every role.
+    Iterative stratification (Sechidis et al. 2011) of groups: in a random order, the largest first, each goes to the
+    role that lacks most, relative to its share, of what the group holds. Roles that have no group of some label yet
+    come first, so that small data still fill every role.
 
     Args:
         frame: columns ``group_id``, ``dataset``, ``label``; one row per image.

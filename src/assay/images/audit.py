@@ -50,6 +50,6 @@ def column_summary(manifest: pd.DataFrame) -> dict[str, dict[str, object]]:
     summary: dict[str, dict[str, object]] = {}
     for label, rows in manifest.groupby("label"):
         formats = rows["format"].value_counts().sort_index().to_dict()
-        medians = rows[NUMBERS].median().add_prefix("median_").to_dict()
+        medians = {f"median_{name}": float(value) for name, value in rows[NUMBERS].median().items()}
         summary["forged" if label == 1 else "real"] = {"count": len(rows), "formats": formats, **medians}
     return summary

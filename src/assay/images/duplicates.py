@@ -1,8 +1,8 @@
 """Near-duplicate images, found by a perceptual hash.
 
-pHash (Zauner 2010; ``imagehash.phash``): the signs of the low frequencies of a small grey copy. Images of nearly one
-grey value have no low frequencies to speak of and hash to noise, so they are left out. A hash keeps signs only, and
-small smooth images (a wall with an edge) meet in it by chance, so a pair found by hash is confirmed on thumbnails.
+pHash (Zauner 2010; ``imagehash.phash``): the signs of the low frequencies of a small grey copy. Flat images hash to noise,
+so they are left out. Small smooth images (a wall with an edge) may have one hash by chance, so a pair found by hash is
+confirmed on thumbnails.
 """
 
 from __future__ import annotations

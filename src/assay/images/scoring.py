@@ -106,15 +106,7 @@ def external_set(
     rows = listing.rows.iloc[kept]
     if rows["label"].nunique() < 2:
         raise ValueError(f"external set {name}: {len(rows)} usable images of one class; real and forged are needed")
-    scores = pd.DataFrame(
-        {
-            "dataset": name,
-            "sample_id": rows["image_path"].to_numpy(),
-            "label": rows["label"].to_numpy(dtype=np.int64),
-            "group_id": rows["group"].to_numpy(),
-            "generator": rows["generator"].to_numpy(),
-            "logit": np.array(logits),
-        }
-    )
+    scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"}).assign(logit=np.array(logits))
     problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
-    return scores, pd.concat([listing.rejected, problems], ignore_index=True)
+    rejections = pd.concat([listing.rejected, problems], ignore_index=True)
+    return scores[["dataset", *KEYS, "logit"]].reset_index(drop=True), rejections

@@ -73,8 +73,7 @@ def fetch_language_model(spec: str, target: Path, *, field: str, cache_dir: Path
 def fetch_processor(spec: str, target: Path, *, field: str) -> None:
     """Put the tokenizer, image processor and chat template that ``spec`` names into the folder ``target``, no weights.
 
-    Args:
-        spec: ``hub: NAME`` or ``folder: PATH``; else as `fetch_language_model`, errors too.
+    ``spec`` is ``hub: NAME`` or ``folder: PATH``; the rest is as in `fetch_language_model`, errors too.
     """
     kind, _, rest = spec.partition(":")
     if kind not in ("hub", "folder"):

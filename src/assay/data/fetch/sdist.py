@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 
 from assay.core.io import sha256_file
 
-# What an index that is away, lacks the file or answers nonsense leads to; what requests raises is an OSError.
+# Raised for an index that is away, lacks the file or answers nonsense; what requests raises is an OSError.
 _ERRORS = (OSError, ValueError, NoSuchProjectError, UnsupportedRepoVersionError)
 _ALIASES = {"default-timeout": "timeout", "pypi-url": "index-url"}
 
@@ -46,10 +46,10 @@ class Settings:
 
 
 def read_settings(listing: str) -> Settings:
-    """The settings that ``pip config list`` prints; what is not set is as pip has it.
+    """The settings in what ``pip config list`` prints, defaults as pip has them.
 
-    pip has already put its files in order; of a name in several sections, the environment's counts first, then
-    ``[download]``, then ``[global]``, as for ``pip download``. Raises RuntimeError for a number that is none.
+    Of a name in several sections, the environment's counts first, then ``[download]``, then ``[global]``, as for
+    ``pip download``. Raises RuntimeError for a timeout or retries that is not a number.
     """
     found: dict[str, str] = {}
     for section in ("global", "download", ":env:"):
@@ -83,10 +83,10 @@ def _local(text: str) -> Path:
 
 
 def download(package: str, filename: str, *, sha256: str, folder: Path, settings: Settings) -> None:
-    """Put the file `filename` of `package` into `folder`: from the first place that has it.
+    """Put the file `filename` of `package` into `folder`, from the first place that has it.
 
-    `sha256` picks only: a place that tells of other bytes is passed over. The caller checks what came. Raises
-    RuntimeError that says, for each place, why the file could not be had there.
+    A place that tells of another `sha256` is passed over, but the caller must check what came. Raises RuntimeError that
+    says, for each place, why the file could not be had there.
     """
     faults: list[str] = []
     for place in settings.folders:

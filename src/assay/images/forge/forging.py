@@ -1,8 +1,7 @@
 """Forgeries made from real crops, one pure function per family.
 
-Each takes a uint8 RGB crop [S, S, 3] and a numpy Generator and returns a uint8 crop of the same shape. The forged crop
-shows the same content at the same place as its real counterpart and later goes through the same JPEG step, so that
-nothing but the forgery tells them apart.
+Each takes a uint8 RGB crop [S, S, 3] and a numpy Generator and returns a uint8 crop of the same shape. It shows the same
+content at the same place as the real one and goes through the same JPEG step, so that only the forgery differs.
 """
 
 from __future__ import annotations
