@@ -58,7 +58,7 @@ class Refused:
     detail: str
 
 
-def decode_one(path: str, settings: DecodeSettings) -> Decoded | Refused:
+def _decode(path: str, settings: DecodeSettings) -> Decoded | Refused:
     """Read, check, hash and resize one file."""
     try:
         pixels, info = decode_with_info(path, max_pixels=settings.max_pixels, min_side=settings.min_side)
@@ -69,7 +69,7 @@ def decode_one(path: str, settings: DecodeSettings) -> Decoded | Refused:
 
 
 def _decode_chunk(paths: list[str], *, settings: DecodeSettings) -> list[Decoded | Refused]:
-    return [decode_one(path, settings) for path in paths]
+    return [_decode(path, settings) for path in paths]
 
 
 def decode_all(paths: Sequence[str], settings: DecodeSettings, *, workers: int) -> Iterator[Decoded | Refused]:

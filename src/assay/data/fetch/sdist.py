@@ -30,6 +30,8 @@ from assay.core.io import sha256_file
 
 # Raised for an index that is away, lacks the file or answers nonsense; what requests raises is an OSError.
 _ERRORS = (OSError, ValueError, NoSuchProjectError, UnsupportedRepoVersionError)
+# Some servers call a .tar.gz a gzip-encoded .tar, and requests would unpack it on the way.
+_HEADERS = {"Accept-Encoding": "identity"}
 _ALIASES = {"default-timeout": "timeout", "pypi-url": "index-url"}
 
 
@@ -100,7 +102,12 @@ def download(package: str, filename: str, *, sha256: str, folder: Path, settings
             client = PyPISimple(index, session=session)
             try:
                 link = _find(client, package, filename, sha256=sha256, timeout=settings.timeout)
-                _transfer(client, link, folder / filename, timeout=settings.timeout)
+                if link.url.startswith("file:"):
+                    shutil.copyfile(_local(link.url), folder / filename)
+                else:
+                    client.download_package(
+                        link, folder / filename, verify=False, timeout=settings.timeout, headers=_HEADERS
+                    )
                 return
             except _ERRORS as error:
                 faults.append(f"{index}: {error}")
@@ -119,19 +126,10 @@ def _find(client: PyPISimple, package: str, filename: str, *, sha256: str, timeo
     found = [link for link in page.packages if link.filename == filename]
     if not found:
         raise ValueError(f"lists no {filename} among {len(page.packages)} files of {package}")
-    given = found[0].digests.get("sha256", sha256).lower()
-    if given != sha256:
-        raise ValueError(f"has {filename} with sha256 {given}, which is not the one pinned")
+    listed = found[0].digests.get("sha256", sha256).lower()
+    if listed != sha256:
+        raise ValueError(f"has {filename} with sha256 {listed}, which is not the one pinned")
     return found[0]
-
-
-def _transfer(client: PyPISimple, link: DistributionPackage, target: Path, *, timeout: float) -> None:
-    if link.url.startswith("file:"):
-        shutil.copyfile(_local(link.url), target)
-        return
-    # identity: some servers call a .tar.gz a gzip-encoded .tar, and requests would unpack it on the way.
-    headers = {"Accept-Encoding": "identity"}
-    client.download_package(link, target, verify=False, timeout=timeout, headers=headers)
 
 
 class _Session(requests.Session):
