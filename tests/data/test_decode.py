@@ -1,4 +1,4 @@
-"""Every way a picture can come, and every way a file can be no picture."""
+"""Every way an image can come, and every way a file can be no image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def png(header: bytes, *chunks: bytes) -> bytes:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """uint8 [40, 60, 3], smooth, every corner another colour."""
     y, x = np.mgrid[0:40, 0:60]
     return np.stack([x * 4, y * 6, 255 - x * 2 - y * 3], axis=-1).astype(np.uint8)
@@ -47,35 +47,30 @@ def test_other_files_named_jpg_are_no_images(tmp_path: Path, data: bytes) -> Non
     assert rejection(path).reason == Reason.NOT_AN_IMAGE
 
 
-def test_things_that_are_no_files(tmp_path: Path) -> None:
+def test_things_that_are_no_files(tmp_path: Path, image: np.ndarray) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
     (tmp_path / "device.jpg").symlink_to("/dev/zero")
     for path in (tmp_path, tmp_path / "missing.jpg", *sorted(tmp_path.iterdir())):
         assert rejection(path).reason == Reason.NOT_A_FILE
-
-
-def test_a_link_to_a_picture_is_a_picture(tmp_path: Path, picture: np.ndarray) -> None:
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    (tmp_path / "b.png").symlink_to("a.png")
-    np.testing.assert_array_equal(decode_rgb(tmp_path / "b.png", max_pixels=LIMIT), picture)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to("a.png")
+    np.testing.assert_array_equal(decode_rgb(tmp_path / "link.png", max_pixels=LIMIT), image)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
-@pytest.mark.parametrize("part", [0.02, 0.5, 0.75, 0.9, 0.99])
-def test_a_truncated_jpeg_is_refused_not_padded(tmp_path: Path, part: float, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.9, 0.99])
+def test_a_truncated_jpeg_is_rejected_not_padded(tmp_path: Path, part: float, options: dict[str, bool]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    path = tmp_path / "a.jpg"
-    Image.fromarray(noise).save(path, **options)
+    Image.fromarray(noise).save(path := tmp_path / "a.jpg", **options)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     wanted = {Reason.TRUNCATED} if part > 0.1 else {Reason.TRUNCATED, Reason.NOT_AN_IMAGE}
     assert rejection(path).reason in wanted
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "bmp", "tif", "gif"])
-def test_half_of_any_format_is_refused(tmp_path: Path, suffix: str, picture: np.ndarray) -> None:
-    path = tmp_path / f"a.{suffix}"
-    Image.fromarray(picture).save(path)
+def test_half_of_any_format_is_rejected(tmp_path: Path, suffix: str, image: np.ndarray) -> None:
+    Image.fromarray(image).save(path := tmp_path / f"a.{suffix}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert rejection(path).reason == Reason.TRUNCATED
 
@@ -97,7 +92,7 @@ def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("max_pixels", [LIMIT, 10**12])
-def test_a_pixel_bomb_is_refused_by_its_header(bomb: Path, max_pixels: int) -> None:
+def test_a_pixel_bomb_is_rejected_by_its_header(bomb: Path, max_pixels: int) -> None:
     assert rejection(bomb, max_pixels=max_pixels).reason == Reason.TOO_MANY_PIXELS
     with pytest.raises(ImageRejected, match="too_many_pixels"):
         probe(bomb, max_pixels=max_pixels)
@@ -111,15 +106,15 @@ def test_the_limit_of_pil_holds_too(tmp_path: Path) -> None:
     assert rejection(path, max_pixels=10**12).reason == Reason.TOO_MANY_PIXELS
 
 
-def test_max_pixels_is_the_last_size_taken(tmp_path: Path, picture: np.ndarray) -> None:
-    Image.fromarray(picture).save(path := tmp_path / "a.png")
+def test_max_pixels_is_the_last_size_taken(tmp_path: Path, image: np.ndarray) -> None:
+    Image.fromarray(image).save(path := tmp_path / "a.png")
     assert decode_rgb(path, max_pixels=2400).shape == (40, 60, 3)
     assert rejection(path, max_pixels=2399).detail == "60x40 pixels declared, at most 2399 are taken"
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["before the pixels", "behind the pixels"])
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
-def test_compressed_metadata_without_end_is_refused(tmp_path: Path, kind: bytes, behind: bool) -> None:
+def test_compressed_metadata_without_end_is_rejected(tmp_path: Path, kind: bytes, behind: bool) -> None:
     between = b"\0\0" if kind != b"iTXt" else b"\0\1\0\0\0"
     metadata = chunk(kind, b"Comment" + between + zlib.compress(bytes(100_000_000), 9))
     pixels = chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
@@ -129,16 +124,16 @@ def test_compressed_metadata_without_end_is_refused(tmp_path: Path, kind: bytes,
     assert rejection(path).reason == Reason.METADATA_BOMB
 
 
-def test_small_pictures_are_refused_before_decoding(tmp_path: Path, picture: np.ndarray) -> None:
+def test_small_images_are_rejected_before_decoding(tmp_path: Path, image: np.ndarray) -> None:
     path = tmp_path / "a.jpg"
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
     path.write_bytes(path.read_bytes()[:700])  # the header is whole, the pixels are not
     assert rejection(path, min_side=41).reason == Reason.TOO_SMALL
     assert rejection(path, min_side=40).reason == Reason.TRUNCATED
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "LAB"])
-def test_modes_without_an_agreed_rgb_form_are_refused(tmp_path: Path, mode: str) -> None:
+def test_modes_without_an_agreed_rgb_form_are_rejected(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (8, 8)).save(tmp_path / "a.tif")
     assert rejection(tmp_path / "a.tif").reason == Reason.UNSUPPORTED_MODE
 
@@ -184,17 +179,17 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
         np.testing.assert_array_equal(decode_rgb(tmp_path / name, max_pixels=LIMIT)[0], row)
 
 
-def test_palette_and_one_bit_pictures(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[True, False]] * 2)).save(tmp_path / "bits.png")
-    np.testing.assert_array_equal(decode_rgb(tmp_path / "bits.png", max_pixels=LIMIT)[0], [[255] * 3, [0] * 3])
+def test_palette_and_one_bit_images(tmp_path: Path) -> None:
     palette = Image.fromarray(np.array([[0, 1]] * 2, np.uint8), "P")
     palette.putpalette([1, 2, 3, 250, 251, 252])
-    for name in ("p.png", "p.gif", "p.bmp"):
-        palette.save(tmp_path / name)
-        assert decode_rgb(tmp_path / name, max_pixels=LIMIT)[0].tolist() == [[1, 2, 3], [250, 251, 252]]
+    bits = Image.fromarray(np.array([[False, True]] * 2))
+    for stored, row in ((palette, [[1, 2, 3], [250, 251, 252]]), (bits, [[0] * 3, [255] * 3])):
+        for suffix in ("png", "gif", "bmp"):
+            stored.save(tmp_path / f"a.{suffix}")
+            assert decode_rgb(tmp_path / f"a.{suffix}", max_pixels=LIMIT)[0].tolist() == row
 
 
-# Where the stored picture must come from so that its orientation tag turns it upright (EXIF 2.3, table 6).
+# Where the stored image must come from so that its orientation tag turns it upright (EXIF 2.3, table 6).
 STORED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -209,20 +204,20 @@ STORED = {
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str, picture: np.ndarray) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str, image: np.ndarray) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](picture)))
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](image)))
     stored.save(tmp_path / f"a.{suffix}", exif=exif, quality=95)
     rgb = decode_rgb(tmp_path / f"a.{suffix}", max_pixels=LIMIT)
-    assert rgb.shape == picture.shape
-    assert np.abs(rgb.astype(int) - picture).mean() < 6
+    assert rgb.shape == image.shape
+    assert np.abs(rgb.astype(int) - image).mean() < 6
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_broken_exif_does_not_cost_the_picture(tmp_path: Path, picture: np.ndarray) -> None:
-    Image.fromarray(picture).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff rubbish")
-    assert decode_rgb(tmp_path / "a.jpg", max_pixels=LIMIT).shape == picture.shape
+def test_broken_exif_does_not_cost_the_image(tmp_path: Path, image: np.ndarray) -> None:
+    Image.fromarray(image).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff rubbish")
+    assert decode_rgb(tmp_path / "a.jpg", max_pixels=LIMIT).shape == image.shape
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
@@ -249,10 +244,10 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -
     ],
 )
 def test_info_is_what_the_header_says(
-    tmp_path: Path, name: str, options: dict[str, object], kind: str, lossy: bool, picture: np.ndarray
+    tmp_path: Path, name: str, options: dict[str, object], kind: str, lossy: bool, image: np.ndarray
 ) -> None:
     path = tmp_path / name
-    Image.fromarray(picture).save(path, **options)
+    Image.fromarray(image).save(path, **options)
     rgb, info = decode_with_info(path, max_pixels=LIMIT)
     assert probe(path, max_pixels=LIMIT) == info
     assert (info.width, info.height, info.format, info.is_lossy) == (60, 40, kind, lossy)
@@ -267,19 +262,19 @@ def test_jpeg_quality_is_exact_for_libjpeg_tables(tmp_path: Path) -> None:
         assert probe(tmp_path / "a.jpg", max_pixels=LIMIT).jpeg_quality == quality
 
 
-def test_the_name_does_not_choose_the_parser(tmp_path: Path, picture: np.ndarray) -> None:
-    Image.fromarray(picture).save(tmp_path / "a.jpg", format="PNG")
+def test_the_name_does_not_choose_the_parser(tmp_path: Path, image: np.ndarray) -> None:
+    Image.fromarray(image).save(tmp_path / "a.jpg", format="PNG")
     assert probe(tmp_path / "a.jpg", max_pixels=LIMIT).format == "PNG"
-    Image.fromarray(picture).save(tmp_path / "b.png", format="PPM")
+    Image.fromarray(image).save(tmp_path / "b.png", format="PPM")
     assert rejection(tmp_path / "b.png").reason == Reason.NOT_AN_IMAGE
 
 
 @pytest.mark.filterwarnings("ignore::Warning")
-def test_random_damage_is_a_picture_or_a_reason(tmp_path: Path, picture: np.ndarray) -> None:
+def test_random_damage_is_an_image_or_a_reason(tmp_path: Path, image: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     for suffix in ("jpg", "png", "webp", "bmp", "tif", "gif"):
         path = tmp_path / f"a.{suffix}"
-        Image.fromarray(picture).save(path)
+        Image.fromarray(image).save(path)
         sound = path.read_bytes()
         for _ in range(60):
             data = np.frombuffer(sound, np.uint8).copy()

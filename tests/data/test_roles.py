@@ -15,7 +15,7 @@ SHARES = {"train": 0.5, "val": 0.1, "calib": 0.1, "tune": 0.1, "test": 0.2}
 
 
 def rows(num_groups: int, *, seed: int = 0, largest: int = 6, paired: bool = True) -> pd.DataFrame:
-    """Pictures in groups; paired: every group holds both labels."""
+    """Images in groups; paired: every group holds both labels."""
     rng = np.random.default_rng(seed)
     table = []
     for number in range(num_groups):
@@ -48,19 +48,10 @@ def test_shares_are_met_in_every_stratum() -> None:
             assert held[role] == pytest.approx(share, abs=0.02)
 
 
-def test_few_groups_still_fill_every_role() -> None:
-    frame = rows(5, largest=1)
-    assert set(assign_roles(frame, shares=SHARES, seed=0)) == set(ROLES)
-
-
-def test_one_huge_group_goes_where_it_fits() -> None:
-    frame = pd.concat(
-        [
-            rows(60, largest=1),
-            pd.DataFrame([("huge", "d0", i % 2) for i in range(100)], columns=["group_id", "dataset", "label"]),
-        ]
-    )
-    roles = assign_roles(frame, shares=SHARES, seed=3)
+def test_few_groups_fill_every_role_and_a_huge_one_goes_where_it_fits() -> None:
+    assert set(assign_roles(rows(5, largest=1), shares=SHARES, seed=0)) == set(ROLES)
+    huge = pd.DataFrame([("huge", "d0", i % 2) for i in range(100)], columns=["group_id", "dataset", "label"])
+    roles = assign_roles(pd.concat([rows(60, largest=1), huge]), shares=SHARES, seed=3)
     assert roles["huge"] == "train"
     assert set(roles) == set(ROLES)
 
@@ -73,19 +64,15 @@ def test_neither_the_order_of_rows_nor_the_index_matters() -> None:
     assert not assign_roles(frame, shares=SHARES, seed=6).equals(expected)
 
 
-def test_a_missing_label_is_named() -> None:
-    frame = rows(40)
-    check_group_count(frame, folds=5)
-    with pytest.raises(ValueError, match=r"no forged picture \(label 1\) is left"):
-        check_group_count(frame[frame["label"] == 0], folds=5)
-    with pytest.raises(ValueError, match="no real picture"):
-        check_group_count(frame.iloc[:0], folds=5)
-
-
-def test_too_few_groups_say_how_many_are_needed() -> None:
+def test_data_that_cannot_fill_the_roles_are_named() -> None:
     check_group_count(rows(9), folds=5)
-    with pytest.raises(ValueError, match=r"8 group\(s\) hold real pictures.*at least 9: add pictures"):
+    with pytest.raises(ValueError, match=r"8 group\(s\) hold real images.*at least 9: add images"):
         check_group_count(rows(8), folds=5)
+    frame = rows(40)
+    with pytest.raises(ValueError, match=r"no forged image \(label 1\) is left"):
+        check_group_count(frame[frame["label"] == 0], folds=5)
+    with pytest.raises(ValueError, match="no real image"):
+        check_group_count(frame.iloc[:0], folds=5)
 
 
 def test_folds_are_scikit_learns() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.data.tables import MISSING, check_utf8, read_inputs, read_source, write_rows
+from assay.data.tables import MISSING, read_inputs, read_source, write_rows
 
 WHAT = {"columns": ("text", "counts"), "optional": ("setting", "group"), "missing": MISSING}
 read_counts = partial(read_source, field="source", **WHAT)
@@ -24,21 +24,23 @@ def test_the_three_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
     assert found.to_numpy().tolist() == [["a,b", "3", None, "g"], ['c"d', "x", None, None]]
 
 
-def test_a_source_that_cant_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such file"):
-        read_counts(tmp_path / "missing.csv")
-    (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"suffix '.txt'"):
-        read_counts(tmp_path / "a.txt")
-    (tmp_path / "a.csv").write_text("text,number\nq,3\n")
-    with pytest.raises(ValueError, match=r"lacks the column\(s\) \['counts'\]"):
-        read_counts(tmp_path / "a.csv")
-    (tmp_path / "a.jsonl").write_text("{broken")
-    with pytest.raises(ValueError, match="not readable as JSON lines"):
-        read_counts(tmp_path / "a.jsonl")
-    (tmp_path / "a.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match="not readable as parquet"):
-        read_counts(tmp_path / "a.parquet")
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("missing.csv", None, "no such file"),
+        ("a.txt", b"x", r"suffix '.txt'"),
+        ("a.csv", b"text,number\nq,3\n", r"lacks the column\(s\) \['counts'\]"),
+        ("a.jsonl", b"{broken", "not readable as JSON lines"),
+        ("a.parquet", b"no parquet", "not readable as parquet"),
+        # 12 bytes of header, 6 of the first row.
+        ("own.csv", "text,counts\n好,3\n".encode() + "好".encode("gb18030"), "not readable as CSV: line 3, byte 19 is"),
+    ],
+)
+def test_a_source_that_cant_be_read_is_named(tmp_path: Path, name: str, content: bytes | None, told: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        read_counts(tmp_path / name)
 
 
 def test_standard_input_holds_a_question_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,23 +48,13 @@ def test_standard_input_holds_a_question_a_line(monkeypatch: pytest.MonkeyPatch)
     assert read_inputs(None)["text"].tolist() == ["one", "two"]
 
 
-def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("question\nq\n")
     with pytest.raises(ValueError, match="has no column text"):
         read_inputs(tmp_path / "a.csv")
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="line 1, byte 1 is not UTF-8"):
         read_inputs(tmp_path / "bad.txt")
-
-
-def test_a_byte_that_is_not_utf8_is_named_by_line_and_place(tmp_path: Path) -> None:
-    path = tmp_path / "own.csv"
-    path.write_bytes("text,counts\n好,3\n".encode() + "好".encode("gb18030") + b",4\n")
-    # 12 bytes of header, 6 of the first row.
-    with pytest.raises(ValueError, match=r"line 3, byte 19 is not UTF-8"):
-        check_utf8(path)
-    with pytest.raises(ValueError, match=r"not readable as CSV: line 3, byte 19"):
-        read_counts(path)
 
 
 def test_optional_columns_of_inputs_are_there_in_any_case(tmp_path: Path) -> None:

@@ -16,45 +16,36 @@ from assay.images.duplicates import Fingerprint, fingerprint, join_groups, near_
 
 
 def photo(seed: int, *, height: int = 160, width: int = 200) -> np.ndarray:
-    """A smooth colourful picture with some detail."""
+    """A smooth colourful image with some detail."""
     rng = np.random.default_rng(seed)
     coarse = cv2.resize(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(coarse + rng.normal(0, 6, coarse.shape), 0, 255).astype(np.uint8)
 
 
-def recompressed(pixels: np.ndarray, quality: int) -> np.ndarray:
+def recompressed(pixels: np.ndarray) -> np.ndarray:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=60)
     return np.asarray(Image.open(buffer))
 
 
-def clusters(pictures: list[np.ndarray]) -> list[int]:
-    prints = [fingerprint(picture, hash_side=8) for picture in pictures]
+def clusters(images: list[np.ndarray]) -> list[int]:
+    prints = [fingerprint(image, hash_side=8) for image in images]
     return list(near_duplicate_clusters(prints, max_distance=4, max_difference=8.0))
 
 
-def test_copies_are_found_and_other_pictures_are_not() -> None:
+def test_copies_are_found_and_other_images_are_not() -> None:
     one, other = photo(1), photo(2)
     half = cv2.resize(one, (100, 80), interpolation=cv2.INTER_AREA)
     brighter = np.clip(one.astype(int) + 5, 0, 255).astype(np.uint8)
-    assert clusters([one, other, recompressed(one, 60), half, brighter, photo(3)]) == [0, 1, 0, 0, 0, 2]
-
-
-def test_one_hash_and_another_colour_is_another_picture() -> None:
-    one = photo(1)
-    assert clusters([one, one[:, :, ::-1].copy()]) == [0, 1]
+    recoloured = one[:, :, ::-1].copy()  # its hash is the same
+    assert clusters([one, other, recompressed(one), half, brighter, recoloured]) == [0, 1, 0, 0, 0, 2]
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_flat_pictures_stand_alone(value: int) -> None:
+def test_flat_images_stand_alone(value: int) -> None:
     flat = np.full((50, 50, 3), value, dtype=np.uint8)
     assert fingerprint(flat, hash_side=8) is None
     assert clusters([flat, flat, photo(1), flat]) == [0, 1, 2, 3]
-
-
-def test_nothing_to_compare() -> None:
-    assert clusters([]) == []
-    assert near_duplicate_clusters([None, None], max_distance=4, max_difference=8).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("side", [4, 8, 12, 16])
@@ -123,8 +114,3 @@ def test_joined_groups_equal_brute_force(rows: list[tuple[str, int]]) -> None:
                 if (groups[i] == groups[j] or numbers[i] == numbers[j]) and expected[j] < expected[i]:
                     expected[i], changed = expected[j], True
     assert join_groups(groups, np.array(numbers, dtype=np.int64)) == expected
-
-
-def test_joining_is_transitive_over_groups_and_clusters() -> None:
-    assert join_groups(["c", "b", "b", "a", "z"], np.array([0, 0, 1, 1, 2])) == ["a", "a", "a", "a", "z"]
-    assert join_groups([], np.array([], dtype=np.int64)) == []

@@ -1,4 +1,4 @@
-"""Slices, baselines and flat keys of the evaluation."""
+"""Baselines and flat keys of the evaluation."""
 
 from __future__ import annotations
 
@@ -8,38 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.images.evaluation import Scored
 from assay.images.model.store import open_store, open_writer
 from assay.images.scoring import baseline_probs
-from assay.images.slices import family_slices
 from assay.metrics.binary import flatten
 
-GENERATORS = np.array(["real", "real", "a", "b", "new"], dtype=object)
 
-
-def scored(generators: np.ndarray) -> Scored:
-    labels = (generators != "real").astype(np.int64)
-    return Scored(np.arange(len(labels), dtype=float), labels, np.arange(len(labels)), generators)
-
-
-def of(generators) -> dict[str, np.ndarray]:
-    part = scored(generators)
-    return family_slices(part.labels, part.generators, seen={"real", "a", "b"})
-
-
-def test_every_slice_holds_all_real_pictures() -> None:
-    masks = {name: mask.tolist() for name, mask in of(GENERATORS).items()}
-    assert masks == {
-        "test": [True, True, True, True, False],
-        "unseen": [True, True, False, False, True],
-        "family.a": [True, True, True, False, False],
-        "family.b": [True, True, False, True, False],
-        "family.new": [True, True, False, False, True],
-    }
-    assert "unseen" not in of(GENERATORS[:4])
-
-
-def test_undefined_figures_become_null() -> None:
+def test_undefined_metrics_become_null() -> None:
     assert flatten({"t": {"auc": math.nan, "n": 3}}) == {"t.auc": None, "t.n": 3}
 
 

@@ -1,4 +1,4 @@
-"""Listing labelled pictures: what can't be used becomes a row with a reason."""
+"""Listing labelled images: what can't be used becomes a row with a reason."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def save(folder: Path, suffix: str, **columns: object) -> Path:
+    frame, path = pd.DataFrame(columns), folder / f"m{suffix}"
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    return path
+
+
 def reasons(rejected: pd.DataFrame) -> list[tuple[str, str]]:
     assert list(rejected.columns) == REJECTED
     assert rejected["detail"].str.len().gt(0).all()
@@ -35,11 +41,11 @@ def test_folders_of_two_classes(tmp_path: Path) -> None:
     rows = listing.rows
     assert list(rows.columns) == COLUMNS
     assert listing.rejected.empty
-    assert list(rows["path"]) == [
+    assert list(rows["image_path"]) == [
         (tmp_path / name).as_posix() for name in ("real/a.jpg", "real/sub/b.png", "forged/a.webp")
     ]
     assert list(rows["label"]) == [0, 0, 1]
-    # A forged picture named like its original stays with it.
+    # A forged image named like its original stays with it.
     assert list(rows["group"]) == ["own/a", "own/sub/b", "own/a"]
     assert list(rows["generator"]) == ["real", "real", "own"]
     assert rows["role"].isna().all()
@@ -53,7 +59,7 @@ def test_links_in_folders_are_rows_with_a_reason(tmp_path: Path) -> None:
     (root / "real" / "folder").symlink_to(outside)
     (root / "forged" / "both.jpg").symlink_to(root / "real" / "a.jpg")
     listing = list_folders(root, dataset="own")
-    assert list(listing.rows["path"]) == [(root / "forged/b.jpg").as_posix()]
+    assert list(listing.rows["image_path"]) == [(root / "forged/b.jpg").as_posix()]
     assert reasons(listing.rejected) == [
         ((root / "forged/both.jpg").as_posix(), "two_labels"),
         ((root / "real/a.jpg").as_posix(), "two_labels"),
@@ -69,30 +75,24 @@ def test_both_class_folders_are_needed(tmp_path: Path, present: str) -> None:
     with pytest.raises(ValueError, match=f"source own: no folder .*{missing}.*one folder per class"):
         list_folders(tmp_path, dataset="own")
     (tmp_path / missing).mkdir()
-    with pytest.raises(ValueError, match=f"{missing} is empty; both classes need pictures"):
+    with pytest.raises(ValueError, match=f"{missing} is empty; both classes need images"):
         list_folders(tmp_path, dataset="own")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_manifest_with_every_column(tmp_path: Path, suffix: str) -> None:
-    frame = pd.DataFrame(
-        {
-            "path": ["x/a.jpg", "x/b.jpg", "x/c.jpg", "x/d.jpg"],
-            "label": ["0", "1", "real", "forged"],
-            "group": ["v1", "v1", None, "v2"],
-            "generator": [None, "gan", None, None],
-            "role": ["train", "train", None, "test"],
-        }
-    )
-    path = tmp_path / f"m{suffix}"
-    if suffix == ".csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path)
+    names = ["x/a.jpg", "x/b.jpg", "x/c.jpg", "x/d.jpg"]
+    columns = {
+        "label": ["0", "1", "real", "forged"],
+        "group": ["v1", "v1", None, "v2"],
+        "generator": [None, "gan", None, None],
+        "role": ["train", "train", None, "test"],
+    }
+    path = save(tmp_path, suffix, path=names, **columns)
     listing = list_path(path, dataset="ds")
     rows = listing.rows
     assert listing.rejected.empty
-    assert list(rows["image_path"]) == [(tmp_path / name).as_posix() for name in frame["path"]]
+    assert list(rows["image_path"]) == [(tmp_path / name).as_posix() for name in names]
     assert list(rows["label"]) == [0, 1, 0, 1]
     assert list(rows["group"]) == ["ds/v1", "ds/v1", (tmp_path / "x/c.jpg").as_posix(), "ds/v2"]
     assert list(rows["generator"]) == ["real", "gan", "real", "ds"]
@@ -100,26 +100,17 @@ def test_a_manifest_with_every_column(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [0.0, 1.0], np.array([0, 1], dtype=np.int8)])
-def test_numbers_as_labels(tmp_path: Path, labels: object) -> None:
-    pd.DataFrame({"path": ["a.jpg", "b.jpg"], "label": labels}).to_parquet(tmp_path / "m.parquet")
-    pd.DataFrame({"path": ["a.jpg", "b.jpg"], "label": labels}).to_csv(tmp_path / "m.csv", index=False)
-    for name in ("m.parquet", "m.csv"):
-        rows = list_manifest(tmp_path / name, dataset="ds").rows
-        assert rows["label"].dtype == np.int64
-        assert list(rows["label"]) == [0, 1]
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_numbers_as_labels(tmp_path: Path, labels: object, suffix: str) -> None:
+    rows = list_manifest(save(tmp_path, suffix, path=["a.jpg", "b.jpg"], label=labels), dataset="ds").rows
+    assert rows["label"].dtype == np.int64
+    assert list(rows["label"]) == [0, 1]
 
 
 def test_columns_as_prepare_names_them(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "image_path,label,split,group_id\na.jpg,0,val,g\n")
     row = list_manifest(path, dataset="ds").rows.iloc[0]
     assert (row["role"], row["group"]) == ("val", "ds/g")
-
-
-@pytest.mark.parametrize("header", ["path,image_path,label", "path,label,role,split", "path,label,group,group_id"])
-def test_a_column_under_two_names_is_refused(tmp_path: Path, header: str) -> None:
-    path = write(tmp_path / "m.csv", f"{header}\n{'a.jpg,' * header.count(',')}0\n")
-    with pytest.raises(ValueError, match="twice"):
-        list_manifest(path, dataset="ds")
 
 
 def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
@@ -149,11 +140,11 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
     ]
     listing = list_manifest(write(root / "m.csv", "path,label,group,role\n" + "\n".join(lines)), dataset="ds")
     at = root.as_posix()
-    assert list(listing.rows["path"]) == [f"{at}/good.jpg", f"{at}/again.jpg", f"{at}/good2.jpg"]
+    assert list(listing.rows["image_path"]) == [f"{at}/good.jpg", f"{at}/again.jpg", f"{at}/good2.jpg"]
     assert list(listing.rows["group"]) == [f"{at}/good.jpg", "ds/g1", f"{at}/good2.jpg"]
     assert reasons(listing.rejected) == sorted(
         [
-            ("nan", "missing_value"),
+            ("None", "missing_value"),
             ("nolabel.jpg", "missing_value"),
             ("nanlabel.jpg", "missing_value"),
             ("seven.jpg", "bad_label"),
@@ -178,18 +169,18 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
         ("m.csv", "path,group\na,b\n", r"lacks column\(s\) \['label'\]"),
         ("m.csv", "", "can't be read"),
         ("m.csv", 'path,label\n"a,0\n', "can't be read"),
+        ("m.csv", "path,image_path,label\na,a,0\n", "gives .* twice"),
+        ("m.csv", "path,label,role,split\na,0,val,val\n", "gives .* twice"),
         ("m.parquet", "not parquet at all", "can't be read"),
         ("m.txt", "path,label\na,0\n", r"suffix '.txt' is not known; use .csv or .parquet"),
+        ("gone.csv", None, r"no manifest at .*gone\.csv"),
     ],
 )
-def test_manifests_that_cannot_be_used_at_all(tmp_path: Path, name: str, text: str, told: str) -> None:
+def test_manifests_that_cannot_be_used_at_all(tmp_path: Path, name: str, text: str | None, told: str) -> None:
+    if text is not None:
+        write(tmp_path / name, text)
     with pytest.raises(ValueError, match=told):
-        list_path(write(tmp_path / name, text), dataset="ds")
-
-
-def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no manifest at .*gone\.csv"):
-        list_path(tmp_path / "gone.csv", dataset="ds")
+        list_path(tmp_path / name, dataset="ds")
 
 
 def test_one_file_in_two_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +215,6 @@ def test_a_source_of_which_nothing_is_left_keeps_labels_numbers(tmp_path: Path) 
 
 
 def test_sample_ids_name_paths() -> None:
-    assert sample_id("a/b.jpg") == sample_id("a/b.jpg")
     assert len({sample_id(f"a/{i}.jpg") for i in range(2000)}) == 2000
-    assert all(len(sample_id(name)) == 16 for name in ("", "ä", "x" * 500))
+    assert sample_id("ä") == sample_id("ä")
+    assert len(sample_id("")) == 16

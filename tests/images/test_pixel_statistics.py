@@ -7,7 +7,7 @@ import numpy as np
 from assay.images.pixel_statistics import NUM_FEATURES, pixel_classifier, pixel_statistics
 
 
-def test_a_flat_picture_has_energy_in_the_mean_alone() -> None:
+def test_a_flat_image_has_energy_in_the_mean_alone() -> None:
     row = pixel_statistics(np.full((1, 19, 19, 3), 100, np.uint8))[0]
     assert row.shape == (NUM_FEATURES,)
     # An orthonormal 8x8 DCT puts 8 times the grey level into its first coefficient.
@@ -15,7 +15,7 @@ def test_a_flat_picture_has_energy_in_the_mean_alone() -> None:
     assert np.abs(np.delete(row, 3)).max() < 1e-9
 
 
-def test_noise_is_told_from_smooth_pictures() -> None:
+def test_noise_is_told_from_smooth_images() -> None:
     rng = np.random.default_rng(0)
     ramp = np.linspace(40, 200, 16)[None, :, None, None] + rng.integers(0, 20, (40, 1, 1, 3))
     smooth = np.broadcast_to(ramp, (40, 16, 16, 3))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from assay.core.torch_setup import pick_device
 from assay.images.model.backbones import Checkpoint, build
 from assay.images.model.prediction import Predictor
 
@@ -22,7 +21,3 @@ def test_array_logits_do_not_depend_on_the_batch_size() -> None:
     np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-4)
     with pytest.raises(AssertionError):
         Predictor(Checkpoint(model, config, {})).array_logits(pixels[:, :16, :16])
-
-
-def test_cpu_is_the_cpu() -> None:
-    assert pick_device("cpu").type == "cpu"

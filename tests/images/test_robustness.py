@@ -7,17 +7,17 @@ import pytest
 
 from assay.images.scoring import degrade
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 IDENTITY: dict[str, float] = {"blur_sigma": 0.0, "resize": 1.0, "jpeg_quality": 100}
 
 
-def test_the_untouched_cell_is_the_picture() -> None:
-    assert np.array_equal(degrade(PICTURE, **IDENTITY), PICTURE)  # type: ignore[arg-type]
+def test_the_untouched_cell_is_the_image() -> None:
+    assert np.array_equal(degrade(IMAGE, **IDENTITY), IMAGE)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("change", [{"blur_sigma": 1.4}, {"resize": 0.5}, {"jpeg_quality": 50}])
 def test_each_degradation_loses_detail_and_keeps_the_colour_order(change: dict[str, float]) -> None:
-    red = PICTURE // 4
+    red = IMAGE // 4
     red[..., 0] += 150
     worse = degrade(red, **(IDENTITY | change))  # type: ignore[arg-type]
     assert (worse.shape, worse.dtype) == (red.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Groups and roles of decoded pictures: what a source declared is kept, and nothing leaks."""
+"""Groups and roles of decoded images: what a source declared is kept, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -18,22 +18,14 @@ PARAMS = load(Images, Path(__file__).resolve().parents[2] / "params.yaml")
 SETTINGS = PARAMS.prepare.model_copy(update={"folds": 2})
 
 
-def pictures(count: int, *, role: str | None = None, start: int = 0) -> tuple[pd.DataFrame, list[Fingerprint | None]]:
-    """Pairs of a real and a forged picture, every pair a group of its own, no two alike."""
-    frame = pd.DataFrame(
-        [
-            (f"p{start + i:03d}_{label}.jpg", label, "ds", f"g{start + i:03d}", role)
-            for i in range(count)
-            for label in (0, 1)
-        ],
-        columns=["image_path", "label", "dataset", "group", "role"],
-    ).astype({"role": object})
+def images(count: int, *, role: str | None = None, start: int = 0) -> tuple[pd.DataFrame, list[Fingerprint | None]]:
+    """Pairs of a real and a forged image, every pair a group of its own, no two alike."""
+    names = [(f"{start + i:03d}", label) for i in range(count) for label in (0, 1)]
+    rows = [(f"p{name}_{label}.jpg", label, "ds", f"g{name}", role) for name, label in names]
+    frame = pd.DataFrame(rows, columns=["image_path", "label", "dataset", "group", "role"]).astype({"role": object})
     rng = np.random.default_rng(start)
-    prints = [
-        Fingerprint(rng.integers(0, 256, 8, dtype=np.uint8), rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-        for _ in range(len(frame))
-    ]
-    return frame, list(prints)
+    shapes = ((8,), (16, 16, 3))
+    return frame, [Fingerprint(*(rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes)) for _ in names]
 
 
 def split(frame: pd.DataFrame, prints: list[Fingerprint | None]) -> pd.DataFrame:
@@ -41,13 +33,14 @@ def split(frame: pd.DataFrame, prints: list[Fingerprint | None]) -> pd.DataFrame
 
 
 def declared(*, each: int = 2) -> tuple[pd.DataFrame, list[Fingerprint | None]]:
-    parts = [pictures(each, role=role, start=100 * number) for number, role in enumerate(ROLES)]
+    parts = [images(each, role=role, start=100 * number) for number, role in enumerate(ROLES)]
     return pd.concat([part[0] for part in parts], ignore_index=True), [found for part in parts for found in part[1]]
 
 
-def test_undeclared_pictures_get_roles_by_group() -> None:
-    frame, prints = pictures(40)
+def test_undeclared_images_get_roles_by_group() -> None:
+    frame, prints = images(40)
     done = split(frame, prints)
+    assert MANIFEST[:4] == ["image_path", "label", "dataset", "split"]
     assert set(done["split"]) == set(ROLES)
     assert done.groupby("group_id")["split"].nunique().max() == 1
     pd.testing.assert_frame_equal(done[frame.columns], frame)
@@ -62,7 +55,7 @@ def test_declared_roles_are_kept() -> None:
 
 def test_a_group_with_a_role_for_some_rows_keeps_it_for_all() -> None:
     frame, prints = declared()
-    free, more = pictures(4, start=900)
+    free, more = images(4, start=900)
     frame = pd.concat([frame, free], ignore_index=True)
     frame.loc[frame["image_path"] == "p900_0.jpg", "role"] = "tune"
     done = split(frame, prints + more).set_index("image_path")
@@ -71,8 +64,8 @@ def test_a_group_with_a_role_for_some_rows_keeps_it_for_all() -> None:
 
 
 def test_near_duplicates_are_one_group() -> None:
-    frame, prints = pictures(40)
-    prints[70] = prints[4]  # a picture of group g035 is one of group g002
+    frame, prints = images(40)
+    prints[70] = prints[4]  # an image of group g035 is one of group g002
     done = split(frame, prints)
     assert set(done.loc[[4, 5, 70, 71], "group_id"]) == {"g002"}
     assert len(set(done.loc[[4, 5, 70, 71], "split"])) == 1
@@ -91,23 +84,23 @@ def test_near_duplicates_across_declared_roles_are_an_error() -> None:
     test_row = int(frame.index[frame["role"] == "test"][1])
     prints[0:6] = [prints[0]] * 6  # many of one role must not hide the other
     prints[test_row] = prints[0]
-    with pytest.raises(ValueError, match=r"7 near-duplicate pictures stand in more than one role") as caught:
+    with pytest.raises(ValueError, match=r"7 near-duplicate images stand in more than one role") as caught:
         split(frame, prints)
     assert f"('p000_0.jpg', 'train'), ('{frame.loc[test_row, 'image_path']}', 'test')" in str(caught.value)
 
 
 def test_a_chain_through_an_undeclared_group_is_an_error_too() -> None:
     frame, prints = declared()
-    free, more = pictures(1, start=900)  # one group of two pictures, alike to train and to test
+    free, more = images(1, start=900)  # one group of two images, alike to train and to test
     more = [prints[0], prints[-1]]
-    with pytest.raises(ValueError, match="pictures of one group stand in more than one role"):
+    with pytest.raises(ValueError, match="images of one group stand in more than one role"):
         split(pd.concat([frame, free], ignore_index=True), prints + more)
 
 
 def test_one_declared_group_in_two_roles_is_an_error() -> None:
     frame, prints = declared()
     frame.loc[frame["role"] == "test", "group"] = "g000"
-    with pytest.raises(ValueError, match="pictures of one group stand in more than one role"):
+    with pytest.raises(ValueError, match="images of one group stand in more than one role"):
         split(frame, prints)
 
 
@@ -118,20 +111,16 @@ def test_a_role_without_both_labels_is_named() -> None:
         split(frame[keep].reset_index(drop=True), [p for p, k in zip(prints, keep, strict=True) if k])
 
 
-def test_too_few_groups_say_what_is_needed() -> None:
-    frame, prints = pictures(5)
-    with pytest.raises(ValueError, match=r"5 group\(s\) hold real pictures.*at least 6"):
+def test_too_few_groups_are_an_error() -> None:
+    frame, prints = images(5)
+    with pytest.raises(ValueError, match=r"5 group\(s\) hold real images.*at least 6"):
         split(frame, prints)
-
-
-def test_nothing_left_is_an_error_not_a_crash() -> None:
-    frame, _ = pictures(1)
-    with pytest.raises(ValueError, match="no real picture"):
+    with pytest.raises(ValueError, match="no real image"):
         split(frame.iloc[:0], [])
 
 
 def test_the_fold_table_names_every_training_row_once() -> None:
-    frame, prints = pictures(40)
+    frame, prints = images(40)
     done = split(frame, prints)
     train = done[done["split"] == "train"].assign(sample_id=lambda part: part["image_path"])
     table = fold_table(train, folds=3, seed=0)
@@ -139,7 +128,3 @@ def test_the_fold_table_names_every_training_row_once() -> None:
     assert list(table["sample_id"]) == list(train["image_path"])
     assert set(table["fold"]) == {0, 1, 2}
     assert table.groupby("group_id")["fold"].nunique().max() == 1
-
-
-def test_manifests_begin_with_the_agreed_columns() -> None:
-    assert MANIFEST[:4] == ["image_path", "label", "dataset", "split"]

@@ -268,7 +268,7 @@ def test_nothing_but_bad_files_is_an_error_with_its_rows() -> None:
         Path(name).parent.mkdir(parents=True)
         Path(name).write_text("no picture")
     write_params(small(prepare__sources=[{"dataset": "own", "kind": "folders", "path": "own"}]))
-    with pytest.raises(ValueError, match="no real picture"):
+    with pytest.raises(ValueError, match="no real image"):
         prepare.main()
     assert rejected() == {"a.jpg": "not_an_image", "b.jpg": "not_an_image"}
 
@@ -300,7 +300,7 @@ def test_a_shortcut_warns_otherwise() -> None:
 def test_too_few_groups_say_how_many_are_needed() -> None:
     own_pairs(Path("own"), count=5)
     write_params(small(prepare__sources=[{"dataset": "own", "kind": "folders", "path": "own"}]))
-    with pytest.raises(ValueError, match=r"5 group\(s\) hold real pictures.*at least 6"):
+    with pytest.raises(ValueError, match=r"5 group\(s\) hold real images.*at least 6"):
         prepare.main()
 
 

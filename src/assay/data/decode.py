@@ -1,11 +1,12 @@
 """Decode untrusted image files to RGB, or say why not.
 
-A file that cannot be used raises `ImageRejected` with a fixed reason, so that a caller can write a row for
-it. Limits hold before pixels are decoded. Colour profiles are not applied.
+A file that cannot be used raises `ImageRejected` with a fixed reason, so that a caller can write a row for it. Limits
+are checked before pixels are decoded. Colour profiles are not applied.
 """
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 import zlib
@@ -54,9 +55,8 @@ class ImageRejected(ValueError):
 class ImageInfo:
     """What a file's header says.
 
-    `width` and `height` in pixels, before EXIF orientation (TIFF: after); `format` one of `FORMATS`;
-    `file_bytes` the size of the file; `jpeg_quality` 1..100, -1 for another format; `is_lossy` whether coding
-    loses detail.
+    `width` and `height` in pixels, before EXIF orientation (TIFF: after); `format` one of `FORMATS`; `jpeg_quality`
+    1..100, -1 for another format; `is_lossy` whether coding loses detail.
     """
 
     width: int
@@ -68,7 +68,7 @@ class ImageInfo:
 
 
 def decode_rgb(path: str | Path, *, max_pixels: int, min_side: int = 1) -> np.ndarray:
-    """The picture as uint8 [H, W, 3], upright. See `decode_with_info`."""
+    """The image as uint8 [H, W, 3], upright. See `decode_with_info`."""
     return decode_with_info(path, max_pixels=max_pixels, min_side=min_side)[0]
 
 
@@ -79,12 +79,12 @@ def probe(path: str | Path, *, max_pixels: int) -> ImageInfo:
 
 
 def decode_with_info(path: str | Path, *, max_pixels: int, min_side: int = 1) -> tuple[np.ndarray, ImageInfo]:
-    """The picture as uint8 [H, W, 3] and its header, from one opening of the file.
+    """The image as uint8 [H, W, 3] and its header, from one opening of the file.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an
-    animation the first frame is taken. Raises ImageRejected: a header that declares more than `max_pixels`
-    (or than PIL's own limit) or a side shorter than `min_side` is refused before decoding. A file cut short
-    is refused, not padded; only a JPEG whose end marker comes too early passes, because libjpeg fills it.
+    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an animation the
+    first frame is taken. Raises ImageRejected: before decoding where the header declares more than `max_pixels` (or
+    than PIL's own limit) or a side shorter than `min_side`. A file cut short is rejected, not padded; only a JPEG whose
+    end marker comes too early passes, because libjpeg fills it.
     """
     with _opened(Path(path), max_pixels=max_pixels) as (image, info):
         if min(info.width, info.height) < min_side:
@@ -141,8 +141,7 @@ def _info(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> ImageInfo:
     name = "JPEG" if isinstance(image, JpegImageFile) else str(image.format)
     compression = str(image.info.get("compression", ""))
     lossy = name == "JPEG" or (name == "TIFF" and compression in ("jpeg", "tiff_jpeg", "webp"))
-    if name == "WEBP":
-        lossy = _webp_is_lossy(file)
+    lossy = lossy or (name == "WEBP" and _webp_is_lossy(file))
     return ImageInfo(
         width=image.width,
         height=image.height,
@@ -154,7 +153,7 @@ def _info(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> ImageInfo:
 
 
 def _webp_is_lossy(file: BinaryIO) -> bool:
-    """Whether the first picture of a WebP file is coded as VP8 (lossy) rather than VP8L (RFC 9649)."""
+    """Whether the first image of a WebP file is coded as VP8 (lossy) rather than VP8L (RFC 9649)."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         tag, size = head[:4], int.from_bytes(head[4:], "little")
@@ -175,25 +174,19 @@ def _jpeg_quality(image: JpegImageFile) -> int:
 
 @lru_cache(maxsize=1)
 def _luminance_tables() -> np.ndarray:
-    """int64 [100, 64]: luminance tables of quality 1..100 (ITU-T T.81, table K.1, scaled as libjpeg does)."""
-    rows = (
-        "16 11 10 16  24  40  51  61",
-        "12 12 14 19  26  58  60  55",
-        "14 13 16 24  40  57  69  56",
-        "14 17 22 29  51  87  80  62",
-        "18 22 37 56  68 109 103  77",
-        "24 35 55 64  81 104 113  92",
-        "49 64 78 87 103 121 120 101",
-        "72 92 95 98 112 100 103  99",
-    )
-    base = np.array(" ".join(rows).split(), dtype=np.int64)
-    quality = np.arange(1, 101, dtype=np.int64)[:, None]
-    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    return np.clip((base * scale + 50) // 100, 1, 255)
+    """int64 [100, 64]: the luminance tables of quality 1..100 (ITU-T T.81, table K.1, scaled), as libjpeg writes them."""
+    tables = []
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8)).save(buffer, "JPEG", quality=quality)
+        with Image.open(buffer, formats=("JPEG",)) as image:
+            assert isinstance(image, JpegImageFile)
+            tables.append(image.quantization[0])
+    return np.array(tables, dtype=np.int64)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """A loaded picture in mode RGB; ImageRejected where no agreed conversion exists (32-bit, float, Lab)."""
+    """A loaded image in mode RGB; ImageRejected where no agreed conversion exists (32-bit, float, Lab)."""
     if image.mode.startswith("I;16"):
         return _gray16_to_8(image).convert("RGB")
     if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
@@ -216,7 +209,7 @@ def _gray16_to_8(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + peak // 2) // peak).astype(np.uint8))
 
 
-# How to turn a picture stored with EXIF orientation 2..8 upright.
+# How to turn an image stored with EXIF orientation 2..8 upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -1,4 +1,4 @@
-"""Pictures in, rows out: what ``assay predict`` and ``assay corridor`` share.
+"""Images in, rows out: what ``assay predict`` and ``assay corridor`` share.
 
 Files, folders, globs and lists become inputs in order; rows go to a file or to standard output, in bounded memory.
 """
@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 
 class Input(NamedTuple):
-    """A path to judge, or one that is known to give no picture, and why."""
+    """A path to judge, or one that is known to give no image, and why."""
 
     path: str
     problem: str | None = None
@@ -42,9 +42,8 @@ def expand(
 ) -> Iterator[Input]:
     """Every input named by files, folders, globs, or ``-`` (a list on standard input), in the order given.
 
-    A folder gives its pictures by suffix, with ``recursive`` those of its subfolders too (links to folders are not
-    followed); a glob what it matches. A file that is named twice comes twice. What names nothing comes with its
-    problem.
+    A folder stands for its images by suffix, with ``recursive`` for those of its subfolders too (links to folders are
+    not followed). A file that is named twice comes twice. What names nothing comes with its problem.
     ``stdin`` holds a path per line, or with ``null`` paths that end in a NUL byte; globs in it are not expanded.
     """
     for argument in arguments:
@@ -58,7 +57,7 @@ def expand(
 
 
 def is_one_file(arguments: Sequence[str]) -> bool:
-    """Whether the arguments of `expand` are a single name of a file, there or not: no folder, glob or list."""
+    """Whether the arguments of `expand` are the name of a single file, there or not: no folder, glob or list."""
     if len(arguments) != 1 or arguments[0] == "-" or os.path.isdir(arguments[0]):
         return False
     return os.path.lexists(arguments[0]) or not has_magic(arguments[0])
@@ -82,17 +81,16 @@ def _file_or_folder(path: str, *, recursive: bool) -> Iterator[Input]:
     if not os.path.isdir(path):
         yield Input(path)
         return
-    empty = True
+    item = None
     for item in _folder(path, recursive=recursive):
-        empty = False
         yield item
-    if empty:
+    if item is None:
         where = "" if recursive else " itself (--recursive looks into subfolders)"
         yield Input(path, f"no_pictures: no file with a picture's suffix in the folder{where}")
 
 
 def _folder(folder: str, *, recursive: bool) -> Iterator[Input]:
-    """Pictures of a folder sorted by name, those of subfolders after them; a folder that can't be read is an input."""
+    """Images of a folder sorted by name, those of subfolders after them; a folder that can't be read is an input."""
     errors: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=errors.append):
         folders[:] = sorted(folders) if recursive else []
@@ -110,7 +108,7 @@ def _unreadable(errors: list[OSError]) -> Iterator[Input]:
 
 
 def _matches(pattern: str, *, recursive: bool) -> Iterator[Input]:
-    """What a glob matches, each file once; folders among it give their pictures, if they have any."""
+    """What a glob matches, each file once; folders among it give their images, if they have any."""
     seen: set[str] = set()
     for path in sorted(glob(pattern, recursive=recursive)):
         for item in _folder(path, recursive=recursive) if os.path.isdir(path) else [Input(path)]:
@@ -142,7 +140,7 @@ def in_threads(
 def pixels_or_reason(
     item: Input, read: Callable[[str], Found], *, too_large: tuple[type[Exception], ...] = (MemoryError,)
 ) -> Found | str:
-    """``read(path)``, or why there are no pixels; ``too_large`` are the errors of a picture beyond memory."""
+    """``read(path)``, or why there are no pixels; ``too_large`` are the errors of an image beyond memory."""
     if item.problem is not None:
         return item.problem
     try:
@@ -156,21 +154,21 @@ def pixels_or_reason(
 def begin_rows(
     batch: Iterable[tuple[Input, Found | str]], columns: Iterable[str]
 ) -> tuple[list[Row], list[tuple[Row, Found]]]:
-    """One row per input, in order, and those of them that have a picture, to be filled in.
+    """One row per input, in order, and those of them that have an image, to be filled in.
 
-    One that gave no picture has status ``error`` and a reason.
+    One that gave no image has status ``error`` and a reason.
     """
     names = list(columns)
     rows: list[Row] = []
-    pictures: list[tuple[Row, Found]] = []
+    images: list[tuple[Row, Found]] = []
     for item, result in batch:
         row = dict.fromkeys(names) | {"path": escape_path(item.path), "status": "ok"}
         if isinstance(result, str):
             row |= {"status": "error", "reason": result.encode("utf-8", "backslashreplace").decode()}
         else:
-            pictures.append((row, result))
+            images.append((row, result))
         rows.append(row)
-    return rows, pictures
+    return rows, images
 
 
 def escape_path(path: str) -> str:
@@ -211,7 +209,7 @@ def write_rows(
         nonlocal count, errors
         # Rows on a terminal show the progress themselves, and a bar would run through them.
         shown = output is None and sys.stdout.isatty()
-        for row in rows if shown else progress(rows, name="predicting", unit="picture"):
+        for row in rows if shown else progress(rows, name="predicting", unit="image"):
             yield row
             count, errors = count + 1, errors + (row["status"] == "error")
 

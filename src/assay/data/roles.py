@@ -1,4 +1,4 @@
-"""Who may see what: five roles and the folds, disjoint by group.
+"""Five roles and the folds, disjoint by group.
 
 A group is whatever must not be split: a source photograph, a video, an identity, a cluster of near-duplicates. Every
 role has one purpose: train, val (early stopping), calib (temperature), tune (thresholds), test (read once).
@@ -15,11 +15,7 @@ ROLES = ("train", "val", "calib", "tune", "test")
 
 
 def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
-    """Refuse data too small to fill every role and every fold with both labels.
-
-    Args:
-        frame: columns ``group_id`` and ``label``.
-        folds: number of folds the train role is cut into later.
+    """Check that data (columns ``group_id`` and ``label``) can fill every role and every fold with both labels.
 
     Raises:
         ValueError: a label is missing, or has fewer than ``folds + 4`` groups.
@@ -28,23 +24,23 @@ def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
     groups = frame.groupby("label")["group_id"].nunique()
     for label, name in ((0, "real"), (1, "forged")):
         if label not in groups:
-            raise ValueError(f"no {name} picture (label {label}) is left: a classifier needs both classes")
+            raise ValueError(f"no {name} image (label {label}) is left: a classifier needs both classes")
         if groups[label] < needed:
             raise ValueError(
-                f"{groups[label]} group(s) hold {name} pictures, but five roles with {folds} folds in train need at "
-                f"least {needed}: add pictures from other sources, or set prepare.folds lower"
+                f"{groups[label]} group(s) hold {name} images, but five roles with {folds} folds in train need at "
+                f"least {needed}: add images from other sources, or set prepare.folds lower"
             )
 
 
 def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int) -> pd.Series:
     """Give every group one role, so that each role gets its share of every (dataset, label) stratum.
 
-    Iterative stratification (Sechidis et al. 2011) lifted from rows to groups: groups in a random order, the largest
-    first; each goes to the role that lacks most, relative to its share, of what the group holds. Roles that have no
-    group of some label yet come first, so that small data still fill every role.
+    Iterative stratification (Sechidis et al. 2011) of groups: in a random order, the largest first, each goes to the
+    role that lacks most, relative to its share, of what the group holds. Roles that have no group of some label yet
+    come first, so that small data still fill every role.
 
     Args:
-        frame: columns ``group_id``, ``dataset``, ``label``; one row per picture.
+        frame: columns ``group_id``, ``dataset``, ``label``; one row per image.
         shares: role -> share, in (0, 1), summing to 1.
         seed: seeds the order of groups of equal size.
 
@@ -89,7 +85,7 @@ def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, se
     if held.min() < folds:
         raise ValueError(
             f"label {held.idxmin()} has {held.min()} group(s) here, but {folds} folds need at least {folds}: add "
-            "pictures from other sources, raise roles.train, or set prepare.folds lower"
+            "images from other sources, raise roles.train, or set prepare.folds lower"
         )
     fold = np.full(len(labels), -1, dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)

@@ -17,11 +17,7 @@ MISSING = ("", "nan", "NaN", "NA", "null")
 
 
 def check_utf8(path: Path) -> None:
-    """Refuse a text file that is not UTF-8.
-
-    Raises:
-        ValueError: naming the line and the byte, both counted from 1.
-    """
+    """Raise a ValueError for a text file that is not UTF-8, naming the line and the byte, both counted from 1."""
     start = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -38,11 +34,7 @@ def check_utf8(path: Path) -> None:
 def read_frame(path: Path, *, missing: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV, JSONL or parquet file, by suffix: every value as it stands there, missing ones as None.
 
-    Args:
-        missing: texts that stand for a missing value in CSV, which has no other way to say it.
-
-    Raises:
-        ValueError, OSError: not readable (`READ_ERRORS`).
+    ``missing`` are the texts that stand for a missing value in CSV. Raises `READ_ERRORS` where it is not readable.
     """
     if path.suffix != ".parquet":
         check_utf8(path)
@@ -58,10 +50,7 @@ def read_frame(path: Path, *, missing: Sequence[str] = ()) -> pd.DataFrame:
 def read_source(
     path: Path, *, field: str, columns: Sequence[str], optional: Sequence[str] = (), missing: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The user's own table, named by the parameter ``field``.
-
-    Returns:
-        ``columns`` and then ``optional``, one that the file lacks as None; every value as it stands there.
+    """The user's own table, named by the parameter ``field``: ``columns`` and then ``optional`` (None if not there).
 
     Raises:
         ValueError: no such file, another suffix, unreadable, or a column is missing.

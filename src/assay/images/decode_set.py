@@ -1,4 +1,4 @@
-"""Decode a list of pictures in several processes, in order and in bounded memory."""
+"""Decode a list of images in several processes, in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from assay.images.duplicates import Fingerprint, fingerprint
 from assay.images.model.store import fit_square
 from assay.params.images import Prepare
 
-# Decoded pictures that travel between processes at a time: so many, and of so many bytes together.
+# Decoded images that travel between processes at a time: so many, and of so many bytes together.
 CHUNK = 64
 CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How a picture becomes a row of the pixel store."""
+    """How an image becomes a row of the pixel store."""
 
     side: int
     resize: str
@@ -31,7 +31,7 @@ class DecodeSettings:
 
 
 def decode_settings(settings: Prepare, *, side: int) -> DecodeSettings:
-    """How ``prepare`` makes a row of the pixel store, for pictures of another side if need be."""
+    """How ``prepare`` makes a row of the pixel store, for images of another side if need be."""
     return DecodeSettings(
         side=side,
         resize=settings.resize,
@@ -43,7 +43,7 @@ def decode_settings(settings: Prepare, *, side: int) -> DecodeSettings:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One picture: pixels uint8 [S, S, 3], its header and fingerprint (None for a flat picture)."""
+    """One image: pixels uint8 [S, S, 3], its header and fingerprint (None for a flat image)."""
 
     pixels: np.ndarray
     info: ImageInfo
@@ -52,13 +52,13 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a file gave no picture."""
+    """Why a file gave no image."""
 
     reason: str
     detail: str
 
 
-def decode_one(path: str, settings: DecodeSettings) -> Decoded | Refused:
+def _decode(path: str, settings: DecodeSettings) -> Decoded | Refused:
     """Read, check, hash and resize one file."""
     try:
         pixels, info = decode_with_info(path, max_pixels=settings.max_pixels, min_side=settings.min_side)
@@ -69,7 +69,7 @@ def decode_one(path: str, settings: DecodeSettings) -> Decoded | Refused:
 
 
 def _decode_chunk(paths: list[str], *, settings: DecodeSettings) -> list[Decoded | Refused]:
-    return [decode_one(path, settings) for path in paths]
+    return [_decode(path, settings) for path in paths]
 
 
 def decode_all(paths: Sequence[str], settings: DecodeSettings, *, workers: int) -> Iterator[Decoded | Refused]:

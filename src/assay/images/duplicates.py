@@ -1,8 +1,8 @@
-"""Near-duplicate pictures, found by a perceptual hash.
+"""Near-duplicate images, found by a perceptual hash.
 
-pHash (Zauner 2010; ``imagehash.phash``): the signs of the low frequencies of a small grey copy. Pictures of nearly one
-grey value have no low frequencies to speak of and hash to noise, so they are left out. A hash keeps signs only, and
-small smooth pictures (a wall with an edge) meet in it by chance, so a pair found by hash is confirmed on thumbnails.
+pHash (Zauner 2010; ``imagehash.phash``): the signs of the low frequencies of a small grey copy. Flat images hash to noise,
+so they are left out. Small smooth images (a wall with an edge) may have one hash by chance, so a pair found by hash is
+confirmed on thumbnails.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from PIL import Image, ImageStat
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-# Standard deviation of grey values (0..255) below which a hash says nothing about the picture.
+# Standard deviation of grey values (0..255) below which a hash says nothing about the image.
 FLAT = 4.0
-# Pictures searched for, and pairs compared, at a time; this bounds memory also where all pictures are alike.
+# Images searched for, and pairs compared, at a time; this bounds memory also where all images are alike.
 BLOCK = 64
 CHUNK = 16_384
 # Side of the thumbnails that confirm a pair.
@@ -33,23 +33,23 @@ class Fingerprint:
 
 
 def fingerprint(pixels: np.ndarray, *, hash_side: int) -> Fingerprint | None:
-    """pHash and thumbnail of one picture uint8 [H, W, 3]; None for a flat one."""
+    """pHash and thumbnail of one image uint8 [H, W, 3]; None for a flat one."""
     import imagehash
 
-    picture = Image.fromarray(pixels)
-    if ImageStat.Stat(picture.convert("L")).stddev[0] < FLAT:
+    image = Image.fromarray(pixels)
+    if ImageStat.Stat(image.convert("L")).stddev[0] < FLAT:
         return None
-    bits = np.packbits(imagehash.phash(picture, hash_size=hash_side).hash)
-    return Fingerprint(bits, np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)))
+    bits = np.packbits(imagehash.phash(image, hash_size=hash_side).hash)
+    return Fingerprint(bits, np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)))
 
 
 def near_duplicate_clusters(
     prints: Sequence[Fingerprint | None], *, max_distance: int, max_difference: float
 ) -> np.ndarray:
-    """Cluster number of each picture, int64 [n], numbered from 0 in order of first appearance.
+    """Cluster number of each image, int64 [n], numbered from 0 in order of first appearance.
 
-    Two pictures are connected when their hashes differ in at most ``max_distance`` bits and their thumbnails in at most
-    ``max_difference`` grey levels on average. Pictures without a fingerprint stand alone. The search is exact (faiss,
+    Two images are connected when their hashes differ in at most ``max_distance`` bits and their thumbnails in at most
+    ``max_difference`` grey levels on average. Images without a fingerprint stand alone. The search is exact (faiss,
     brute force over packed bits); its memory does not grow with the number of pairs.
     """
     import faiss
@@ -64,7 +64,7 @@ def near_duplicate_clusters(
     joined = np.arange(len(known))
     for start in range(0, len(known), BLOCK):
         block = codes[start : start + BLOCK]
-        index.add(block)  # each picture is compared with those before it and with its block
+        index.add(block)  # each image is compared with those before it and with its block
         limits, _, right = index.range_search(block, max_distance + 1)
         left = start + np.repeat(np.arange(len(block)), np.diff(limits).astype(np.int64))
         # Pairs that are in one cluster already would tell nothing new.

@@ -31,8 +31,7 @@ class Scored:
     @classmethod
     def of(cls, scores: pd.DataFrame) -> Scored:
         """From a table of label, group_id, generator and logit."""
-        columns = (scores[name].to_numpy() for name in ("logit", "label", "group_id", "generator"))
-        return cls(*columns)
+        return cls(*(scores[name].to_numpy() for name in ("logit", "label", "group_id", "generator")))
 
     def where(self, mask: np.ndarray) -> Scored:
         """The rows of a boolean mask [n]."""

@@ -11,7 +11,7 @@ import pandas as pd
 from assay.calibration.temperature import apply_temperature
 from assay.core.io import write_csv
 from assay.images.evaluation import Scored
-from assay.images.model.store import open_store
+from assay.images.model.store import PixelStore, open_store
 from assay.metrics.calibration_error import reliability_table
 from assay.metrics.discrimination import confusion_matrix
 from assay.report.plots import (
@@ -24,6 +24,8 @@ from assay.report.plots import (
     save_training_png,
 )
 
+DATA = Path("data/processed")
+HISTORY = Path("models/stage1/history.csv")
 CLASS_NAMES = ("real", "forged")
 EXAMPLES = 10
 
@@ -43,9 +45,8 @@ def save_roc(
     save_roc_png(folder / "roc.png", curves, title="Stage 1 on the test role", aucs=aucs)
 
 
-def save_examples(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, data: Path) -> None:
+def save_examples(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, store: PixelStore) -> None:
     """examples.png: images of the test role, a row per generator, with the mean probability of forged."""
-    store = open_store(data)
     rows, titles = [], []
     for name in ["real", *sorted(set(test["generator"]) - {"real"})]:
         mask = (test["generator"] == name).to_numpy()
@@ -55,9 +56,8 @@ def save_examples(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, data: 
     save_contact_sheet(folder / "examples.png", rows, row_titles=titles, title="Test role: examples of each generator")
 
 
-def save_mistakes(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, data: Path) -> None:
+def save_mistakes(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, store: PixelStore) -> None:
     """mistakes.png: the most confidently wrong images of each class."""
-    store = open_store(data)
     rows, titles = [], []
     for label, name in enumerate(CLASS_NAMES):
         index = np.flatnonzero(test["label"].to_numpy() == label)
@@ -77,8 +77,6 @@ def save_all(
     grid: pd.DataFrame,
     exits: pd.DataFrame,
     num_bins: int,
-    data: Path = Path("data/processed"),
-    history: Path = Path("models/stage1/history.csv"),
 ) -> None:
     """Write every plot of the evaluation into ``folder``; ``test`` are the scores of the test role."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +100,7 @@ def save_all(
         class_names=CLASS_NAMES,
         title="Stage 1 on the test role, seen families, threshold 0.5",
     )
-    curve = pd.read_csv(history)
+    curve = pd.read_csv(HISTORY)
     write_csv(folder / "training.csv", curve)
     save_training_png(folder / "training.png", curve)
     write_csv(folder / "robustness.csv", grid)
@@ -117,5 +115,6 @@ def save_all(
     )
     write_csv(folder / "exits.csv", exits)
     all_probs = apply_temperature(scored.logits, temperature)
-    save_examples(folder, test, all_probs, data=data)
-    save_mistakes(folder, test, all_probs, data=data)
+    store = open_store(DATA)
+    save_examples(folder, test, all_probs, store=store)
+    save_mistakes(folder, test, all_probs, store=store)

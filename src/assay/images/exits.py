@@ -16,7 +16,7 @@ def exit_table(
 ) -> pd.DataFrame:
     """One row per pair of thresholds with ``exit_real < exit_forged``.
 
-    A picture leaves as real at probability <= exit_real and as forged at >= exit_forged; the rest is deferred.
+    An image leaves as real at probability <= exit_real and as forged at >= exit_forged; the rest is deferred.
 
     Args:
         probs: calibrated probability of forged [n].

@@ -1,4 +1,4 @@
-"""Labelled pictures from anywhere, in one table.
+"""Labelled images from anywhere, in one table.
 
 A source is a folder per class, a CSV/parquet manifest, or the output of ``forge``. Each becomes rows of the columns in
 ``COLUMNS``; what can't be used becomes a row of (file, dataset, reason, detail) instead of disappearing.
@@ -17,9 +17,10 @@ import pandas as pd
 
 from assay.core.io import inside
 from assay.data.roles import ROLES
+from assay.data.tables import MISSING, READ_ERRORS, read_frame
 
-# path: where the file lies; image_path: what manifests say; role: given by the source, or missing.
-COLUMNS = ["path", "image_path", "label", "dataset", "group", "generator", "role"]
+# role: as the source declares it, or missing.
+COLUMNS = ["image_path", "label", "dataset", "group", "generator", "role"]
 REJECTED = ["file", "dataset", "reason", "detail"]
 CLASSES = {"real": 0, "forged": 1}
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "forged": 1}
@@ -27,7 +28,7 @@ LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "forged": 1}
 
 @dataclass(frozen=True)
 class Listing:
-    """Rows that may be decoded, and files that were refused before that."""
+    """Rows that may be decoded (`COLUMNS`), and files that were rejected before that (`REJECTED`)."""
 
     rows: pd.DataFrame
     rejected: pd.DataFrame
@@ -54,22 +55,20 @@ def sample_id(image_path: str) -> str:
     return hashlib.sha256(image_path.encode()).hexdigest()[:16]
 
 
-def _listing(rows: list[dict[str, object]], rejected: list[dict[str, str]]) -> Listing:
-    # Types stand whatever the rows: a source of which nothing is left must not turn the others' labels into objects.
-    return Listing(
-        pd.DataFrame(rows, columns=COLUMNS).astype({"label": "int64", "role": object}),
-        pd.DataFrame(rejected, columns=REJECTED, dtype=str),
-    )
+def _listing(rows: list[tuple[object, ...]], rejected: list[tuple[str, ...]]) -> Listing:
+    # The types do not depend on the rows: a source with none left must not turn the others' labels into objects.
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"label": "int64", "role": object})
+    return drop_conflicts(Listing(frame, pd.DataFrame(rejected, columns=REJECTED, dtype=str)))
 
 
 def list_folders(root: Path, *, dataset: str) -> Listing:
-    """Pictures under ``root/real`` and ``root/forged``, at any depth; the path without its suffix is the group.
+    """Images under ``root/real`` and ``root/forged``, at any depth; the path without its suffix is the group.
 
     Raises:
-        ValueError: a class folder is missing or holds no picture.
+        ValueError: a class folder is missing or holds no image.
     """
-    rows: list[dict[str, object]] = []
-    rejected: list[dict[str, str]] = []
+    rows: list[tuple[object, ...]] = []
+    rejected: list[tuple[str, ...]] = []
     for name, label in CLASSES.items():
         folder = root / name
         if not folder.is_dir():
@@ -84,51 +83,29 @@ def list_folders(root: Path, *, dataset: str) -> Listing:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         )
         if not files:
-            raise ValueError(f"source {dataset}: {folder} is empty; both classes need pictures")
+            raise ValueError(f"source {dataset}: {folder} is empty; both classes need images")
         for path in files:
-            image_path = path.as_posix()
             try:
                 inside(root, path.relative_to(root).as_posix())
             except ValueError as error:
-                rejected.append({"file": image_path, "dataset": dataset, "reason": "outside", "detail": str(error)})
+                rejected.append((path.as_posix(), dataset, "outside", str(error)))
                 continue
-            # A forged picture named like its original is forged from it: they must not be parted.
+            # A forged image named like its original is forged from it: they must not be parted.
             group = f"{dataset}/{path.relative_to(folder).with_suffix('').as_posix()}"
-            rows.append(
-                {"path": image_path, "image_path": image_path, "label": label, "dataset": dataset}
-                | {"group": group, "generator": "real" if label == 0 else dataset, "role": None}
-            )
-    return drop_conflicts(_listing(rows, rejected))
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV or parquet file as text columns; missing values stay missing.
-
-    Raises:
-        ValueError: no such file, another suffix, or not readable.
-    """
-    if not path.is_file():
-        raise ValueError(f"no manifest at {path}")
-    try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=object, keep_default_na=False, na_values=["", "nan", "NaN", "NA", "null"])
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            return frame.astype(object).where(frame.notna(), None)
-    except (ValueError, OSError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"manifest {path} can't be read: {error}") from error
-    raise ValueError(f"manifest {path}: suffix {path.suffix!r} is not known; use .csv or .parquet")
+            generator = "real" if label == 0 else dataset
+            rows.append((path.as_posix(), label, dataset, group, generator, None))
+    return _listing(rows, rejected)
 
 
 def _check_row(record: Mapping[Any, Any], root: Path) -> tuple[str, str] | Path:
-    """Where the row's file lies, or why the row is refused: (reason, detail)."""
+    """Where the row's file lies, or why the row is rejected: (reason, detail)."""
     for column in ("path", "label"):
-        if pd.isna(record.get(column)):
+        if record[column] is None:
             return "missing_value", f"column {column} is empty"
     if str(record["label"]) not in LABELS:
         return "bad_label", f"label {record['label']!r}; allowed are 0 or real, 1 or forged"
     role = record.get("role")
-    if not pd.isna(role) and role not in ROLES:
+    if role is not None and role not in ROLES:
         return "bad_role", f"role {role!r}; allowed are {', '.join(ROLES)}"
     try:
         return inside(root, str(record["path"]))
@@ -140,53 +117,50 @@ def list_manifest(path: Path, *, dataset: str) -> Listing:
     """Rows of a manifest: columns path and label, optionally group, generator and role (or split).
 
     Paths are relative to the manifest's folder and must stay inside it. A row with an empty path or label, a label
-    that is neither 0/real nor 1/forged, or a path that leads outside is refused; so are all rows of a path that stands
+    that is neither 0/real nor 1/forged, or a path that leads outside is rejected; so are all rows of a path that stands
     there with two labels, and the second and later rows of a repeated one.
 
     Raises:
-        ValueError: the file or a needed column is missing, or a column stands there under both of its names.
+        ValueError: not a CSV or parquet file that can be read, or a column is missing or there under both its names.
     """
-    table = read_table(path).rename(columns={"image_path": "path", "split": "role", "group_id": "group"})
+    if not path.is_file():
+        raise ValueError(f"no manifest at {path}")
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"manifest {path}: suffix {path.suffix!r} is not known; use .csv or .parquet")
+    try:
+        table = read_frame(path, missing=MISSING)
+    except READ_ERRORS as error:
+        raise ValueError(f"manifest {path} can't be read: {error}") from error
+    table = table.rename(columns={"image_path": "path", "split": "role", "group_id": "group"})
     if not table.columns.is_unique:
         twice = sorted(set(table.columns[table.columns.duplicated()]))
         raise ValueError(f"manifest {path} gives {twice} twice (path = image_path, role = split, group = group_id)")
     lacking = {"path", "label"} - set(table.columns)
     if lacking:
         raise ValueError(f"manifest {path} lacks column(s) {sorted(lacking)}; it has {list(table.columns)}")
-    rows: list[dict[str, object]] = []
-    rejected: list[dict[str, str]] = []
+    rows: list[tuple[object, ...]] = []
+    rejected: list[tuple[str, ...]] = []
     for record in table.to_dict("records"):
         checked = _check_row(record, path.parent)
         if isinstance(checked, tuple):
-            reason, detail = checked
-            rejected.append({"file": str(record.get("path")), "dataset": dataset, "reason": reason, "detail": detail})
+            rejected.append((str(record["path"]), dataset, *checked))
             continue
-        label, group, generator, role = (
-            LABELS[str(record["label"])],
-            *map(record.get, ("group", "generator", "role")),
-        )
-        image_path = checked.as_posix()
-        rows.append(
-            {
-                "path": image_path,
-                "image_path": image_path,
-                "label": label,
-                "dataset": dataset,
-                "group": f"{dataset}/{group}" if not pd.isna(group) else image_path,
-                "generator": str(generator) if not pd.isna(generator) else ("real" if label == 0 else dataset),
-                "role": None if pd.isna(role) else str(role),
-            }
-        )
-    return drop_conflicts(_listing(rows, rejected))
+        image_path, label = checked.as_posix(), LABELS[str(record["label"])]
+        group, generator, role = (record.get(name) for name in ("group", "generator", "role"))
+        group = image_path if group is None else f"{dataset}/{group}"
+        if generator is None:
+            generator = "real" if label == 0 else dataset
+        rows.append((image_path, label, dataset, group, str(generator), role))
+    return _listing(rows, rejected)
 
 
 def drop_conflicts(listing: Listing) -> Listing:
-    """Refuse every row of a file with two labels, and repeated rows of a file after its first.
+    """Reject every row of a file with two labels, and repeated rows of a file after its first.
 
     A file is known by its real path: absolute, relative and linked names of it are one.
     """
     rows = listing.rows
-    files = rows["path"].map(os.path.realpath)
+    files = rows["image_path"].map(os.path.realpath)
     conflicting = rows.groupby(files)["label"].transform("nunique") > 1
     repeated = files.duplicated() & ~conflicting
     parts = [listing.rejected]
@@ -205,7 +179,7 @@ def list_path(path: Path, *, dataset: str) -> Listing:
 
 
 def combine(listings: list[Listing]) -> Listing:
-    """Several sources as one data set; the same file in two sources counts once, or is refused if labels differ."""
+    """Several sources as one data set; the same file in two sources counts once, or is rejected if labels differ."""
     rows = pd.concat([item.rows for item in listings], ignore_index=True)
     rejected = pd.concat([item.rejected for item in listings], ignore_index=True)
     return drop_conflicts(Listing(rows, rejected))

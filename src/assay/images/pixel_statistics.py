@@ -21,10 +21,10 @@ LUMA = np.array([0.299, 0.587, 0.114])
 def pixel_statistics(pixels: np.ndarray) -> np.ndarray:
     """Features float64 [n, 67] of uint8 [n, S, S, 3], S at least 8: 3 high-pass energies, 64 DCT magnitudes."""
     features = np.empty((len(pixels), NUM_FEATURES))
-    for row, picture in enumerate(pixels):
-        residual = picture.astype(np.float64) - cv2.medianBlur(np.ascontiguousarray(picture), 3)
+    for row, image in enumerate(pixels):
+        residual = image.astype(np.float64) - cv2.medianBlur(np.ascontiguousarray(image), 3)
         features[row, :3] = np.log1p((residual**2).mean(axis=(0, 1)))
-        luma = picture @ LUMA
+        luma = image @ LUMA
         side = luma.shape[0] // 8 * 8
         blocks = luma[:side, :side].reshape(side // 8, 8, side // 8, 8).transpose(0, 2, 1, 3)
         magnitudes = np.abs(dctn(blocks, axes=(2, 3), norm="ortho")).mean(axis=(0, 1))

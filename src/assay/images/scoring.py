@@ -38,16 +38,14 @@ def baseline_probs(train: pd.DataFrame, test: pd.DataFrame, store: PixelStore, *
     """
     labels = train["label"].to_numpy()
     metadata = metadata_classifier(seed=seed).fit(metadata_features(train), labels)
-    pixels = {
-        role: store.pixels[store.rows_of(list(rows["sample_id"]))] for role, rows in (("train", train), ("test", test))
-    }
-    pixel = pixel_classifier().fit(pixel_statistics(pixels["train"]), labels)
+    known, new = (pixel_statistics(store.pixels[store.rows_of(list(rows["sample_id"]))]) for rows in (train, test))
+    pixel = pixel_classifier().fit(known, labels)
     return pd.DataFrame(
         {
             "sample_id": test["sample_id"].to_numpy(),
             "majority": np.full(len(test), labels.mean()),
             "metadata": metadata.predict_proba(metadata_features(test))[:, 1],
-            "pixel_statistics": pixel.predict_proba(pixel_statistics(pixels["test"]))[:, 1],
+            "pixel_statistics": pixel.predict_proba(new)[:, 1],
         }
     )
 
@@ -88,11 +86,7 @@ def degraded_logits(
 def external_set(
     predictor: Predictor, path: Path, *, name: str, settings: Prepare, workers: int, seen_ids: set[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score a labelled set that no other stage has seen.
-
-    Returns:
-        Its rows (dataset, sample_id, label, group_id, generator, logit), and the files that could not be used (file,
-        dataset, reason, detail).
+    """The scores of a labelled set that no other stage has seen, and the files of it that could not be used.
 
     Raises:
         ValueError: no such set, fewer than two classes left, or images that the prepared data hold as well.
@@ -103,7 +97,7 @@ def external_set(
     if shared:
         raise ValueError(f"external set {name}: {len(shared)} images are part of the prepared data, e.g. {min(shared)}")
     kept, logits, rejected = [], [], []
-    for number, result in enumerate(decode_all(list(listing.rows["path"]), options, workers=workers)):
+    for number, result in enumerate(decode_all(list(listing.rows["image_path"]), options, workers=workers)):
         if isinstance(result, Refused):
             rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, result.detail))
         else:
@@ -111,18 +105,8 @@ def external_set(
             logits.append(predictor.array_logits(result.pixels[None])[0])
     rows = listing.rows.iloc[kept]
     if rows["label"].nunique() < 2:
-        raise ValueError(
-            f"external set {name}: {len(rows)} usable images of one class; both real and forged are needed"
-        )
-    scores = pd.DataFrame(
-        {
-            "dataset": name,
-            "sample_id": rows["image_path"].to_numpy(),
-            "label": rows["label"].to_numpy(dtype=np.int64),
-            "group_id": rows["group"].to_numpy(),
-            "generator": rows["generator"].to_numpy(),
-            "logit": np.array(logits),
-        }
-    )
+        raise ValueError(f"external set {name}: {len(rows)} usable images of one class; real and forged are needed")
+    scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"}).assign(logit=np.array(logits))
     problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
-    return scores, pd.concat([listing.rejected, problems], ignore_index=True)
+    rejections = pd.concat([listing.rejected, problems], ignore_index=True)
+    return scores[["dataset", *KEYS, "logit"]].reset_index(drop=True), rejections

@@ -1,4 +1,4 @@
-"""Which pictures a figure is about."""
+"""Which images a metric is about."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def family_slices(labels: np.ndarray, generators: np.ndarray, *, seen: set[str]) -> dict[str, np.ndarray]:
-    """Masks [n] of the slices that are reported: all real pictures, with some of the forged.
+    """Masks [n] of the slices that are reported: all real images, with some of the forged.
 
     ``test``: families that training saw (``seen``); ``unseen``: families that it did not (absent if there is none);
     ``family.<name>``: one family each.

@@ -1,4 +1,4 @@
-"""From decoded pictures to manifests: groups, roles, folds, and the checks between them."""
+"""From decoded images to manifests: groups, roles, folds, and the checks between them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,19 @@ from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clu
 from assay.params.images import Prepare
 from assay.params.shared import Roles
 
-MANIFEST = [
-    "image_path",
-    "label",
-    "dataset",
-    "split",
-    "sample_id",
-    "group_id",
-    "generator",
-    "width",
-    "height",
-    "format",
-    "file_bytes",
-    "jpeg_quality",
-]
+MANIFEST = ["image_path", "label", "dataset", "split", "sample_id", "group_id", "generator"]
+MANIFEST += ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
 def group_and_split(
     rows: pd.DataFrame, prints: list[Fingerprint | None], *, settings: Prepare, roles: Roles, seed: int
 ) -> pd.DataFrame:
-    """Add ``group_id`` (near-duplicates joined) and ``split`` (a role) to decoded rows.
+    """Add ``group_id`` (near-duplicates joined) and ``split`` (a role) to the rows of decoded images.
 
-    Roles a source declared stay as they are. Groups without a role get one by ``assign_roles``; a group that has it for
-    some of its rows keeps it for all.
+    A role that a source declares stays, and holds for all rows of its group; other groups get one by ``assign_roles``.
 
     Args:
-        rows: columns label, dataset, group, role, image_path; one row per picture.
+        rows: columns label, dataset, group, role, image_path; one row per image.
         prints: fingerprint of each row, or None.
 
     Raises:
@@ -44,11 +31,11 @@ def group_and_split(
     limits = settings.near_duplicates
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
     declared = rows["role"].notna()
-    _check_collisions(rows[declared], clusters[declared.to_numpy()], what="near-duplicate pictures")
+    _check_collisions(rows[declared], clusters[declared.to_numpy()], name="near-duplicate images")
     # Also where every role is declared: folds and intervals rest on groups within a role.
     frame = rows.assign(group_id=np.asarray(join_groups(list(rows["group"]), clusters), dtype=object))
     check_group_count(frame, folds=settings.folds)
-    _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), what="pictures of one group")
+    _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), name="images of one group")
     given = frame[declared].groupby("group_id")["role"].first()
     free = frame[~frame["group_id"].isin(given.index)]
     chosen = [given]
@@ -56,24 +43,23 @@ def group_and_split(
         chosen.append(assign_roles(free, shares=roles.model_dump(), seed=seed))
     frame = frame.assign(split=frame["group_id"].map(pd.concat(chosen)))
     check_disjoint(frame["split"], frame["group_id"])
-    check_roles_filled(frame)
+    _check_roles_filled(frame)
     return frame
 
 
-def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, what: str) -> None:
+def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) -> None:
     spread = rows.groupby(clusters)["role"].transform("nunique") > 1
     if spread.any():
         spread_rows = rows[spread].assign(cluster=clusters[spread.to_numpy()])
-        # One picture per cluster and role: a long cluster must not hide what it collides with.
+        # One image per cluster and role: a long cluster must not hide what it collides with.
         worst = spread_rows.sort_values("cluster", kind="stable").drop_duplicates(["cluster", "role"]).head(4)
         raise ValueError(
-            f"{int(spread.sum())} {what} stand in more than one role, so a figure would rest on seen pictures: "
+            f"{int(spread.sum())} {name} stand in more than one role, so a metric would rest on seen images: "
             f"{list(zip(worst['image_path'], worst['role'], strict=True))}. Give them one role, or leave the role out"
         )
 
 
-def check_roles_filled(frame: pd.DataFrame) -> None:
-    """Raise a ValueError that names a role which lacks a label."""
+def _check_roles_filled(frame: pd.DataFrame) -> None:
     present = frame.groupby("split")["label"].nunique()
     for role in ROLES:
         if present.get(role, 0) < 2:

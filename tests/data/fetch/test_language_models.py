@@ -65,6 +65,6 @@ def test_the_hub_without_a_connection_says_what_to_set(tmp_path: Path, monkeypat
         ("folder: nowhere", "nowhere is no model folder"),
     ],
 )
-def test_other_words_are_refused(tmp_path: Path, spec: str, message: str) -> None:
+def test_other_words_are_rejected(tmp_path: Path, spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         get(spec, tmp_path)

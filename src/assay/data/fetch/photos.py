@@ -1,7 +1,7 @@
 """The embedded photographs: which file of which registry package, whose it is and under which licence.
 
 ``photos.csv`` is the list. One row per photograph; ``group_id`` joins what shows the same scene (a stereo pair, several
-shots of one room), so that a scene never stands in two roles. Left out of the interior package is one rendered picture.
+shots of one room), so that a scene never stands in two roles. Left out of the interior package is one rendered image.
 """
 
 from __future__ import annotations

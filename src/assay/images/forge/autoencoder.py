@@ -1,7 +1,7 @@
 """The generator of the ``recon`` family: a small convolutional autoencoder.
 
 Its decoder enlarges by learned transposed convolutions, whose uneven overlap leaves the periodic traces that
-generated pictures are known for (Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016; Zhang et al.,
+generated images are known for (Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016; Zhang et al.,
 "Detecting and Simulating Artifacts in GAN Fake Images", WIFS 2019).
 """
 
@@ -34,8 +34,8 @@ class Autoencoder(nn.Module):
             nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1),
         )
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.decoder(self.encoder(pictures * 2 - 1)) / 2 + 0.5
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.encoder(images * 2 - 1)) / 2 + 0.5
 
 
 def _to_tensor(crops: np.ndarray) -> torch.Tensor:

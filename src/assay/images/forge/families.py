@@ -1,8 +1,7 @@
 """From photographs to pairs of real and forged crops on disk.
 
-Order matters for honesty: photographs are decoded and grouped, groups get their role, and only then is anything
-cropped, learned or forged. The generator of ``recon`` learns from photographs of the train role alone, and ``splice``
-takes its donors from the role it forges for.
+Photographs are decoded and grouped and groups get their role before anything is cropped, learned or forged. The
+generator of ``recon`` learns from photographs of the train role alone; ``splice`` takes donors from its own role.
 """
 
 from __future__ import annotations
@@ -20,8 +19,17 @@ from PIL import Image
 from assay.images.forge import forging
 from assay.params.images import Forge
 
+Reconstruct = Callable[[np.ndarray], np.ndarray]
+
 # The autoencoder learns from at most this many crops, which bounds its memory whatever the number of photographs.
 MAX_GENERATOR_CROPS = 4000
+# How a crop is forged, by family; recon has a network of its own.
+FORGERS: dict[str, Callable[..., np.ndarray]] = {
+    "blend": forging.blend,
+    "splice": forging.splice,
+    "inpaint": forging.inpaint,
+    "resample": forging.resample,
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ def scale_to_short_side(pixels: np.ndarray, short_side: float) -> np.ndarray:
 
 
 def cut_crop(photo: np.ndarray, rng: np.random.Generator, settings: Forge) -> np.ndarray:
-    """A random square crop at a random scale, uint8 [size, size, 3]; the busiest of five tries where all are flat."""
+    """A random square crop at a random scale, uint8 [size, size, 3]; of five flat ones the one of most contrast."""
     best, best_contrast = None, -1.0
     for _ in range(5):
         short = rng.uniform(settings.short_side[0], settings.short_side[1])
@@ -88,23 +96,6 @@ def generator_crops(photos: list[Photo], settings: Forge, *, seed: int) -> np.nd
     return np.stack(crops)
 
 
-Reconstruct = Callable[[np.ndarray], np.ndarray]
-
-
-def _forge_one(
-    family: str, crop: np.ndarray, donor: np.ndarray | None, rng: np.random.Generator, settings: Forge
-) -> np.ndarray:
-    if family == "blend":
-        return forging.blend(crop, rng, **settings.blend.model_dump())
-    if family == "splice":
-        assert donor is not None
-        return forging.splice(crop, rng, donor=donor, **settings.splice.model_dump())
-    if family == "inpaint":
-        return forging.inpaint(crop, rng, **settings.inpaint.model_dump())
-    assert family == "resample", family
-    return forging.resample(crop, rng, **settings.resample.model_dump())
-
-
 def families_for(position: int, role: str, settings: Forge) -> list[str]:
     """Families the crop at this position is forged by: one seen family in turn, in test the unseen one as well."""
     chosen = [settings.seen[position % len(settings.seen)]]
@@ -133,19 +124,18 @@ def forge_photo(
                 assert copies is not None
                 forged = copies[position]
             else:
-                donor = None
+                options = getattr(settings, family).model_dump()
                 if family == "splice":
-                    donor = cut_crop(donors[int(rng.integers(len(donors)))].load(), rng, settings)
-                forged = _forge_one(family, crop, donor, rng, settings)
+                    options["donor"] = cut_crop(donors[int(rng.integers(len(donors)))].load(), rng, settings)
+                forged = FORGERS[family](crop, rng, **options)
             yield stem, family, encode_jpeg(forged, quality=quality)
 
 
 def check_donors(photos: list[Photo], settings: Forge) -> None:
     """Raise a ValueError when ``splice`` would find no other photograph in a role it forges for."""
     for role in sorted({photo.role for photo in photos}):
-        if "splice" not in settings.seen and not (role == "test" and settings.unseen == "splice"):
-            continue
-        if len({photo.group for photo in photos if photo.role == role}) < 2:
+        needed = "splice" in settings.seen or (role == "test" and settings.unseen == "splice")
+        if needed and len({photo.group for photo in photos if photo.role == role}) < 2:
             raise ValueError(
                 f"role {role} holds one group of photographs only, so splice has no donor there: add photographs, "
                 f"raise roles.{role}, or drop splice from forge.families"

@@ -1,8 +1,7 @@
 """Forgeries made from real crops, one pure function per family.
 
-Each takes a uint8 RGB crop [S, S, 3] and a numpy Generator and returns a uint8 crop of the same shape. The forged crop
-shows the same content at the same place as its real counterpart and later goes through the same JPEG step, so that
-nothing but the forgery tells them apart.
+Each takes a uint8 RGB crop [S, S, 3] and a numpy Generator and returns a uint8 crop of the same shape. It shows the same
+content at the same place as the real one and goes through the same JPEG step, so that only the forgery differs.
 """
 
 from __future__ import annotations
@@ -28,16 +27,9 @@ def ellipse_mask(side: int, rng: np.random.Generator, *, area: Sequence[float]) 
     low, high = min(reach, side / 2), max(side - reach, side / 2)
     centre = rng.uniform(low, high, size=2)
     mask = np.zeros((side, side), dtype=np.float32)
-    cv2.ellipse(
-        mask,
-        (int(centre[0]), int(centre[1])),
-        (max(1, int(axes[0])), max(1, int(axes[1]))),
-        float(rng.uniform(0, 180)),
-        0,
-        360,
-        1.0,
-        -1,
-    )
+    middle, radii = (int(centre[0]), int(centre[1])), (max(1, int(axes[0])), max(1, int(axes[1])))
+    angle = float(rng.uniform(0, 180))
+    cv2.ellipse(mask, middle, radii, angle, startAngle=0, endAngle=360, color=1.0, thickness=cv2.FILLED)
     return mask
 
 
