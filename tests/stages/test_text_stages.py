@@ -131,6 +131,9 @@ def test_every_output_is_there(here: Path) -> None:
     }
     for folder, names in expected.items():
         assert sorted(path.name for path in Path(folder).iterdir()) == names, folder
+    judged = pd.read_csv(CLASSIFIER / "history.csv").dropna(subset="eval_loss")
+    assert judged.groupby("network").size().to_dict() == {"network_0": 4, "no_pretraining": 4}
+    assert judged["eval_accuracy"].between(0, 1).all()
     for name in ("confusion", "reliability", "length", "training"):
         assert Path(f"plots/text/{name}.png").stat().st_size > 5_000
     assert not list(Path(".assay/resume").glob("*text*"))
@@ -206,14 +209,6 @@ def test_predictions_give_the_metrics_again(here: Path) -> None:
     assert mean == pytest.approx(read_json("metrics/text.json")["test.accuracy"])
 
 
-def test_the_history_has_each_network(here: Path) -> None:
-    history = pd.read_csv("models/text/classifier/history.csv")
-    assert history["network"].unique().tolist() == ["network_0", "no_pretraining"]
-    judged = history.dropna(subset="eval_loss")
-    assert judged.groupby("network").size().tolist() == [4, 4]
-    assert judged["eval_accuracy"].between(0, 1).all()
-
-
 def test_no_output_holds_a_path_a_date_or_a_clock_time(here: Path) -> None:
     files = [path for folder in WRITTEN for path in Path(folder).rglob("*") if path.is_file()]
     texts = [path for path in files if path.suffix in (".json", ".csv", ".txt")]
@@ -246,21 +241,19 @@ def test_the_weights_are_those_of_val_and_the_temperature_that_of_calib(here: Pa
     assert record["weights"] != [1.0, 1.0]
 
 
-@pytest.mark.parametrize("right", [True, False], ids=["all right", "all wrong"])
 def test_the_temperature_is_a_positive_number_whatever_calib_says(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small role may hold no mistake, or nothing but mistakes."""
     shutil.copytree(project / "models", tmp_path / "models")
     monkeypatch.chdir(project)
-    parts = {name: role(name) for name in ("val", "calib")}
-    said = load_predictor(CLASSIFIER).log_probs(list(parts["calib"]["text"])).argmax(axis=1)
-    parts["calib"] = parts["calib"].assign(label=said if right else 1 - said)
-    record = read_json(CLASSIFIER / "ensemble.json")
+    val, calib, record = role("val"), role("calib"), read_json(CLASSIFIER / "ensemble.json")
+    right = load_predictor(CLASSIFIER).log_probs(list(calib["text"])).argmax(axis=1)
     monkeypatch.chdir(tmp_path)
-    found = pool_text.fit_ensemble(parts, record, device="cpu")
-    assert 0.005 < found["temperature"] < 1000
-    assert found["weights"] == pytest.approx(record["weights"], abs=1e-3)
+    for labels in (right, 1 - right):
+        found = pool_text.fit_ensemble({"val": val, "calib": calib.assign(label=labels)}, record, device="cpu")
+        assert 0.005 < found["temperature"] < 1000
+        assert found["weights"] == pytest.approx(record["weights"], abs=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -381,23 +374,20 @@ def test_what_is_not_there_is_told(changes: dict[str, object], message: str) -> 
         fetch_text.main()
 
 
-@pytest.mark.usefixtures("empty")
-def test_jsonl_labels_that_are_whole_numbers_stay_so_beside_a_gap() -> None:
-    start(own_table(20), fetch_text={"source": "own.jsonl"}, prepare_text={"classes": ["0", "1"]})
-    rows = own_table(60, seed=1)[:60]
-    lines = [{"text": text, "label": int(label == "good")} for text, label in rows.itertuples(index=False)]
-    lines.append({"text": "没有标签的一行", "label": None})  # type: ignore[dict-item]
-    Path("own.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
-    fetch_text.main()
-    prepare_text.main()
-    rejected = pd.read_csv("data/text/rows/rejected.csv")
-    assert rejected["reason"].tolist() == ["no label"]
-
-
 def prepare(table: pd.DataFrame, **changes: dict[str, object]) -> None:
     start(table, **changes)
     fetch_text.main()
     prepare_text.main()
+
+
+@pytest.mark.usefixtures("empty")
+def test_jsonl_labels_that_are_whole_numbers_stay_so_beside_a_gap() -> None:
+    rows = own_table(60, seed=1)[:60]
+    lines = [{"text": text, "label": int(label == "good")} for text, label in rows.itertuples(index=False)]
+    content = [json.dumps(line) for line in [*lines, {"text": "没有标签的一行", "label": None}]]
+    Path("own.jsonl").write_text("\n".join(content), encoding="utf-8")
+    prepare(own_table(20), fetch_text={"source": "own.jsonl"}, prepare_text={"classes": ["0", "1"]})
+    assert pd.read_csv("data/text/rows/rejected.csv")["reason"].tolist() == ["no label"]
 
 
 @pytest.mark.usefixtures("empty")

@@ -48,12 +48,9 @@ def test_what_looks_the_same_is_written_the_same(text: str, expected: str) -> No
     assert clean(text, unicode_form="NFKC") == expected
 
 
-def test_the_form_is_the_one_asked_for() -> None:
+def test_the_form_is_the_one_asked_for_and_a_surrogate_is_no_text() -> None:
     text = "Ａe\u0301，"
     assert [clean(text, unicode_form=form) for form in FORMS] == ["Aé,", "Ａé，", "Ａe\u0301，"]
-
-
-def test_a_surrogate_is_no_text() -> None:
     with pytest.raises(ValueError, match=r"U\+D83D stands at character 3"):
         clean("你好\ud83d", unicode_form="NFKC")
 

@@ -57,7 +57,11 @@ def test_groups_are_numbered_as_they_appear() -> None:
     texts = [REVIEW, "好", "物流太慢了客服也不理人", REVIEW + "!", "好", "好的", REVIEW[1:], ""]
     groups = near_duplicate_groups(texts, threshold=0.8)
     assert groups.tolist() == [0, 1, 2, 0, 1, 3, 0, 4]
-    assert groups.dtype == np.int64
+    nothing = near_duplicate_groups([], threshold=0.8)
+    assert nothing.shape == (0,)
+    assert nothing.dtype == groups.dtype == np.int64
+    # Repetition of shingles plays no part.
+    assert near_duplicate_groups(["哈" * 9, "哈" * 30], threshold=1.0).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("threshold", "joined"), [(0.5, True), (0.51, False), (1.0, False)])
@@ -72,10 +76,6 @@ def test_texts_are_joined_through_others() -> None:
     assert jaccard(first, last, 3) < 0.8 <= jaccard(first, middle, 3)
     assert near_duplicate_groups([first, last, middle], threshold=0.8).tolist() == [0, 0, 0]
     assert near_duplicate_groups([first, last], threshold=0.8).tolist() == [0, 1]
-
-
-def test_repetition_of_shingles_plays_no_part() -> None:
-    assert near_duplicate_groups(["哈" * 9, "哈" * 30], threshold=1.0).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,4 @@ def test_the_longest_bands_that_find_enough_are_taken(threshold: float) -> None:
 
 
 def test_a_threshold_too_low_for_the_hashes_takes_single_ones() -> None:
-    assert bands(0.01, 64) == (64, 1)
-    assert bands(0.01, 2) == (2, 1)
-
-
-def test_no_texts_make_no_groups() -> None:
-    groups = near_duplicate_groups([], threshold=0.8)
-    assert groups.shape == (0,)
-    assert groups.dtype == np.int64
+    assert [bands(0.01, num_perm) for num_perm in (64, 2)] == [(64, 1), (2, 1)]

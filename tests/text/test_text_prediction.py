@@ -144,8 +144,8 @@ def test_a_window_of_a_long_text_is_the_mean_of_its_parts(predictor: TextPredict
     assert not np.allclose(found[1], np.exp(alone.log_probs([text]))[0], atol=1e-3)
 
 
-def test_fifty_thousand_characters_are_judged_in_windows(predictor: TextPredictor) -> None:
-    text = "房间很干净" * 10_000
+def test_ten_thousand_characters_are_judged_in_windows(predictor: TextPredictor) -> None:
+    text = "房间很干净" * 2_000
     cut, whole = (predictor.batch_predict([text, "好"], long=long) for long in ("truncate", "window"))
     assert cut["truncated"].tolist() == [True, False]
     assert whole["truncated"].tolist() == [False, False]

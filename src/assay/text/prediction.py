@@ -116,7 +116,7 @@ class TextPredictor:
             # The order of floating-point sums decides their last digits; rounded, results do not depend on it.
             probs[good] = np.exp(self.log_probs(usable, long=long)).round(6)
             ids = self.networks[0][1](usable, verbose=False)["input_ids"]
-            cut[good] = [len(row) > self.max_tokens and long == "truncate" for row in ids]
+            cut[np.array(good)] = [len(row) > self.max_tokens and long == "truncate" for row in ids]
         columns = {
             "text": pd.Series([None if text is None else writable(text) for text in texts], dtype=object),
             "label": [None if np.isnan(row).any() else self.classes[row.argmax()] for row in probs],
