@@ -258,7 +258,7 @@ def test_the_temperature_is_a_positive_number_whatever_calib_says(
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    """Three classes, two networks, taught by the linear model, with an encoder that was given: a tiny BERT."""
+    """Three classes, two networks, taught by the linear model, with a pretrained encoder: a tiny BERT."""
     folder = tmp_path_factory.mktemp("three")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -279,7 +279,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
     return folder
 
 
-def test_a_given_encoder_is_not_pretrained(three: Path) -> None:
+def test_a_pretrained_encoder_is_not_pretrained_again(three: Path) -> None:
     assert not (three / "data/text/source/vocab.txt").exists()
     assert read_json(three / "models/text/encoder/pretraining.json") == {}
     assert not (three / "models/text/encoder/history.csv").exists()

@@ -166,8 +166,8 @@ BAD = {
 
 def test_bad_rows_have_a_reason_and_the_others_an_answer(predictor: TextPredictor) -> None:
     good = ["👍👍", "AB ab", "繁體中文", "房\u200b间\x07很好", "\ufffd", "龘"]
-    given: list[Any] = [*BAD, None, float("nan"), 17, *good]
-    frame = predictor.batch_predict(given)
+    content: list[Any] = [*BAD, None, float("nan"), 17, *good]
+    frame = predictor.batch_predict(content)
     assert frame["status"].tolist() == ["error"] * 7 + ["ok"] * 6
     for reason, expected in zip(frame["reason"], [*BAD.values(), *["no text"] * 3, *[""] * 6], strict=True):
         assert reason.startswith(expected)
@@ -186,8 +186,8 @@ def test_bad_rows_have_a_reason_and_the_others_an_answer(predictor: TextPredicto
 
 def test_nothing_but_bad_rows_and_a_surrogate_among_texts(predictor: TextPredictor) -> None:
     """Without a value of another type, for which pandas would take the column as objects anyway."""
-    given: Any = ["", None]
-    assert predictor.batch_predict(given)["status"].tolist() == ["error", "error"]
+    content: Any = ["", None]
+    assert predictor.batch_predict(content)["status"].tolist() == ["error", "error"]
     assert predictor.batch_predict(["好", "坏\ud83d"])["status"].tolist() == ["ok", "error"]
     assert predictor.batch_predict([]).empty
 

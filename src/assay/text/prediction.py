@@ -175,7 +175,7 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
     """
     if not (folder / ENSEMBLE).is_file():
         raise ValueError(f"no {ENSEMBLE} in {folder}: run dvc repro train_text, or give the folder by --models")
-    # On a CPU in float64: the six digits given of a text must not depend on the batch it came in.
+    # On a CPU in float64: the six digits returned for a text must not depend on the batch it came in.
     dtype = torch.float64 if device == "cpu" else torch.float32
     try:
         record = read_json(folder / ENSEMBLE)
