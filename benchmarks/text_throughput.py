@@ -48,7 +48,7 @@ from assay.core.progress import progress
 from assay.core.torch_setup import set_up_torch
 from assay.metrics.intervals import group_bootstrap_weights, percentile_interval
 from assay.params.text import Text, TrainText
-from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer
+from assay.text.classifier import TextClassifier, load_tokenizer
 from assay.text.encoder import Encoder, load_encoder
 from assay.text.prediction import rows_log_probs
 from assay.text.training import encode, fine_tune, soft_targets, text_arguments
@@ -112,7 +112,7 @@ def new_model(task: Task, *, seed: int) -> TextClassifier:
     """The pretrained encoder under a new head; equal for equal seeds."""
     torch.manual_seed(seed)
     settings = task.settings
-    return build_classifier(
+    return TextClassifier(
         with_places(load_encoder(ENCODER, dropout=settings.dropout), task.max_length),
         task.tokenizer,
         num_classes=task.num_classes,
@@ -246,7 +246,7 @@ def main() -> int:
             continue
         rate, model = train(name, task, seed=first_seed + turn)
         rates[name].append(rate)
-        probs = rows_log_probs(model, tokenizer, val_rows, what="val")
+        probs = rows_log_probs(model, tokenizer, val_rows, name="val")
         right[name].append(probs.argmax(axis=1) == val["label"].to_numpy())
     # Per text, the share of the seeds with which it was judged rightly.
     correct = {name: np.mean(values, axis=0) for name, values in right.items()}

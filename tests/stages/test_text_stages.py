@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,16 @@ import pandas as pd
 import pytest
 import torch
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 from sklearn import metrics as sk
+from transformers import BertConfig, BertModel, BertTokenizer
 
 import assay.text
+from assay.calibration.pooling import fit_weights, pool
 from assay.cli import main as assay_cli
 from assay.core.io import read_json, sha256_file
 from assay.core.params import load
+from assay.data.tables import write_rows
 from assay.params.text import Text
 from assay.stages import evaluate_text, fetch_text, pool_text, prepare_text, pretrain_text, score_text, train_text
 from assay.text.prediction import load_predictor
@@ -30,9 +36,9 @@ ROOT = Path(__file__).parents[2]
 WRITTEN = ("data/text", "models/text", "metrics", "plots/text")
 CHARACTERS = list("房间很干净服务热情位置方便书内容空洞快递慢质量的了我在这家酒店吃住看买到货说话人员前台")
 SIGNS = {"good": "不错", "bad": "太差", "mixed": "一般"}
+ROLES = ("train", "val", "calib", "test")
 SYSTEMS = ("test", "uncalibrated", "network", "linear", "no_pretraining", "tfidf_bigram", "majority")
-BEFORE, AFTER = (fetch_text, prepare_text, pretrain_text), (pool_text, score_text, evaluate_text)
-Written = dict[str, str]
+CLASSIFIER = Path("models/text/classifier")
 
 
 def own_table(number: int, classes: tuple[str, ...] = ("good", "bad"), *, seed: int = 0) -> pd.DataFrame:
@@ -83,14 +89,13 @@ def train_networks() -> None:
 
 
 def run_line() -> None:
-    for stage in BEFORE:
-        stage.main()
-    train_networks()
-    for stage in AFTER:
+    for step in (fetch_text.main, prepare_text.main, pretrain_text.main, train_networks):
+        step()
+    for stage in (pool_text, score_text, evaluate_text):
         stage.main()
 
 
-def hashes() -> Written:
+def hashes() -> dict[str, str]:
     files = [path for folder in WRITTEN for path in Path(folder).rglob("*") if path.is_file()]
     return {path.as_posix(): sha256_file(path) for path in sorted(files)}
 
@@ -116,14 +121,7 @@ def test_every_output_is_there(here: Path) -> None:
     expected = {
         "data/text": ["mistakes.csv", "rows", "scores_test.parquet", "source"],
         "data/text/source": ["table.parquet", "vocab.txt"],
-        "data/text/rows": [
-            "calib.parquet",
-            "classes.json",
-            "rejected.csv",
-            "test.parquet",
-            "train.parquet",
-            "val.parquet",
-        ],
+        "data/text/rows": sorted([*(f"{name}.parquet" for name in ROLES), "classes.json", "rejected.csv"]),
         "models/text/encoder": encoder,
         "models/text/classifier": ["ensemble.json", "history.csv", "linear", "network_0", "no_pretraining"],
         "models/text/classifier/network_0": network,
@@ -133,13 +131,16 @@ def test_every_output_is_there(here: Path) -> None:
     }
     for folder, names in expected.items():
         assert sorted(path.name for path in Path(folder).iterdir()) == names, folder
+    judged = pd.read_csv(CLASSIFIER / "history.csv").dropna(subset="eval_loss")
+    assert judged.groupby("network").size().to_dict() == {"network_0": 4, "no_pretraining": 4}
+    assert judged["eval_accuracy"].between(0, 1).all()
     for name in ("confusion", "reliability", "length", "training"):
         assert Path(f"plots/text/{name}.png").stat().st_size > 5_000
     assert not list(Path(".assay/resume").glob("*text*"))
 
 
-def test_roles_share_no_group_and_refused_rows_have_reasons(here: Path) -> None:
-    parts = {name: role(name) for name in ("train", "val", "calib", "test")}
+def test_roles_share_no_group_and_rejected_rows_have_reasons(here: Path) -> None:
+    parts = {name: role(name) for name in ROLES}
     assert sum(map(len, parts.values())) == 320
     groups = [set(part["group"]) for part in parts.values()]
     assert sum(map(len, groups)) == len(set().union(*groups))
@@ -147,12 +148,12 @@ def test_roles_share_no_group_and_refused_rows_have_reasons(here: Path) -> None:
     assert all(set(part["label"]) == {0, 1} for part in parts.values())
     rejected = pd.read_csv("data/text/rows/rejected.csv")
     assert rejected["reason"].tolist() == ["no text", "no label", "exact duplicate"]
-    figures = read_json("metrics/text_data.json")
-    assert figures["rejected"] == 3
+    metrics = read_json("metrics/text_data.json")
+    assert metrics["rejected"] == 3
     for name, part in parts.items():
-        assert figures[f"{name}.n"] == len(part)
-        assert figures[f"{name}.share_1"] == pytest.approx(part["label"].mean())
-        assert figures[f"{name}.chars.p50"] == pytest.approx(part["text"].str.len().median())
+        assert metrics[f"{name}.n"] == len(part)
+        assert metrics[f"{name}.share_1"] == pytest.approx(part["label"].mean())
+        assert metrics[f"{name}.chars.p50"] == pytest.approx(part["text"].str.len().median())
 
 
 def test_the_vocabulary_is_what_occurs_in_train(here: Path) -> None:
@@ -168,29 +169,24 @@ def test_every_system_is_on_the_same_rows_with_interval(here: Path) -> None:
     for name in SYSTEMS:
         assert metrics[f"{name}.n"] == len(test)
         assert metrics[f"{name}.n_groups"] == test["group"].nunique()
-        for figure in ("accuracy", "f1", "precision", "recall", "auc", "nll"):
-            low, value, high = (metrics[f"{name}.{figure}{end}"] for end in ("_low", "", "_high"))
-            assert low <= value <= high, (name, figure)
+        for metric in ("accuracy", "f1", "precision", "recall", "auc", "nll"):
+            low, value, high = (metrics[f"{name}.{metric}{end}"] for end in ("_low", "", "_high"))
+            assert low <= value <= high, (name, metric)
     assert metrics["test.accuracy"] > metrics["majority.accuracy"] + 0.1
     assert metrics["majority.auc"] == 0.5
     assert metrics["test.accuracy"] == metrics["uncalibrated.accuracy"]
     assert metrics["test.nll"] != metrics["uncalibrated.nll"]
     assert metrics["pretraining.masked_loss"] < metrics["pretraining.start_masked_loss"]
+    gains = [(name, "tfidf_bigram", "accuracy_gain") for name in ("test", "network", "linear", "no_pretraining")]
+    gains += [("network", "no_pretraining", "accuracy_gain_pretraining"), ("test", "linear", "accuracy_gain_linear")]
+    for name, other, key in gains:
+        assert metrics[f"{name}.{key}"] == pytest.approx(metrics[f"{name}.accuracy"] - metrics[f"{other}.accuracy"])
+        assert metrics[f"{name}.{key}_low"] <= metrics[f"{name}.{key}_high"]
 
 
-def test_gains_are_differences_of_the_figures(here: Path) -> None:
-    metrics = read_json("metrics/text.json")
-    for name in ("test", "network", "linear", "no_pretraining"):
-        expected = metrics[f"{name}.accuracy"] - metrics["tfidf_bigram.accuracy"]
-        assert metrics[f"{name}.accuracy_gain"] == pytest.approx(expected)
-        assert metrics[f"{name}.accuracy_gain_low"] <= metrics[f"{name}.accuracy_gain_high"]
-    expected = metrics["network.accuracy"] - metrics["no_pretraining.accuracy"]
-    assert metrics["network.accuracy_gain_pretraining"] == pytest.approx(expected)
-
-
-def test_predictions_give_the_figures_again(here: Path) -> None:
+def test_predictions_give_the_metrics_again(here: Path) -> None:
     metrics, test = read_json("metrics/text.json"), role("test")
-    frame = load_predictor(Path("models/text/classifier")).batch_predict(list(test["text"]))
+    frame = load_predictor(CLASSIFIER).batch_predict(list(test["text"]))
     truth, predicted = test["label"].to_numpy(), (frame["label"] == "good").to_numpy().astype(int)
     assert metrics["test.accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
     assert metrics["test.f1"] == pytest.approx(sk.f1_score(truth, predicted))
@@ -205,9 +201,7 @@ def test_predictions_give_the_figures_again(here: Path) -> None:
     assert set(found["text"]) <= set(wrong["text"])
     assert found["confidence"][0] == pytest.approx(wrong["confidence"].max(), abs=1e-4)
 
-
-def test_length_ranges_hold_every_test_row(here: Path) -> None:
-    found, test = pd.read_csv("plots/text/length.csv"), role("test")
+    found = pd.read_csv("plots/text/length.csv")
     assert found["characters"].tolist() == ["0-11", "12-17", "18+"]
     assert found["n"].sum() == len(test)
     assert found["n"][0] == (test["text"].str.len() < 12).sum()
@@ -215,33 +209,14 @@ def test_length_ranges_hold_every_test_row(here: Path) -> None:
     assert mean == pytest.approx(read_json("metrics/text.json")["test.accuracy"])
 
 
-def test_the_history_has_each_network_and_no_clock_time(here: Path) -> None:
-    history = pd.read_csv("models/text/classifier/history.csv")
-    assert history["network"].unique().tolist() == ["network_0", "no_pretraining"]
-    judged = history.dropna(subset="eval_loss")
-    assert judged.groupby("network").size().tolist() == [4, 4]
-    assert judged["eval_accuracy"].between(0, 1).all()
-    names = [
-        name for folder in WRITTEN[:3] for path in Path(folder).rglob("*.csv") for name in pd.read_csv(path).columns
-    ]
-    assert not [name for name in names if re.search("runtime|second|time", name)]
-    assert not [name for name in read_json("metrics/text.json") if re.search("runtime|second|time", name)]
-
-
 def test_no_output_holds_a_path_a_date_or_a_clock_time(here: Path) -> None:
-    import datetime
-
-    texts = [path for folder in WRITTEN for path in Path(folder).rglob("*") if path.suffix in (".json", ".csv", ".txt")]
+    files = [path for folder in WRITTEN for path in Path(folder).rglob("*") if path.is_file()]
+    texts = [path for path in files if path.suffix in (".json", ".csv", ".txt")]
     assert len(texts) > 15
     today = datetime.datetime.now(datetime.UTC)
-    for path in texts:
-        content = path.read_text(encoding="utf-8")
-        assert str(here) not in content, path
-        assert not re.search(
-            rf"{today:%Y-%m-%d}|{today:%Y/%m/%d}|\b\d\d:\d\d:\d\d\b|train_runtime|per_second", content
-        ), path
-    for path in Path("models/text").rglob("*.safetensors"):
-        assert str(here).encode() not in path.read_bytes()
+    told = rf"{today:%Y-%m-%d}|{today:%Y/%m/%d}|\b\d\d:\d\d:\d\d\b|runtime|per_second"
+    assert not [path for path in texts if re.search(told, path.read_text(encoding="utf-8"))]
+    assert not [path for path in files if str(here).encode() in path.read_bytes()]
 
 
 def test_a_second_run_gives_the_same_bytes(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,12 +231,7 @@ def test_a_second_run_gives_the_same_bytes(project: Path, tmp_path: Path, monkey
 
 
 def test_the_weights_are_those_of_val_and_the_temperature_that_of_calib(here: Path) -> None:
-    from assay.calibration.pooling import fit_weights, pool
-
-    predictor, record = (
-        load_predictor(Path("models/text/classifier")),
-        read_json("models/text/classifier/ensemble.json"),
-    )
+    predictor, record = load_predictor(CLASSIFIER), read_json(CLASSIFIER / "ensemble.json")
     parts = {name: role(name) for name in ("val", "calib")}
     members = {name: predictor.member_log_probs(list(part["text"])) for name, part in parts.items()}
     labels = {name: part["label"].to_numpy() for name, part in parts.items()}
@@ -271,40 +241,35 @@ def test_the_weights_are_those_of_val_and_the_temperature_that_of_calib(here: Pa
     assert record["weights"] != [1.0, 1.0]
 
 
-@pytest.mark.parametrize("right", [True, False], ids=["all right", "all wrong"])
 def test_the_temperature_is_a_positive_number_whatever_calib_says(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small role may hold no mistake, or nothing but mistakes."""
     shutil.copytree(project / "models", tmp_path / "models")
     monkeypatch.chdir(project)
-    parts = {name: role(name) for name in ("val", "calib")}
-    said = load_predictor(Path("models/text/classifier")).log_probs(list(parts["calib"]["text"])).argmax(axis=1)
-    parts["calib"] = parts["calib"].assign(label=said if right else 1 - said)
-    record = read_json("models/text/classifier/ensemble.json")
+    val, calib, record = role("val"), role("calib"), read_json(CLASSIFIER / "ensemble.json")
+    right = load_predictor(CLASSIFIER).log_probs(list(calib["text"])).argmax(axis=1)
     monkeypatch.chdir(tmp_path)
-    found = pool_text.fit_ensemble(parts, record, device="cpu")
-    assert 0.005 < found["temperature"] < 1000
-    assert found["weights"] == pytest.approx(record["weights"], abs=1e-3)
+    for labels in (right, 1 - right):
+        found = pool_text.fit_ensemble({"val": val, "calib": calib.assign(label=labels)}, record, device="cpu")
+        assert 0.005 < found["temperature"] < 1000
+        assert found["weights"] == pytest.approx(record["weights"], abs=1e-3)
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    """Three classes, two networks, taught by the linear model, with an encoder that was given: a tiny BERT."""
-    from transformers import BertConfig, BertModel, BertTokenizer
-
+    """Three classes, two networks, taught by the linear model, with a pretrained encoder: a tiny BERT."""
     folder = tmp_path_factory.mktemp("three")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        changes: dict[str, Any] = {
-            "text_networks": ["network_0", "network_1"],
-            "fetch_text": {"encoder": "folder: bert"},
-        }
-        changes["prepare_text"] = {"classes": ["mixed", "good", "bad"]}
-        teacher = {"teacher": "linear", "weight": 0.5}
-        changes["train_text"] = {"distillation": teacher, "epochs": 1}
-        changes["train_text"] |= {"pooling": "cls", "class_weights": "balanced", "keep": "best", "early_stopping": 4}
-        start(own_table(240, ("good", "bad", "mixed")), **changes)
+        training = {"distillation": {"teacher": "linear", "weight": 0.5}, "epochs": 1, "pooling": "cls"}
+        start(
+            own_table(240, ("good", "bad", "mixed")),
+            text_networks=["network_0", "network_1"],
+            fetch_text={"encoder": "folder: bert"},
+            prepare_text={"classes": ["mixed", "good", "bad"]},
+            train_text=training | {"class_weights": "balanced", "keep": "best", "early_stopping": 4},
+        )
         tokens = Path("vocab.txt").read_text().split()
         BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}).save_pretrained("bert")
         sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -314,17 +279,13 @@ def three(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
     return folder
 
 
-def test_a_given_encoder_is_not_pretrained(three: Path) -> None:
-    from safetensors.torch import load_file
-
+def test_a_pretrained_encoder_is_not_pretrained_again(three: Path) -> None:
     assert not (three / "data/text/source/vocab.txt").exists()
     assert read_json(three / "models/text/encoder/pretraining.json") == {}
     assert not (three / "models/text/encoder/history.csv").exists()
-    given, taken = (
-        load_file(three / "bert/model.safetensors"),
-        load_file(three / "models/text/encoder/model.safetensors"),
-    )
-    assert {name: name for name in taken} == {f"body.{name}": f"body.{name}" for name in given if "pooler" not in name}
+    folders = (three / "bert", three / "models/text/encoder")
+    given, taken = (load_file(folder / "model.safetensors") for folder in folders)
+    assert set(taken) == {f"body.{name}" for name in given if "pooler" not in name}
     assert all(torch.equal(value, given[name.removeprefix("body.")]) for name, value in taken.items())
     for path in (three / "models").rglob("*.json"):
         assert str(three) not in path.read_text(encoding="utf-8"), path
@@ -334,17 +295,16 @@ def test_three_classes_and_two_networks(three: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(three)
     metrics, test = read_json("metrics/text.json"), role("test")
     assert read_json("data/text/rows/classes.json") == ["mixed", "good", "bad"]
-    record = read_json("models/text/classifier/ensemble.json")
+    record = read_json(CLASSIFIER / "ensemble.json")
     assert record["networks"] == ["network_0", "network_1"]
     assert len(record["weights"]) == 3
     assert not [name for name in metrics if name.startswith(("no_pretraining", "pretraining"))]
-    frame = load_predictor(Path("models/text/classifier")).batch_predict(list(test["text"]))
+    frame = load_predictor(CLASSIFIER).batch_predict(list(test["text"]))
     assert [name for name in frame if name.startswith("p_")] == ["p_mixed", "p_good", "p_bad"]
     predicted = frame[["p_mixed", "p_good", "p_bad"]].to_numpy().argmax(axis=1)
-    assert metrics["test.accuracy"] == pytest.approx((predicted == test["label"]).mean())
     assert metrics["test.f1"] == pytest.approx(sk.f1_score(test["label"], predicted, average="macro"))
     assert metrics["test.accuracy"] > metrics["majority.accuracy"] + 0.1
-    states = [(Path("models/text/classifier") / name / "head.safetensors").read_bytes() for name in record["networks"]]
+    states = [(CLASSIFIER / name / "head.safetensors").read_bytes() for name in record["networks"]]
     assert states[0] != states[1]
 
 
@@ -355,18 +315,18 @@ def test_a_trained_ensemble_teaches_another_classifier(
     monkeypatch.chdir(tmp_path)
     for name in ("data", "models"):
         shutil.copytree(three / name, name)
-    teacher = {"teacher": f"folder: {three / 'models/text/classifier'}", "weight": 1.0}
+    teacher = {"teacher": f"folder: {three / CLASSIFIER}", "weight": 1.0}
     write_params(
         fetch_text={"encoder": "folder: bert"},
         text_networks=["network_0"],
         train_text={"distillation": teacher, "epochs": 1},
         pool_text={"fuse_linear": False},
     )
-    shutil.rmtree("models/text/classifier")
+    shutil.rmtree(CLASSIFIER)
     train_networks()
     pool_text.main()
-    assert read_json("models/text/classifier/ensemble.json")["weights"] == [1.0]
-    assert sorted(path.name for path in Path("models/text/classifier").glob("n*")) == ["network_0"]
+    assert read_json(CLASSIFIER / "ensemble.json")["weights"] == [1.0]
+    assert sorted(path.name for path in CLASSIFIER.glob("n*")) == ["network_0"]
     # It never saw a label, and what it learned of them came through the teacher.
     test = role("test")
     frame = assay.text.load().batch_predict(list(test["text"]))
@@ -374,8 +334,15 @@ def test_a_trained_ensemble_teaches_another_classifier(
     assert (frame["label"].to_numpy() == names[test["label"]]).mean() > 0.45
 
 
-def test_bytes_that_are_no_utf8_are_told_by_line_and_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("empty")
+def test_bytes_that_are_no_utf8_are_told_by_line_and_byte() -> None:
     start(own_table(20))
     content = Path("own.csv").read_bytes().split(b"\n")
     content[3] = b"\xc4\xe3" + content[3]
@@ -399,29 +366,12 @@ def test_bytes_that_are_no_utf8_are_told_by_line_and_byte(tmp_path: Path, monkey
         ({"encoder": "folder: nowhere"}, "fetch_text.encoder: nowhere is no model folder"),
     ],
 )
-def test_what_is_not_there_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("empty")
+def test_what_is_not_there_is_told(changes: dict[str, object], message: str) -> None:
     start(own_table(20), fetch_text=changes)
     Path("own.txt").write_text("text,label\n")
     with pytest.raises(ValueError, match=message):
         fetch_text.main()
-
-
-def test_jsonl_labels_that_are_whole_numbers_stay_so_beside_a_gap(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    start(own_table(20), fetch_text={"source": "own.jsonl"}, prepare_text={"classes": ["0", "1"]})
-    rows = own_table(60, seed=1)[:60]
-    lines = [{"text": text, "label": int(label == "good")} for text, label in rows.itertuples(index=False)]
-    lines.append({"text": "没有标签的一行", "label": None})  # type: ignore[dict-item]
-    Path("own.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
-    fetch_text.main()
-    prepare_text.main()
-    rejected = pd.read_csv("data/text/rows/rejected.csv")
-    assert rejected["reason"].tolist() == ["no label"]
 
 
 def prepare(table: pd.DataFrame, **changes: dict[str, object]) -> None:
@@ -430,8 +380,18 @@ def prepare(table: pd.DataFrame, **changes: dict[str, object]) -> None:
     prepare_text.main()
 
 
-def test_classes_and_roles_that_cannot_be_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("empty")
+def test_jsonl_labels_that_are_whole_numbers_stay_so_beside_a_gap() -> None:
+    rows = own_table(60, seed=1)[:60]
+    lines = [{"text": text, "label": int(label == "good")} for text, label in rows.itertuples(index=False)]
+    content = [json.dumps(line) for line in [*lines, {"text": "没有标签的一行", "label": None}]]
+    Path("own.jsonl").write_text("\n".join(content), encoding="utf-8")
+    prepare(own_table(20), fetch_text={"source": "own.jsonl"}, prepare_text={"classes": ["0", "1"]})
+    assert pd.read_csv("data/text/rows/rejected.csv")["reason"].tolist() == ["no label"]
+
+
+@pytest.mark.usefixtures("empty")
+def test_classes_and_roles_that_cannot_be_are_told() -> None:
     table = own_table(40)
     with pytest.raises(ValueError, match=r"prepare_text.classes: no row has the label\(s\) \['ugly'\]"):
         prepare(table, prepare_text={"classes": ["bad", "good", "ugly"]})
@@ -443,57 +403,61 @@ def test_classes_and_roles_that_cannot_be_are_told(tmp_path: Path, monkeypatch: 
         prepare(table, prepare_text={"classes": ["yes", "no"]})
 
 
-def test_near_duplicates_share_a_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("empty")
+def test_near_duplicates_share_a_role() -> None:
     table = own_table(80)[:80]
     table["text"] = [text * 3 for text in table["text"]]
     twins = table.assign(text=[text + "了" for text in table["text"]])
     prepare(pd.concat([table, twins], ignore_index=True))
-    parts = {name: role(name) for name in ("train", "val", "calib", "test")}
+    parts = {name: role(name) for name in ROLES}
     home = {text: name for name, part in parts.items() for text in part["text"]}
     assert len(home) == 160
     assert all(home[text] == home[text + "了"] for text in table["text"])
     assert read_json("metrics/text_data.json")["near_duplicates"] >= 80
 
 
+def ask(*arguments: str | Path) -> int:
+    return assay_cli(["text", *map(str, arguments), "--threads", "1"])
+
+
 def test_one_text_is_answered_in_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert assay_cli(["text", "房间不错很干净", "--threads", "1"]) == 0
+    assert ask("房间不错很干净") == 0
     said = capsys.readouterr().out
-    row = load_predictor(Path("models/text/classifier")).predict("房间不错很干净")
+    row = load_predictor(CLASSIFIER).predict("房间不错很干净")
     probs = ", ".join(f"{name} {value:.3f}" for name, value in row["probs"].items())
     assert said == f"{row['label']} ({probs})\n"
-    assert assay_cli(["text", "很差" * 40, "--threads", "1"]) == 0
+    assert ask("很差" * 40) == 0
     assert capsys.readouterr().out.endswith(", text truncated\n")
-    assert assay_cli(["text", "很差" * 40, "--threads", "1", "--long", "window"]) == 0
+    assert ask("很差" * 40, "--long", "window") == 0
     assert "truncated" not in capsys.readouterr().out
-    assert assay_cli(["text", " \u200b", "--threads", "1"]) == 3
+    assert ask(" \u200b") == 3
     assert capsys.readouterr().out == "error: empty text\n"
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+READERS: dict[str, Callable[..., pd.DataFrame]] = {
+    ".csv": pd.read_csv,
+    ".jsonl": partial(pd.read_json, lines=True),
+    ".parquet": pd.read_parquet,
+}
+
+
+@pytest.mark.parametrize("suffix", READERS)
 def test_a_file_gives_a_row_a_text_and_exit_status_3_for_bad_ones(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     texts = pd.DataFrame({"text": ["房间不错", "", "很差" * 40, "👍"], "id": range(4)})
     source, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
-    if suffix == ".csv":
-        texts.to_csv(source, index=False)
-    elif suffix == ".jsonl":
-        texts.to_json(source, orient="records", lines=True, force_ascii=False)
-    else:
-        texts.to_parquet(source)
-    assert assay_cli(["text", "--file", str(source), "-o", str(output), "--threads", "1"]) == 3
+    write_rows(texts, source)
+    assert ask("--file", source, "-o", output) == 3
     said = capsys.readouterr()
     assert f"4 text(s), 1 error(s), in {output}" in said.err
     assert said.out == ""
-    readers: dict[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    readers[".jsonl"] = lambda path: pd.read_json(path, lines=True)
-    rows = readers[suffix](output)
+    rows = READERS[suffix](output)
     assert rows["status"].tolist() == ["ok", "error", "ok", "ok"]
     assert rows["reason"][1] == "empty text"
     assert [bool(value) for value in rows["truncated"][[0, 2, 3]]] == [False, True, False]
     assert np.allclose(rows.loc[[0, 2, 3], ["p_bad", "p_good"]].sum(axis=1), 1, atol=1e-5)
-    expected = load_predictor(Path("models/text/classifier")).batch_predict(["房间不错"])
+    expected = load_predictor(CLASSIFIER).batch_predict(["房间不错"])
     assert rows["confidence"][0] == pytest.approx(expected["confidence"][0], abs=2e-6)
 
 
@@ -501,36 +465,29 @@ def test_lines_of_a_text_file_and_of_standard_input(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "t.txt").write_text("房间不错\n\n很差\n", encoding="utf-8")
-    assert assay_cli(["text", "--file", str(tmp_path / "t.txt"), "--threads", "1"]) == 3
+    assert ask("--file", tmp_path / "t.txt") == 3
     said = capsys.readouterr()
     rows = pd.read_csv(io.StringIO(said.out), keep_default_na=False)
     assert rows["text"].tolist() == ["房间不错", "", "很差"]
     assert rows["status"].tolist() == ["ok", "error", "ok"]
     assert "3 text(s), 1 error(s)" in said.err
     monkeypatch.setattr("sys.stdin", io.StringIO("房间不错\n很差\n"))
-    assert assay_cli(["text", "--file", "-", "--threads", "1"]) == 0
+    assert ask("--file", "-") == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_what_is_no_text_can_be_written_all_the_same(here: Path, tmp_path: Path, suffix: str) -> None:
-    source, output = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
-    source.write_text("\n".join(map(json.dumps, [{"text": "房间不错"}, {"text": 17}, {"text": None}])))
-    assert assay_cli(["text", "--file", str(source), "-o", str(output), "--threads", "1"]) == 3
-    readers: dict[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    readers[".jsonl"] = lambda path: pd.read_json(path, lines=True)
-    assert readers[suffix](output)["status"].tolist() == ["ok", "error", "error"]
-
-
-@pytest.mark.parametrize("suffix", ["", ".csv", ".jsonl", ".parquet"])
-def test_bytes_on_the_command_line_that_are_no_utf8(
+@pytest.mark.parametrize("suffix", READERS)
+def test_what_is_no_text_or_no_utf8_can_be_written_all_the_same(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
-    """Python gives them as surrogates."""
-    output = ["-o", str(tmp_path / f"out{suffix}")] if suffix else []
-    assert assay_cli(["text", "坏\udcff", "--threads", "1", *output]) == 3
-    if not suffix:
-        assert "surrogate U+DCFF" in capsys.readouterr().out
+    source, output = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
+    source.write_text("\n".join(map(json.dumps, [{"text": "房间不错"}, {"text": 17}, {"text": None}])))
+    assert ask("--file", source, "-o", output) == 3
+    assert READERS[suffix](output)["status"].tolist() == ["ok", "error", "error"]
+    # Python gives bytes on the command line that are no UTF-8 as surrogates.
+    assert ask("坏\udcff", "-o", output) == 3
+    assert ask("坏\udcff") == 3
+    assert "surrogate U+DCFF" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

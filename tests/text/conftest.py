@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,8 @@ def text_encoder(
     tokenizer = make_tokenizer(tokens)
     ids = tokenizer(list(make_rows(60)["text"]), add_special_tokens=False)["input_ids"]
     torch.manual_seed(0)
-    how: dict[str, Any] = {"pad_token_id": 0, "max_tokens": 24, "dropout": 0.1}
-    pairs = pair_keys(ids, num_tokens=len(tokens), min_count=2)
-    encoder = new_encoder(own_encoder, num_tokens=len(tokens), pairs=pairs, **how)
+    pairs, sizes = pair_keys(ids, num_tokens=len(tokens), min_count=2), {"pad_token_id": 0, "max_tokens": 24}
+    encoder = new_encoder(own_encoder, num_tokens=len(tokens), pairs=pairs, dropout=0.1, **sizes)
     folder = tmp_path_factory.mktemp("text_encoder")
     save_encoder(folder, encoder, tokenizer)
     return folder
@@ -90,13 +90,44 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory, tokens: list[str]) -> 
 
 
 @pytest.fixture(scope="session")
+def make_classifier() -> Callable[..., Any]:
+    """Function to a classifier with a new head, its values drawn from ``seed``, over the encoder in a folder."""
+    from assay.text.classifier import TextClassifier, load_tokenizer
+    from assay.text.encoder import load_encoder
+
+    def classifier(folder: Path, *, seed: int = 0, encoder_dropout: float | None = None, **changes: Any) -> Any:
+        torch.manual_seed(seed)
+        options = {"num_classes": 3, "pooling": "mean", "dropout": 0.0, "token_dropout": 0.0} | changes
+        return TextClassifier(load_encoder(folder, dropout=encoder_dropout), load_tokenizer(folder), **options)
+
+    return classifier
+
+
+@pytest.fixture(scope="session")
+def save_ensemble() -> Callable[..., Path]:
+    """Function that writes networks as the folder of a classifier, with changes to its record."""
+    from assay.text.classifier import save_classifier
+
+    def save(folder: Path, models: list[Any], tokenizer: Any, classes: list[str], **changes: Any) -> Path:
+        names = [f"network_{number}" for number in range(len(models))]
+        for name, model in zip(names, models, strict=True):
+            save_classifier(folder / name, model, tokenizer)
+        record = {"classes": classes, "networks": names, "fuse_linear": False, "max_tokens": 24}
+        record |= {"unicode_form": "NFKC", "weights": [1.0] * len(models), "temperature": 1.0} | changes
+        (folder / "ensemble.json").write_text(json.dumps(record))
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def train_settings() -> Callable[..., TrainText]:
     """Function to train_text of params.yaml, made small, with changes."""
 
     def settings(**changes: Any) -> TrainText:
         found = load(Text, ROOT / "params.yaml").train_text
         small: dict[str, Any] = {"batch_size": 8, "epochs": 2.0, "lr": 1e-3, "max_tokens": 24, "warmup": 0.25}
-        small |= {"length_grouped": False, "token_dropout": 0.0, "eval_every": 0.5, "num_models": 1}
+        small |= {"length_grouped": False, "token_dropout": 0.0, "eval_every": 0.5}
         return found.model_copy(update=small | changes)
 
     return settings

@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.text.cleaning import UnicodeForm, check_rows, clean
@@ -48,35 +48,24 @@ def test_what_looks_the_same_is_written_the_same(text: str, expected: str) -> No
     assert clean(text, unicode_form="NFKC") == expected
 
 
-def test_the_form_is_the_one_asked_for() -> None:
+def test_the_form_is_the_one_asked_for_and_a_surrogate_is_no_text() -> None:
     text = "Ａe\u0301，"
     assert [clean(text, unicode_form=form) for form in FORMS] == ["Aé,", "Ａé，", "Ａe\u0301，"]
-
-
-def test_a_surrogate_is_no_text() -> None:
     with pytest.raises(ValueError, match=r"U\+D83D stands at character 3"):
         clean("你好\ud83d", unicode_form="NFKC")
 
 
 @pytest.mark.parametrize("form", FORMS)
 @given(text=TEXTS)
-def test_a_clean_text_stays_as_it_is_and_has_nothing_unseen(form: UnicodeForm, text: str) -> None:
-    cleaned = clean(text, unicode_form=form)
-    assert clean(cleaned, unicode_form=form) == cleaned
+def test_a_clean_text_stays_as_it_is_and_lost_only_what_is_not_seen(form: UnicodeForm, text: str) -> None:
+    cleaned, plain = clean(text, unicode_form=form), clean(text, unicode_form="none")
+    seen = [c for c in text if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf")]
+    assert "".join(plain.split()) == "".join(seen)
+    assert cleaned == clean(cleaned, unicode_form=form) == clean(plain, unicode_form=form)
     assert not {unicodedata.category(c) for c in cleaned} & {"Cc", "Cf", "Zl", "Zp"}
     assert "  " not in cleaned
     assert cleaned == cleaned.strip()
     assert form == "none" or unicodedata.is_normalized(form, cleaned)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=50)
-@given(text=TEXTS)
-def test_nothing_but_unseen_characters_and_white_space_is_lost(form: UnicodeForm, text: str) -> None:
-    seen = "".join(c for c in text if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
-    plain = clean(text, unicode_form="none")
-    assert "".join(plain.split()) == seen
-    assert clean(plain, unicode_form=form) == clean(text, unicode_form=form)
 
 
 @pytest.mark.parametrize(
@@ -128,36 +117,28 @@ def test_the_first_of_equal_rows_is_kept() -> None:
     content = table([None, "很好！", "差", "很好!", " 很好!", "差"], ["1", "1", "0", 1, "1", "0"])
     rows, rejected = check_rows(content, unicode_form="NFKC", classes=["0", "1"])
     assert rows["text"].tolist() == ["很好!", "差"]
-    duplicates = [
-        [4, "exact duplicate", "of row 2"],
-        [5, "exact duplicate", "of row 2"],
-        [6, "exact duplicate", "of row 3"],
-    ]
+    duplicates = [[row, "exact duplicate", f"of row {first}"] for row, first in ((4, 2), (5, 2), (6, 3))]
     assert reasons(rejected) == [[1, "no text", ""], *duplicates]
     assert rejected["text"].tolist() == ["", "很好!", " 很好!", "差"]
 
 
-def test_a_text_with_two_labels_is_refused_wherever_it_stands() -> None:
+def test_a_text_with_two_labels_is_rejected_everywhere() -> None:
     content = table(["一般", "好", "一般 ", "一般", "好", "好"], ["1", "1", "0", "1", "2", None])
     rows, rejected = check_rows(content, unicode_form="NFKC", classes=["0", "1"])
     # an unknown label says nothing against the known one
     assert rows[["text", "label"]].to_numpy().tolist() == [["好", "1"]]
-    assert reasons(rejected) == [
-        [1, "two labels", "0, 1"],
-        [3, "two labels", "0, 1"],
-        [4, "two labels", "0, 1"],
-        [5, "unknown label", "'2'; the classes are 0, 1"],
-        [6, "no label", ""],
-    ]
+    others = [[5, "unknown label", "'2'; the classes are 0, 1"], [6, "no label", ""]]
+    assert reasons(rejected) == [[row, "two labels", "0, 1"] for row in (1, 3, 4)] + others
 
 
-def test_a_refused_text_can_be_written_to_any_file() -> None:
+def test_a_rejected_text_can_be_written_to_any_file() -> None:
     _, rejected = check_rows(table(["长" * 59 + "\ud800尾巴", "字" * 80]), unicode_form="NFKC", classes=["0"])
     assert rejected["text"].tolist() == ["长" * 59 + "\\", "字" * 60]
     rejected.to_csv().encode("utf-8")
 
 
-def test_every_row_is_kept_or_refused() -> None:
+def test_every_row_is_kept_or_rejected() -> None:
+    assert [len(rows) for rows in check_rows(table([]), unicode_form="NFC", classes=None)] == [0, 0]
     rng = np.random.default_rng(5)
     texts = rng.choice(np.array(["好", "差 ", "差", None, "", "一般", 3], dtype=object), size=500).tolist()
     labels = rng.choice(np.array(["0", "1", None, 1], dtype=object), size=500).tolist()
@@ -165,8 +146,3 @@ def test_every_row_is_kept_or_refused() -> None:
     assert len(rows) + len(rejected) == 500
     assert rejected["row"].is_monotonic_increasing
     assert set(rejected["reason"]) == {"no text", "empty text", "no label", "two labels"}
-
-
-def test_an_empty_table_gives_two_empty_ones() -> None:
-    rows, rejected = check_rows(table([]), unicode_form="NFC", classes=None)
-    assert len(rows) == len(rejected) == 0

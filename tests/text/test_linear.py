@@ -11,7 +11,7 @@ import pytest
 
 from assay.text.linear import fit_linear, load_linear, make_linear, out_of_fold_probs, save_linear
 
-HOW = {"max_ngram": 3, "c": 2.0, "seed": 0}
+OPTIONS = {"max_ngram": 3, "c": 2.0, "seed": 0}
 NEW = ["房间不错", "Aa龘", "", "  ", "很差很差一般", "没见过的字", "👍" * 50]
 
 
@@ -21,35 +21,27 @@ def test_it_is_the_fitted_pipeline_and_the_loaded_one_too(
 ) -> None:
     rows = make_rows(120, num_classes=num_classes, noise=0.3)
     texts, labels = list(rows["text"]), rows["label"].to_numpy()
-    pipeline = make_linear(**HOW).fit(texts, labels)
-    model = fit_linear(texts, labels, **HOW)
+    pipeline = make_linear(**OPTIONS).fit(texts, labels)
+    model = fit_linear(texts, labels, **OPTIONS)
     found, expected = model.log_probs(texts + NEW), pipeline.predict_log_proba(texts + NEW)
     assert found.shape == (127, num_classes)
     assert np.allclose(found, expected, atol=1e-9)
     assert np.ptp(found, axis=0).min() > 1
     save_linear(tmp_path, model)
+    # Nothing that could run code.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["linear.json", "linear.parquet"]
     again = load_linear(tmp_path)
     assert again.grams == model.grams
     assert np.array_equal(again.log_probs(texts + NEW), found)
 
 
-def test_nothing_that_is_saved_runs_code(make_rows: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
-    rows = make_rows(40)
-    save_linear(tmp_path, fit_linear(list(rows["text"]), rows["label"].to_numpy(), **HOW))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["linear.json", "linear.parquet"]
-
-
 def test_a_damaged_folder_is_told(make_rows: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no linear model that can be read"):
-        load_linear(tmp_path)
     rows = make_rows(40)
-    save_linear(tmp_path, fit_linear(list(rows["text"]), rows["label"].to_numpy(), **HOW))
-    (tmp_path / "linear.json").write_text('{"max_ngram": 3}')
-    with pytest.raises(ValueError, match="linear"):
-        load_linear(tmp_path)
-    (tmp_path / "linear.json").unlink()
-    with pytest.raises(ValueError, match="no linear model that can be read"):
-        load_linear(tmp_path)
+    save_linear(tmp_path, fit_linear(list(rows["text"]), rows["label"].to_numpy(), **OPTIONS))
+    for damage in (lambda path: path.write_text('{"max_ngram": 3}'), lambda path: path.unlink()):
+        damage(tmp_path / "linear.json")
+        with pytest.raises(ValueError, match="no linear model that can be read"):
+            load_linear(tmp_path)
 
 
 def test_a_text_is_judged_by_a_model_that_has_not_seen_its_group() -> None:
@@ -59,19 +51,19 @@ def test_a_text_is_judged_by_a_model_that_has_not_seen_its_group() -> None:
     groups = np.repeat(np.arange(60), 4)
     labels = np.repeat(rng.permutation(np.arange(60) % 2), 4)
     texts = [words[group] * 3 for group in groups]
-    how = {"max_ngram": 2, "c": 100.0, "seed": 0}
-    seen = np.exp(fit_linear(texts, labels, **how).log_probs(texts))
+    options = {"max_ngram": 2, "c": 100.0, "seed": 0}
+    seen = np.exp(fit_linear(texts, labels, **options).log_probs(texts))
     assert (seen[np.arange(240), labels] > 0.9).all()
-    honest = out_of_fold_probs(texts, labels, groups, **how)
+    honest = out_of_fold_probs(texts, labels, groups, **options)
     assert honest.shape == (240, 2)
-    # Its words are new to the model: what is left is the share of the classes.
+    # The words of the group are new to the model: what is left is the share of the classes.
     assert (honest.max(axis=1) < 0.7).all()
-    leaky = out_of_fold_probs(texts, labels, np.arange(240) % 5, **how)
+    leaky = out_of_fold_probs(texts, labels, np.arange(240) % 5, **options)
     assert (leaky[np.arange(240), labels] > 0.9).all()
 
 
 def test_out_of_fold_probabilities_learn_what_holds_in_every_group(make_rows: Callable[..., pd.DataFrame]) -> None:
     rows = make_rows(120, num_classes=3)
-    probs = out_of_fold_probs(list(rows["text"]), rows["label"].to_numpy(), rows["group"].to_numpy(), **HOW)
+    probs = out_of_fold_probs(list(rows["text"]), rows["label"].to_numpy(), rows["group"].to_numpy(), **OPTIONS)
     assert np.allclose(probs.sum(axis=1), 1)
     assert (probs.argmax(axis=1) == rows["label"]).mean() > 0.95

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +14,8 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import DisjointSet
 
 from assay.text import near_duplicates
-from assay.text.near_duplicates import Groups, bands, near_duplicate_groups, shingles
+from assay.text.near_duplicates import bands, near_duplicate_groups, shingles
 
-ROOT = Path(__file__).parents[2]
 REVIEW = "这家酒店的服务非常好房间也很干净下次来北京出差还会选择住在这里推荐给大家早餐种类丰富价格合理交通方便"
 
 
@@ -59,7 +57,11 @@ def test_groups_are_numbered_as_they_appear() -> None:
     texts = [REVIEW, "好", "物流太慢了客服也不理人", REVIEW + "!", "好", "好的", REVIEW[1:], ""]
     groups = near_duplicate_groups(texts, threshold=0.8)
     assert groups.tolist() == [0, 1, 2, 0, 1, 3, 0, 4]
-    assert groups.dtype == np.int64
+    nothing = near_duplicate_groups([], threshold=0.8)
+    assert nothing.shape == (0,)
+    assert nothing.dtype == groups.dtype == np.int64
+    # Repetition of shingles plays no part.
+    assert near_duplicate_groups(["哈" * 9, "哈" * 30], threshold=1.0).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("threshold", "joined"), [(0.5, True), (0.51, False), (1.0, False)])
@@ -76,14 +78,11 @@ def test_texts_are_joined_through_others() -> None:
     assert near_duplicate_groups([first, last], threshold=0.8).tolist() == [0, 1]
 
 
-def test_order_and_repetition_of_shingles_play_no_part() -> None:
-    assert near_duplicate_groups(["哈" * 9, "哈" * 30], threshold=1.0).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("threshold", [0.4, 0.6, 0.8, 0.95, 1.0])
-@pytest.mark.parametrize("shingle", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("threshold", "shingle"), [(0.4, 1), (0.4, 5), (0.6, 3), (0.8, 1), (0.8, 3), (0.95, 5), (1.0, 3)]
+)
 def test_the_groups_are_those_of_all_pairs_compared(threshold: float, shingle: int) -> None:
-    texts = variants(120, seed=shingle)
+    texts = variants(70, seed=shingle)
     found = near_duplicate_groups(texts, threshold=threshold, num_perm=128, shingle=shingle).tolist()
     assert found == compared_one_by_one(texts, threshold=threshold, shingle=shingle)
     assert 1 < len(set(found)) < len(texts)
@@ -107,39 +106,37 @@ def test_the_groups_do_not_depend_on_the_order() -> None:
 
 
 def test_the_groups_do_not_depend_on_the_run() -> None:
-    """With four hashes many pairs are missed: which ones would change with the hash."""
+    """With four hashes many pairs are missed: which ones would change with Python's hash, another in each process."""
+    texts = variants(100, seed=1)
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_near_duplicates as t;"
-        "print(t.near_duplicate_groups(t.variants(200, seed=1), threshold=0.5, num_perm=4).tolist())"
+        "from assay.text.near_duplicates import near_duplicate_groups as groups;"
+        f"print(groups({texts}, threshold=0.5, num_perm=4).tolist())"
     )
-    outputs = [
-        subprocess.run([sys.executable, "-c", code], env=os.environ | given, capture_output=True, text=True, check=True)
-        for given in ({"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed} for seed in ("1", "2"))
-    ]
-    here = near_duplicate_groups(variants(200, seed=1), threshold=0.5, num_perm=4).tolist()
-    assert [output.stdout.strip() for output in outputs] == [str(here)] * 2
-    assert here != compared_one_by_one(variants(200, seed=1), threshold=0.5, shingle=3)
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = near_duplicate_groups(texts, threshold=0.5, num_perm=4).tolist()
+    assert output.stdout.strip() == str(here)
+    assert here != compared_one_by_one(texts, threshold=0.5, shingle=3)
 
 
 def test_thousands_of_alike_texts_cost_no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [f"{REVIEW}{number}" for number in range(3000)]
+    texts = [f"{REVIEW}{number}" for number in range(2000)]
     compared = []
     exact = near_duplicates._jaccard
 
-    def counted(rows: np.ndarray, *arguments: object, **options: object) -> np.ndarray:
+    def counted(rows: np.ndarray, *arguments: Any) -> np.ndarray:
         compared.append(len(rows))
-        return exact(rows, *arguments, **options)
+        return exact(rows, *arguments)
 
     monkeypatch.setattr(near_duplicates, "_jaccard", counted)
     tracemalloc.start()
     groups = near_duplicate_groups(texts, threshold=0.8)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert groups.tolist() == [0] * 3000
+    assert groups.tolist() == [0] * 2000
     assert max(compared) <= near_duplicates.CHUNK
-    assert sum(compared) <= 3000 * near_duplicates.CHUNK
-    # 4.5 million pairs would take 72 MB as two columns of int64, before anything is done with them
-    assert peak < 40e6
+    assert sum(compared) <= 2000 * near_duplicates.CHUNK
+    # 2 million pairs would take 32 MB as two columns of int64, before anything is done with them.
+    assert peak < 20e6
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.7, 0.8, 0.9, 0.99, 1.0])
@@ -155,33 +152,4 @@ def test_the_longest_bands_that_find_enough_are_taken(threshold: float) -> None:
 
 
 def test_a_threshold_too_low_for_the_hashes_takes_single_ones() -> None:
-    assert bands(0.01, 64) == (64, 1)
-    assert bands(0.01, 2) == (2, 1)
-
-
-def test_joining_keeps_the_groups_whole() -> None:
-    groups = Groups(6)
-    for one, other in ((4, 5), (3, 5), (0, 1), (1, 3), (1, 0)):
-        groups.join(one, other)
-    assert groups.numbered().tolist() == [0, 0, 1, 0, 0, 0]
-
-
-def test_no_texts_make_no_groups() -> None:
-    groups = near_duplicate_groups([], threshold=0.8)
-    assert groups.shape == (0,)
-    assert groups.dtype == np.int64
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"threshold": 0.0}, "threshold is 0.0"),
-        ({"threshold": 1.1}, "threshold is 1.1"),
-        ({"threshold": float("nan")}, "threshold is nan"),
-        ({"threshold": 0.8, "num_perm": 1}, "num_perm is 1"),
-        ({"threshold": 0.8, "shingle": 0}, "shingle is 0"),
-    ],
-)
-def test_an_option_outside_its_range_is_named(options: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        near_duplicate_groups(["好"], **options)  # type: ignore[arg-type]
+    assert [bands(0.01, num_perm) for num_perm in (64, 2)] == [(64, 1), (2, 1)]

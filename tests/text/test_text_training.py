@@ -1,4 +1,4 @@
-"""Fine-tuning against a loop written out by hand; targets, loss, what is kept, early stopping, resumption after a kill."""
+"""Fine-tuning against a loop written out by hand; targets, loss, what is kept, and early stopping."""
 
 from __future__ import annotations
 
@@ -16,40 +16,51 @@ from torch.nn import functional
 from transformers import Trainer, get_linear_schedule_with_warmup
 
 from assay.params.text import TrainText
-from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer
-from assay.text.encoder import load_encoder
-from assay.text.training import Loss, balanced_weights, class_figures, encode, fine_tune, soft_targets
+from assay.text.classifier import TextClassifier, load_tokenizer
+from assay.text.training import Loss, balanced_weights, class_metrics, encode, fine_tune, soft_targets
 
 RNG = np.random.default_rng(6)
-Settings = Callable[..., TrainText]
 Rows = Callable[..., pd.DataFrame]
+Network = Callable[..., TextClassifier]
+History = list[dict[str, Any]]
+Tune = Callable[..., History]
 
 
-def network(folder: Path, *, num_classes: int = 2, dropout: float = 0.0, token_dropout: float = 0.0) -> TextClassifier:
-    torch.manual_seed(3)
-    return build_classifier(
-        load_encoder(folder, dropout=dropout),
-        load_tokenizer(folder),
-        num_classes=num_classes,
-        pooling="mean",
-        dropout=dropout,
-        token_dropout=token_dropout,
-    )
-
-
-def without_pair_dropout(model: TextClassifier) -> TextClassifier:
-    if model.encoder.pairs is not None:
-        model.encoder.pairs.dropout = 0.0
-    return model
-
-
-def data(folder: Path, rows: pd.DataFrame, *, num_classes: int = 2) -> list[dict[str, Any]]:
+def rows_of(folder: Path, rows: pd.DataFrame, *, num_classes: int = 2) -> list[dict[str, Any]]:
     targets = soft_targets(rows["label"].to_numpy(), num_classes=num_classes, teacher=None, weight=0.0)
     return encode(load_tokenizer(folder), list(rows["text"]), targets, max_tokens=24)
 
 
 def values(model: TextClassifier) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@pytest.fixture
+def network(text_encoder: Path, make_classifier: Callable[..., TextClassifier]) -> Callable[..., TextClassifier]:
+    """Function to a classifier without dropout; each call gives the same weights."""
+
+    def new(num_classes: int = 2) -> TextClassifier:
+        model = make_classifier(text_encoder, seed=3, encoder_dropout=0.0, num_classes=num_classes)
+        assert model.encoder.pairs is not None
+        model.encoder.pairs.dropout = 0.0
+        return model
+
+    return new
+
+
+@pytest.fixture
+def tune(text_encoder: Path, tmp_path: Path, train_settings: Callable[..., TrainText]) -> Tune:
+    """Function that fine-tunes a classifier on rows, judged on the val rows; returns the history."""
+
+    def run(
+        model: TextClassifier, train: pd.DataFrame, val: pd.DataFrame, *, weights: Any = None, **changes: Any
+    ) -> History:
+        size = model.head.out_features
+        data = [rows_of(text_encoder, rows, num_classes=size) for rows in (train, val)]
+        options: dict[str, Any] = {"class_weights": weights, "seed": 3, "cpu": True}
+        return fine_tune(model, load_tokenizer(text_encoder), *data, train_settings(**changes), tmp_path, **options)
+
+    return run
 
 
 def test_targets_are_the_labels_mixed_with_the_teacher() -> None:
@@ -78,21 +89,16 @@ def test_the_loss_has_the_gradient_of_cross_entropy_and_divergence_from_the_teac
     assert found.item() == pytest.approx(float((1 - weight) * hard.item() + weight * soft.item()), abs=1e-6)
 
 
-def test_class_weights_and_smoothing_are_torchs_own() -> None:
-    labels, weights = torch.tensor([0, 2, 1, 1]), torch.tensor([0.5, 1.0, 3.0])
-    logits, targets = torch.randn(4, 3), torch.eye(3)[labels]
-    found = Loss(weights, 0.1)({"logits": logits}, targets)
-    theirs = functional.cross_entropy(logits, labels, weight=weights, label_smoothing=0.1, reduction="sum") / 4
-    assert float(found) == pytest.approx(float(theirs), abs=1e-6)
-
-
-def test_accumulated_batches_have_the_mean_over_all_examples() -> None:
-    logits, targets = torch.randn(7, 3), torch.eye(3)[torch.tensor([0, 2, 1, 1, 0, 2, 2])]
-    loss = Loss(None, 0.0)
+def test_accumulated_batches_have_torchs_mean_over_all_examples_with_class_weights_and_smoothing() -> None:
+    labels, weights = torch.tensor([0, 2, 1, 1, 0, 2, 2]), torch.tensor([0.5, 1.0, 3.0])
+    logits, targets = torch.randn(7, 3), torch.eye(3)[labels]
+    loss = Loss(weights, 0.1)
+    theirs = functional.cross_entropy(logits, labels, weight=weights, label_smoothing=0.1, reduction="sum") / 7
+    assert float(loss({"logits": logits}, targets)) == pytest.approx(float(theirs), abs=1e-6)
     # What the Trainer counts: labels that are not -100, of which a text has one per class.
     items = targets.ne(-100).sum()
     parts = [loss({"logits": logits[part]}, targets[part], items) for part in (slice(0, 3), slice(3, 5), slice(5, 7))]
-    assert float(sum(parts)) == pytest.approx(float(loss({"logits": logits}, targets)), abs=1e-6)
+    assert float(sum(parts)) == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_balanced_weights_are_scikit_learns() -> None:
@@ -103,9 +109,9 @@ def test_balanced_weights_are_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize(("num_classes", "average"), [(2, "binary"), (4, "macro")])
-def test_class_figures_are_scikit_learns(num_classes: int, average: str) -> None:
+def test_class_metrics_are_scikit_learns(num_classes: int, average: str) -> None:
     truth, predicted = RNG.integers(0, num_classes, (2, 90))
-    found = class_figures(truth, predicted, num_classes=num_classes)
+    found = class_metrics(truth, predicted, num_classes=num_classes)
     assert found == pytest.approx(
         {
             "accuracy": sk.accuracy_score(truth, predicted),
@@ -114,7 +120,7 @@ def test_class_figures_are_scikit_learns(num_classes: int, average: str) -> None
             "recall": sk.recall_score(truth, predicted, average=average),
         }
     )
-    assert class_figures(np.array([0, 1]), np.array([0, 0]), num_classes=2)["precision"] == 0.0
+    assert class_metrics(np.array([0, 1]), np.array([0, 0]), num_classes=2)["precision"] == 0.0
 
 
 def test_texts_are_encoded_and_cut(text_encoder: Path) -> None:
@@ -126,25 +132,18 @@ def test_texts_are_encoded_and_cut(text_encoder: Path) -> None:
     assert rows[1]["input_ids"][-1] == tokenizer.sep_token_id
 
 
-@pytest.mark.parametrize(("num_classes", "weighted"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("num_classes", "weights"), [(2, None), (3, torch.tensor([0.5, 1.0, 2.0]))])
 def test_the_trainer_is_a_plain_torch_loop_step_by_step(
-    text_encoder: Path,
-    tmp_path: Path,
+    network: Network,
+    tune: Tune,
     make_rows: Rows,
-    train_settings: Settings,
+    train_settings: Callable[..., TrainText],
     monkeypatch: pytest.MonkeyPatch,
     num_classes: int,
-    weighted: bool,
+    weights: torch.Tensor | None,
 ) -> None:
     """Same seed, same batches in the same order: loss after loss, and the weights at the end."""
-    rows = make_rows(44, num_classes=num_classes)
-    train, val = (
-        data(text_encoder, rows, num_classes=num_classes),
-        data(text_encoder, rows[:9], num_classes=num_classes),
-    )
-    # 12 steps, of which the Trainer logs each.
-    how = train_settings(label_smoothing=0.1, eval_every=0.01)
-    weights = torch.tensor([0.5, 1.0, 2.0]) if weighted else None
+    rows, settings = make_rows(44, num_classes=num_classes), train_settings()
     order: list[dict[str, torch.Tensor]] = []
     step = Trainer.training_step
 
@@ -153,24 +152,26 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(
         return step(self, model, inputs, *rest)
 
     monkeypatch.setattr(Trainer, "training_step", heard)
-    model = without_pair_dropout(network(text_encoder, num_classes=num_classes))
-    options: dict[str, Any] = {"class_weights": weights, "seed": 3, "cpu": True}
-    history = fine_tune(model, load_tokenizer(text_encoder), train, val, how, tmp_path, **options)
+    model = network(num_classes)
+    # 12 steps, of which the Trainer logs each.
+    history = tune(model, rows, rows[:9], weights=weights, label_smoothing=0.1, eval_every=0.01)
     found = [row["loss"] for row in history if "loss" in row]
 
-    plain = without_pair_dropout(network(text_encoder, num_classes=num_classes)).train()
-    decayed = {name for name, _ in plain.named_parameters() if not ("bias" in name or "LayerNorm" in name)}
-    groups = [
-        {"params": [p], "weight_decay": how.weight_decay * (name in decayed)} for name, p in plain.named_parameters()
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=how.lr)
+    plain = network(num_classes).train()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p], "weight_decay": 0.0 if "bias" in name or "LayerNorm" in name else settings.weight_decay}
+            for name, p in plain.named_parameters()
+        ],
+        lr=settings.lr,
+    )
     schedule = get_linear_schedule_with_warmup(optimizer, 3, 12)
     expected = []
     for batch in order:
         logits = plain(batch["input_ids"], batch["attention_mask"])["logits"]
-        loss = functional.cross_entropy(
-            logits, batch["labels"].argmax(dim=1), weight=weights, label_smoothing=0.1, reduction="sum"
-        ) / len(logits)
+        labels = batch["labels"].argmax(dim=1)
+        total = functional.cross_entropy(logits, labels, weight=weights, label_smoothing=0.1, reduction="sum")
+        loss = total / len(logits)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
         optimizer.step()
@@ -183,63 +184,40 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(
         assert torch.allclose(value, model.state_dict()[name], atol=1e-5), name
 
 
-def test_the_logged_loss_of_training_is_that_of_evaluation(
-    text_encoder: Path, tmp_path: Path, make_rows: Rows, train_settings: Settings
-) -> None:
-    """Nothing is learned at this rate, and val is train: both are one figure."""
-    train = data(text_encoder, make_rows(40))
-    how = train_settings(lr=1e-12, epochs=1.0, eval_every=1.0)
-    model = without_pair_dropout(network(text_encoder))
-    options: dict[str, Any] = {"class_weights": None, "seed": 3, "cpu": True}
-    history = fine_tune(model, load_tokenizer(text_encoder), train, train, how, tmp_path, **options)
+def test_the_logged_loss_of_training_is_that_of_evaluation(network: Network, tune: Tune, make_rows: Rows) -> None:
+    """Nothing is learned at this rate, and val is train: both are one number."""
+    rows = make_rows(40)
+    history = tune(network(), rows, rows, lr=1e-12, epochs=1.0, eval_every=1.0)
     (trained,) = (row["loss"] for row in history if "loss" in row)
     (judged,) = (row["eval_loss"] for row in history if "eval_loss" in row)
     assert trained == pytest.approx(judged, abs=2e-4)
     assert judged == pytest.approx(np.log(2), abs=0.2)
 
 
-def test_an_evaluation_every_ninth_of_an_epoch(
-    text_encoder: Path, tmp_path: Path, make_rows: Rows, train_settings: Settings
-) -> None:
-    train, val = data(text_encoder, make_rows(200)), data(text_encoder, make_rows(4, seed=1))
-    how = train_settings(epochs=3.0, eval_every=0.11, batch_size=2)
-    options: dict[str, Any] = {"class_weights": None, "seed": 3, "cpu": True}
-    history = fine_tune(network(text_encoder), load_tokenizer(text_encoder), train, val, how, tmp_path, **options)
+def test_an_evaluation_every_ninth_of_an_epoch(network: Network, tune: Tune, make_rows: Rows) -> None:
+    history = tune(network(), make_rows(80), make_rows(4, seed=1), epochs=3.0, eval_every=0.11, batch_size=2)
     steps = [row["step"] for row in history if "eval_loss" in row]
     # And one at the end.
-    assert steps == [*range(11, 300, 11), 300]
-    assert len(steps) == 28
-    assert [row["step"] for row in history if "loss" in row] == steps[:-1]
+    assert steps == [*range(5, 120, 5), 120]
+    assert [row["step"] for row in history if "loss" in row] == steps
     assert {"eval_accuracy", "eval_f1", "eval_precision", "eval_recall"} <= set(history[-2])
 
 
-class FiguresByPlan:
-    """Stands for `class_figures`: accuracies that were planned, and the weights at each evaluation."""
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, torch.Tensor]]]:
+    """Function that gives a model's evaluations these accuracies; returns the list to which its weights are added."""
 
-    def __init__(self, plan: list[float], model: TextClassifier) -> None:
-        self.plan, self.model = plan, model
-        self.seen: list[dict[str, torch.Tensor]] = []
+    def planned(model: TextClassifier, accuracies: list[float]) -> list[dict[str, torch.Tensor]]:
+        seen: list[dict[str, torch.Tensor]] = []
 
-    def __call__(self, truth: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> dict[str, float]:
-        self.seen.append(values(self.model))
-        return dict.fromkeys(("accuracy", "f1", "precision", "recall"), self.plan[len(self.seen) - 1])
+        def metrics(truth: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> dict[str, float]:
+            seen.append(values(model))
+            return dict.fromkeys(("accuracy", "f1", "precision", "recall"), accuracies[len(seen) - 1])
 
+        monkeypatch.setattr("assay.text.training.class_metrics", metrics)
+        return seen
 
-def planned(
-    plan: list[float],
-    folder: Path,
-    rows: pd.DataFrame,
-    settings: TrainText,
-    monkeypatch: pytest.MonkeyPatch,
-    checkpoints: Path,
-) -> tuple[FiguresByPlan, TextClassifier, list[dict[str, Any]]]:
-    model = network(folder)
-    figures = FiguresByPlan(plan, model)
-    monkeypatch.setattr("assay.text.training.class_figures", figures)
-    train = data(folder, rows)
-    options: dict[str, Any] = {"class_weights": None, "seed": 3, "cpu": True}
-    history = fine_tune(model, load_tokenizer(folder), train, train[:4], settings, checkpoints, **options)
-    return figures, model, history
+    return planned
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -248,40 +226,30 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 @pytest.mark.parametrize(("keep", "place"), [("best", 1), ("last", 3)])
 def test_the_weights_that_are_kept(
-    text_encoder: Path,
-    tmp_path: Path,
-    make_rows: Rows,
-    train_settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    keep: str,
-    place: int,
+    network: Network, tune: Tune, plan: Callable[..., Any], make_rows: Rows, keep: str, place: int
 ) -> None:
-    how = train_settings(keep=keep)
-    figures, model, _ = planned([0.5, 0.9, 0.7, 0.8], text_encoder, make_rows(40), how, monkeypatch, tmp_path)
+    model, rows = network(), make_rows(40)
+    seen = plan(model, [0.5, 0.9, 0.7, 0.8])
+    tune(model, rows, rows[:4], keep=keep)
     # 10 steps, evaluations after 3, 6, 9 and 10.
-    assert not same(figures.seen[0], figures.seen[1])
-    for number, seen in enumerate(figures.seen):
-        assert same(seen, values(model)) == (number == place), number
+    assert not same(seen[0], seen[1])
+    assert [same(weights, values(model)) for weights in seen] == [number == place for number in range(4)]
 
 
 def test_training_stops_when_nothing_gets_better(
-    text_encoder: Path, tmp_path: Path, make_rows: Rows, train_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    network: Network, tune: Tune, plan: Callable[..., Any], make_rows: Rows
 ) -> None:
-    plan = [0.5, 0.8, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
-    how = train_settings(keep="best", early_stopping=2, epochs=5.0, eval_every=0.5)
-    figures, model, history = planned(plan, text_encoder, make_rows(32), how, monkeypatch, tmp_path)
-    assert len(figures.seen) == 4
+    model, rows = network(), make_rows(32)
+    seen = plan(model, [0.5, 0.8, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    history = tune(model, rows, rows[:4], keep="best", early_stopping=2, epochs=5.0, eval_every=0.5)
+    assert len(seen) == 4
     assert max(row["step"] for row in history) == 8 < 20
-    assert same(figures.seen[1], values(model))
+    assert same(seen[1], values(model))
 
 
-def test_a_loss_that_is_no_number_is_an_error(
-    text_encoder: Path, tmp_path: Path, make_rows: Rows, train_settings: Settings
-) -> None:
-    model = network(text_encoder)
+def test_a_loss_that_is_nan_is_an_error(network: Network, tune: Tune, make_rows: Rows) -> None:
+    model, rows = network(), make_rows(16)
     with torch.no_grad():
         model.head.bias[0] = float("nan")
-    train = data(text_encoder, make_rows(16))
-    options: dict[str, Any] = {"class_weights": None, "seed": 3, "cpu": True}
-    with pytest.raises(FloatingPointError, match="the loss is NaN or infinite; a smaller lr"):
-        fine_tune(model, load_tokenizer(text_encoder), train, train[:4], train_settings(), tmp_path, **options)
+    with pytest.raises(FloatingPointError, match="train_text: the loss is NaN or infinite; a smaller lr may help"):
+        tune(model, rows, rows[:4])

@@ -23,17 +23,11 @@ def written(path: Path, content: str) -> Path:
     return path
 
 
-def test_a_line_separator_is_a_token_like_any_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_token_a_line_and_a_line_separator_is_a_token_too(tmp_path: Path, end: str) -> None:
     expected = [*SPECIAL, "好", "\u2028", "\x85", "差"]
-    found = read_vocabulary(written(tmp_path / "vocab.txt", "\n".join(expected) + "\n"))
-    assert found == expected
-    assert read_vocabulary(written(tmp_path / "vocab.txt", "\n".join(expected))) == expected
-
-
-def test_windows_line_ends_are_line_ends(tmp_path: Path) -> None:
-    expected = [*SPECIAL, "好", "差"]
-    assert read_vocabulary(written(tmp_path / "vocab.txt", "\r\n".join(expected) + "\r\n")) == expected
-    assert read_vocabulary(written(tmp_path / "vocab.txt", "\r\n".join(expected))) == expected
+    for last in ("", end):
+        assert read_vocabulary(written(tmp_path / "vocab.txt", end.join(expected) + last)) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,7 +37,7 @@ def test_windows_line_ends_are_line_ends(tmp_path: Path) -> None:
         ([*SPECIAL, "好", "差", "好"], r"\['好'\] stand twice in vocab.txt"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused(tmp_path: Path, tokens: list[str], message: str) -> None:
+def test_what_is_no_vocabulary_is_rejected(tmp_path: Path, tokens: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=f"fetch_text.vocabulary: .*{message}"):
         read_vocabulary(written(tmp_path / "vocab.txt", "\n".join(tokens)))
 
@@ -115,14 +109,11 @@ def test_signs_are_fixed_and_the_seed_decides_nothing_else() -> None:
     assert np.array_equal(first, ppmi_embeddings(table, size=5, seed=1))
 
 
-def test_there_are_fewer_dimensions_than_tokens() -> None:
-    assert ppmi_embeddings(csr_array(counts(6)), size=64, seed=0).shape == (6, 5)
-
-
-def test_a_token_without_neighbours_has_no_embedding() -> None:
+def test_a_token_without_neighbours_has_no_embedding_and_there_are_fewer_dimensions_than_tokens() -> None:
     table = counts(8)
     table[7] = table[:, 7] = 0
-    found = ppmi_embeddings(csr_array(table), size=4, seed=0)
+    found = ppmi_embeddings(csr_array(table), size=64, seed=0)
+    assert found.shape == (8, 7)
     assert np.isfinite(found).all()
     assert np.allclose(found[7], 0, atol=1e-6)
     assert np.abs(found[:7]).max() > 1

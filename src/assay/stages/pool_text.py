@@ -33,7 +33,7 @@ def fit_ensemble(roles: dict[str, pd.DataFrame], record: dict[str, Any], *, devi
     """The record with the pool's weights, fitted on val, and its temperature, fitted on calib."""
     write_json(OUTPUT / ENSEMBLE, record)
     predictor = load_predictor(OUTPUT, device=device)
-    members = {role: predictor.member_log_probs(list(roles[role]["text"]), what=role) for role in ("val", "calib")}
+    members = {role: predictor.member_log_probs(list(roles[role]["text"]), name=role) for role in ("val", "calib")}
     labels = {role: roles[role]["label"].to_numpy() for role in members}
     one = len(members["val"]) == 1
     weights = [1.0] if one else fit_weights(members["val"], labels["val"])

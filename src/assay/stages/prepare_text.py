@@ -35,22 +35,21 @@ def check_classes(labels: pd.Series, declared: list[str] | None) -> list[str]:
         ValueError: fewer than two, or a declared one that no row has.
     """
     found = sorted(labels.unique())
-    missing = sorted(set(declared or []) - set(found))
-    if missing:
+    if missing := sorted(set(declared or []) - set(found)):
         raise ValueError(f"prepare_text.classes: no row has the label(s) {missing}; the rows have {found}")
     if len(found) < 2:
         raise ValueError(f"a classifier needs two classes, the rows have {found}")
     return declared or found
 
 
-def role_figures(role: str, rows: pd.DataFrame, num_classes: int) -> dict[str, float]:
+def role_metrics(role: str, rows: pd.DataFrame, num_classes: int) -> dict[str, float]:
     """Size, class shares and lengths in characters of one role."""
     lengths = rows["text"].str.len()
-    shares = np.bincount(rows["label"], minlength=num_classes) / max(1, len(rows))
-    figures = {"n": len(rows), "n_groups": rows["group"].nunique(), "chars.max": lengths.max()}
-    figures |= {f"chars.p{p}": np.percentile(lengths, p) for p in PERCENTILES}
-    figures |= {f"share_{number}": share for number, share in enumerate(shares)}
-    return {f"{role}.{name}": float(value) for name, value in figures.items()}
+    shares = np.bincount(rows["label"], minlength=num_classes) / len(rows)
+    metrics = {"n": len(rows), "n_groups": rows["group"].nunique(), "chars.max": lengths.max()}
+    metrics |= {f"chars.p{p}": np.percentile(lengths, p) for p in PERCENTILES}
+    metrics |= {f"share_{number}": share for number, share in enumerate(shares)}
+    return {f"{role}.{name}": float(value) for name, value in metrics.items()}
 
 
 def main() -> None:
@@ -67,19 +66,19 @@ def main() -> None:
         table = pd.DataFrame({"group_id": rows["group"], "label": rows["label"], "dataset": "text"})
         roles = rows["group"].map(assign_roles(table, shares=settings.roles.model_dump(), seed=seed))
         check_disjoint(roles, rows["group"])
-        figures = {"rejected": float(len(rejected)), "near_duplicates": float(len(rows) - rows["group"].nunique())}
+        metrics = {"rejected": float(len(rejected)), "near_duplicates": float(len(rows) - rows["group"].nunique())}
         for role in settings.roles.model_dump():
             part = rows[roles == role]
             if part["label"].nunique() < len(classes):
                 raise ValueError(f"role {role} lacks a class: {len(rows)} texts are too few for these shares")
-            figures |= role_figures(role, part, len(classes))
+            metrics |= role_metrics(role, part, len(classes))
             write_parquet(OUTPUT / f"{role}.parquet", part)
         write_json(OUTPUT / "classes.json", classes)
         write_csv(OUTPUT / "rejected.csv", rejected)
-        write_json(METRICS, figures)
-    print(", ".join(f"{role} {figures[f'{role}.n']:.0f}" for role in settings.roles.model_dump()), "texts of", classes)
+        write_json(METRICS, metrics)
+    print(", ".join(f"{role} {metrics[f'{role}.n']:.0f}" for role in settings.roles.model_dump()), "texts of", classes)
     print(f"{len(rejected)} rejected: {rejected['reason'].value_counts().to_dict()}")
-    print(f"{figures['near_duplicates']:.0f} texts are near-duplicates of another and share its role")
+    print(f"{metrics['near_duplicates']:.0f} texts are near-duplicates of another and share its role")
 
 
 if __name__ == "__main__":

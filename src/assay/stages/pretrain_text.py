@@ -74,7 +74,7 @@ def train(encoder: Encoder, tokenizer: Any, texts: dict[str, list[str]], params:
     vocab_ids = np.setdiff1d(np.arange(len(tokenizer)), special)
     masks = {"share": settings.mask_share, "mask_id": tokenizer.mask_token_id, "pad_id": tokenizer.pad_token_id}
     collator = WholeWordCollator(vocab_ids=vocab_ids, seed=seed, **masks)
-    rows = {role: with_words(tokenizer, texts[role], max_tokens=settings.max_tokens, what=role) for role in texts}
+    rows = {role: with_words(tokenizer, texts[role], max_tokens=settings.max_tokens, name=role) for role in texts}
     model = MaskedLanguageModel(encoder)
     before = masked_figures(model.to(device), rows["val"], collator)
     inputs = [SOURCE, ROWS / "train.parquet", ROWS / "val.parquet"]

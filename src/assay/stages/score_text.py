@@ -27,32 +27,25 @@ CLASSIFIER = Path("models/text/classifier")
 OUTPUT = Path("data/text/scores_test.parquet")
 
 
-def ablation_probs(predictor: TextPredictor, texts: list[str]) -> dict[str, np.ndarray]:
-    """What the network without pretraining says; nothing if none was trained."""
-    folder = CLASSIFIER / "no_pretraining"
-    if not folder.is_dir():
-        return {}
-    network = load_classifier(folder)
-    # On the device and with the limits of the others.
-    model = network[0].to(next(predictor.networks[0][0].parameters()).device)
-    return {"no_pretraining": np.exp(predictor.network_log_probs((model, network[1]), texts, what="no_pretraining"))}
-
-
 def all_probs(predictor: TextPredictor, train: pd.DataFrame, texts: list[str], params: Text) -> dict[str, np.ndarray]:
-    """Probabilities [n, num_classes] of every system."""
-    labels, c, seed = train["label"].to_numpy(), params.evaluate_text.logistic_c, params.runtime.seed
-    shares = np.bincount(labels, minlength=len(predictor.classes)) / len(labels)
+    """Probabilities [n, num_classes] of every system; no_pretraining only if that network was trained."""
     members = predictor.member_log_probs(texts)
-    bigram = fit_linear(list(train["text"]), labels, max_ngram=2, c=c, seed=seed)
     found = {
-        "test": np.exp(predictor.pooled(members)),
-        "uncalibrated": np.exp(predictor.pooled(members, calibrated=False)),
-        "network": np.exp(members[0]),
+        "test": predictor.pooled(members),
+        "uncalibrated": predictor.pooled(members, calibrated=False),
+        "network": members[0],
     }
     if predictor.linear is not None:
-        found["linear"] = np.exp(members[-1])
-    found |= ablation_probs(predictor, texts)
-    return found | {"tfidf_bigram": np.exp(bigram.log_probs(texts)), "majority": np.tile(shares, (len(texts), 1))}
+        found["linear"] = members[-1]
+    ablation = CLASSIFIER / "no_pretraining"
+    if ablation.is_dir():
+        model, tokenizer = load_classifier(ablation)
+        model.to(next(predictor.networks[0][0].parameters()).device)
+        found["no_pretraining"] = predictor.network_log_probs((model, tokenizer), texts, name="no_pretraining")
+    labels, c, seed = train["label"].to_numpy(), params.evaluate_text.logistic_c, params.runtime.seed
+    found["tfidf_bigram"] = fit_linear(list(train["text"]), labels, max_ngram=2, c=c, seed=seed).log_probs(texts)
+    shares = np.bincount(labels, minlength=len(predictor.classes)) / len(labels)
+    return {name: np.exp(values) for name, values in found.items()} | {"majority": np.tile(shares, (len(texts), 1))}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.text import Text, TrainText
-from assay.text.classifier import TextClassifier, build_classifier, load_tokenizer, save_classifier
+from assay.text.classifier import TextClassifier, load_tokenizer, save_classifier
 from assay.text.encoder import load_encoder
 from assay.text.teachers import teacher_probs
 from assay.text.training import balanced_weights, encode, fine_tune, soft_targets
@@ -42,7 +42,7 @@ def new_classifier(
 ) -> TextClassifier:
     """The pretrained encoder, or the same network with random weights, under a new head."""
     torch.manual_seed(seed)
-    return build_classifier(
+    return TextClassifier(
         load_encoder(ENCODER, dropout=settings.dropout, weights=pretrained),
         tokenizer,
         num_classes=num_classes,

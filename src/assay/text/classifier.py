@@ -20,13 +20,12 @@ RECORD = "classifier.json"
 
 
 class TextClassifier(nn.Module):
-    """Token ids to class logits.
+    """Token ids to class logits, by a new head whose values come from torch's generator.
 
     Args:
         pooling: ``mean`` of the vectors of all tokens, or the vector of the first (``cls``).
         dropout: before the head.
-        token_dropout: share of the tokens replaced by ``mask_token_id`` in training, an augmentation.
-        special_ids: tokens that are never replaced.
+        token_dropout: share of the ordinary tokens that training replaces by the mask token, an augmentation.
     """
 
     special_ids: torch.Tensor
@@ -34,20 +33,19 @@ class TextClassifier(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
+        tokenizer: Any,
         *,
         num_classes: int,
         pooling: Literal["mean", "cls"],
         dropout: float,
         token_dropout: float,
-        mask_token_id: int,
-        special_ids: list[int],
     ) -> None:
         super().__init__()
         self.encoder, self.pooling, self.token_dropout = encoder, pooling, token_dropout
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.hidden_size, num_classes)
-        self.mask_token_id = mask_token_id
-        self.register_buffer("special_ids", torch.tensor(special_ids), persistent=False)
+        self.mask_token_id = tokenizer.mask_token_id
+        self.register_buffer("special_ids", torch.tensor(tokenizer.all_special_ids), persistent=False)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """``logits`` float [n, num_classes]; ``attention_mask`` is 0 at padding."""
@@ -76,27 +74,6 @@ def load_tokenizer(folder: Path) -> Any:
     return read_tokenizer(folder)
 
 
-def build_classifier(
-    encoder: Encoder,
-    tokenizer: Any,
-    *,
-    num_classes: int,
-    pooling: Literal["mean", "cls"],
-    dropout: float,
-    token_dropout: float,
-) -> TextClassifier:
-    """A classifier with a new head, its values from torch's generator."""
-    return TextClassifier(
-        encoder,
-        num_classes=num_classes,
-        pooling=pooling,
-        dropout=dropout,
-        token_dropout=token_dropout,
-        mask_token_id=tokenizer.mask_token_id,
-        special_ids=list(tokenizer.all_special_ids),
-    )
-
-
 def save_classifier(folder: Path, model: TextClassifier, tokenizer: Any) -> None:
     """Write encoder, tokenizer, head and ``classifier.json``."""
     save_encoder(folder, model.encoder, tokenizer)
@@ -118,7 +95,7 @@ def load_classifier(folder: Path) -> tuple[TextClassifier, Any]:
         num_classes, pooling = int(record["num_classes"]), record["pooling"]
         if pooling not in ("mean", "cls"):
             raise ValueError(f"pooling {pooling!r}")
-        model = build_classifier(
+        model = TextClassifier(
             encoder, tokenizer, num_classes=num_classes, pooling=pooling, dropout=0.0, token_dropout=0.0
         )
         model.head.load_state_dict(load_file(folder / HEAD))

@@ -1,4 +1,4 @@
-"""Texts with their labels: one way of writing for what looks the same, and a reason for every row that can't be used."""
+"""Texts with their labels: what looks the same is written the same, and every row that can't be used has a reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 60
 
 
 def _kept(character: str) -> bool:
-    """Whether a character says something; white space does, also where Unicode calls it a control (line breaks, tabs)."""
+    """False for control and format characters, except white space (Unicode calls line breaks and tabs controls)."""
     return character.isspace() or unicodedata.category(character) not in ("Cc", "Cf")
 
 
@@ -63,10 +63,14 @@ def _label(value: Any) -> str:
     return ""
 
 
+def writable(value: Any) -> str:
+    """A value as text that every file can hold: surrogates are escaped."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _shown(value: Any) -> str:
-    """The first characters of a raw value, such that every file can hold them."""
-    text = value if isinstance(value, str) else "" if value is None else str(value)
-    return text[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")[:SHOWN]
+    """The first characters of a raw value."""
+    return "" if value is None else writable(str(value)[:SHOWN])[:SHOWN]
 
 
 def _read(
@@ -91,10 +95,10 @@ def _read(
 def check_rows(
     table: pd.DataFrame, *, unicode_form: UnicodeForm, classes: Sequence[str] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Usable rows and refused ones, each in the order of the table.
+    """Usable rows and rejected ones, each in the order of the table.
 
-    A text that stands in the table with different labels is refused wherever it stands, since nobody can say which label
-    is right; of equal rows the first is kept. Rows that are refused for another reason play no part in this.
+    A text that occurs with different labels is rejected everywhere, since nobody can say which label is right; of equal
+    rows the first is kept. Rows rejected for another reason play no part in this.
 
     Args:
         table: columns text and label, raw values of any type.
@@ -105,8 +109,6 @@ def check_rows(
         counted from 1 and text as it came, cut to 60 characters. Reasons: no text, invalid text, empty text, no label,
         unknown label, two labels, exact duplicate.
     """
-    kept: list[tuple[str, str, str]] = []
-    refused: list[tuple[int, str, str, str]] = []
     read = [
         _read(text, label, unicode_form=unicode_form, classes=classes)
         for text, label in zip(table["text"], table["label"], strict=True)
@@ -115,15 +117,16 @@ def check_rows(
     for text, label, *problem in read:
         if not problem:
             labels.setdefault(text, set()).add(label)
+    kept, rejected = [], []
     first: dict[str, int] = {}
     for number, (raw, (text, label, *problem)) in enumerate(zip(table["text"], read, strict=True), start=1):
         if problem:
-            refused.append((number, _shown(raw), label, problem[0]))
+            rejected.append((number, _shown(raw), label, problem[0]))
         elif len(labels[text]) > 1:
-            refused.append((number, _shown(raw), "two labels", ", ".join(sorted(labels[text]))))
+            rejected.append((number, _shown(raw), "two labels", ", ".join(sorted(labels[text]))))
         elif text in first:
-            refused.append((number, _shown(raw), "exact duplicate", f"of row {first[text]}"))
+            rejected.append((number, _shown(raw), "exact duplicate", f"of row {first[text]}"))
         else:
             first[text] = number
             kept.append((hashlib.sha256(text.encode()).hexdigest()[:16], text, label))
-    return pd.DataFrame(kept, columns=ROWS, dtype=object), pd.DataFrame(refused, columns=REJECTED)
+    return pd.DataFrame(kept, columns=ROWS, dtype=object), pd.DataFrame(rejected, columns=REJECTED)

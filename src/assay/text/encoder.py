@@ -1,8 +1,8 @@
 """The encoder: token embeddings, embeddings of neighbouring pairs, and a RoBERTa or BERT body.
 
 A single character says little in Chinese, and a small encoder has to learn from a few thousand texts what pairs mean. So
-the own encoder adds to each token's embedding one of the pair that it forms with the next token (n-gram embeddings as in
-ZEN, Diao et al. 2020, in their simplest form). Encoders from the hub come without.
+the own encoder adds to each token's embedding that of the pair it forms with the next token (n-gram embeddings as in ZEN,
+Diao et al. 2020, in their simplest form). Encoders from the hub have none.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ def pair_keys(rows: Sequence[Sequence[int]], *, num_tokens: int, min_count: int)
 
     The key of a pair is first * num_tokens + second.
     """
-    counts: Counter[int] = Counter()
-    for row in rows:
-        counts.update({first * num_tokens + second for first, second in pairwise(row)})
+    counts = Counter(key for row in rows for key in {first * num_tokens + second for first, second in pairwise(row)})
     return np.array(sorted(key for key, count in counts.items() if count >= min_count), dtype=np.int64)
 
 
@@ -47,7 +45,7 @@ class PairEmbedding(nn.Module):
         keys: sorted int64 [num_pairs], see `pair_keys`.
         num_tokens: size of the vocabulary.
         size: of a pair's embedding, projected to the body's.
-        dropout: share of the pairs left out in training: a pair that stands in few texts is easily learned by heart.
+        dropout: share of the pairs left out in training, since a pair that stands in few texts is soon overfitted.
     """
 
     keys: torch.Tensor
@@ -63,12 +61,11 @@ class PairEmbedding(nn.Module):
 
     def pair_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Number of each token's pair with the next, int64 as ``input_ids`` [n, length]; 0 for one that is not known."""
-        wanted = input_ids[:, :-1] * self.num_tokens + input_ids[:, 1:]
-        keys = self.keys
-        if keys.numel() == 0:
+        if len(self.keys) == 0:
             return torch.zeros_like(input_ids)
-        place = torch.searchsorted(keys, wanted).clamp(max=keys.numel() - 1)
-        found = torch.where(keys[place] == wanted, place + 1, 0)
+        wanted = input_ids[:, :-1] * self.num_tokens + input_ids[:, 1:]
+        place = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
+        found = torch.where(self.keys[place] == wanted, place + 1, 0)
         return functional.pad(found, (0, 1))
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -93,17 +90,14 @@ class Encoder(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """float [n, length, hidden_size]; ``attention_mask`` is 0 at padding."""
-        if self.pairs is None:
-            hidden = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        else:
+        inputs = {"input_ids": input_ids}
+        if self.pairs is not None:
             vectors = self.body.get_input_embeddings()(input_ids) + self.pairs(input_ids)
-            # Given here, since transformers can't tell padding from vectors: RoBERTa counts from padding_idx + 1.
+            # transformers can't tell padding from vectors, so positions are given: RoBERTa counts from padding_idx + 1.
             places = torch.arange(input_ids.shape[1], device=input_ids.device) + self.body.config.pad_token_id + 1
-            hidden = self.body(
-                inputs_embeds=vectors, attention_mask=attention_mask, position_ids=places.expand(input_ids.shape)
-            ).last_hidden_state
-        result: torch.Tensor = hidden
-        return result
+            inputs = {"inputs_embeds": vectors, "position_ids": places.expand(input_ids.shape)}
+        hidden: torch.Tensor = self.body(attention_mask=attention_mask, **inputs).last_hidden_state
+        return hidden
 
 
 def new_encoder(
@@ -131,14 +125,16 @@ def new_encoder(
         ),
         add_pooling_layer=False,
     )
-    if pairs is None:
-        return Encoder(body, None)
-    table = PairEmbedding(
-        torch.from_numpy(pairs),
-        num_tokens=num_tokens,
-        size=config.pair_size,
-        hidden_size=config.hidden_size,
-        dropout=config.pair_dropout,
+    table = (
+        None
+        if pairs is None
+        else PairEmbedding(
+            torch.from_numpy(pairs),
+            num_tokens=num_tokens,
+            size=config.pair_size,
+            hidden_size=config.hidden_size,
+            dropout=config.pair_dropout,
+        )
     )
     return Encoder(body, table)
 
@@ -155,18 +151,18 @@ def save_encoder(folder: Path, encoder: Encoder, tokenizer: Any) -> None:
 
 
 def _bare(body: Any) -> Any:
-    """Without BERT's pooler, which no pooling here uses: it would be a parameter that nothing trains."""
+    """The body without BERT's pooler, whose weights nothing here uses or trains."""
     if getattr(body, "pooler", None) is not None:
         body.pooler = None
     return body
 
 
-def _given(folder: Path, config: Any) -> Any:
-    """The body in a folder as the hub has them, in float32; ValueError where a weight is missing."""
-    body, told = AutoModel.from_pretrained(
+def _hub_body(folder: Path, config: Any) -> Any:
+    """The body in a folder as the hub has them, in float32; ValueError if a weight is missing."""
+    body, info = AutoModel.from_pretrained(
         folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
     )
-    missing = sorted(name for name in told["missing_keys"] if "pooler" not in name)
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:
         raise ValueError(f"{folder}: {len(missing)} weights are missing, say {missing[0]}")
     return _bare(body)
@@ -186,7 +182,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, **extra)
         if not (folder / RECORD).is_file():
-            return Encoder(_given(folder, config), None)
+            return Encoder(_hub_body(folder, config), None)
         state = load_file(folder / WEIGHTS)
         record = read_json(folder / RECORD)["pairs"]
         pairs = None

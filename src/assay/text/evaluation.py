@@ -1,8 +1,9 @@
-"""What follows from the figures of the text line: by length, the worst mistakes, and which classifier to use."""
+"""What follows from the metrics of the text line: by length, the worst mistakes, and which classifier to use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +14,8 @@ from assay.metrics.binary import summarise
 from assay.metrics.paired import gain_text, pays, verdict
 from assay.report.tables import confident_mistakes
 
-# What is told of each range of lengths.
-FIGURES = ("n", "accuracy", "accuracy_low", "accuracy_high")
+# Shown of each range of lengths.
+METRICS = ["n", "accuracy", "accuracy_low", "accuracy_high"]
 
 
 def system_probs(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray]:
@@ -23,28 +24,27 @@ def system_probs(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.n
     return {name: scores[[f"{name}.{label}" for label in classes]].to_numpy() for name in names}
 
 
-def by_length(rows: pd.DataFrame, probs: np.ndarray, *, edges: Sequence[int], **how: Any) -> pd.DataFrame:
+def by_length(rows: pd.DataFrame, probs: np.ndarray, *, edges: Sequence[int], **options: Any) -> pd.DataFrame:
     """Accuracy in ranges of length.
 
     Args:
         rows: columns text, label, group.
         probs: [n, num_classes].
         edges: lengths (characters) at which a new range begins.
-        how: options of `summarise`.
+        options: of `summarise`.
 
     Returns:
         Columns characters (the range), n, accuracy, accuracy_low, accuracy_high; ranges without a text are left out.
     """
-    bounds = [0, *edges, np.inf]
     length = rows["text"].str.len().to_numpy()
     found = []
-    for low, high in pairwise(bounds):
+    for low, high in pairwise([0, *edges, np.inf]):
         here = (length >= low) & (length < high)
         if here.any():
             part = rows[here]
-            report = summarise(part["label"].to_numpy(), probs[here], part["group"].to_numpy(), **how)
+            report = summarise(part["label"].to_numpy(), probs[here], part["group"].to_numpy(), **options)
             name = f"{low:.0f}+" if high == np.inf else f"{low:.0f}-{high - 1:.0f}"
-            found.append({"characters": name} | {figure: report[figure] for figure in FIGURES})
+            found.append({"characters": name} | {metric: report[metric] for metric in METRICS})
     return pd.DataFrame(found)
 
 
@@ -55,27 +55,27 @@ def mistakes(rows: pd.DataFrame, probs: np.ndarray, classes: Sequence[str], *, l
 
 
 def conclusion(reports: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What to use, in words that follow from the figures."""
-    ours, baseline, alone = reports["test"], reports["tfidf_bigram"], reports["network"]
+    """What to use, in words that follow from the metrics."""
+    gain = partial(gain_text, digits=4)
+    ours, alone, bigrams = reports["test"], reports["network"], reports["tfidf_bigram"]["accuracy"]
+    interval = f"[{ours['accuracy_low']:.4f}, {ours['accuracy_high']:.4f}]"
     lines = [
-        f"The classifier that ships: accuracy {ours['accuracy']:.4f} [{ours['accuracy_low']:.4f}, "
-        f"{ours['accuracy_high']:.4f}] (n {ours['n']:.0f}), {verdict(ours, 'accuracy_gain')} character bigrams' "
-        f"{baseline['accuracy']:.4f} ({gain_text(ours, 'accuracy_gain', digits=4)}).",
+        f"The classifier that ships: accuracy {ours['accuracy']:.4f} {interval} (n {ours['n']:.0f}), "
+        f"{verdict(ours, 'accuracy_gain')} character bigrams' {bigrams:.4f} ({gain(ours, 'accuracy_gain')}).",
         f"One network alone: {alone['accuracy']:.4f}, {verdict(alone, 'accuracy_gain')} the bigrams "
-        f"({gain_text(alone, 'accuracy_gain', digits=4)}).",
+        f"({gain(alone, 'accuracy_gain')}).",
     ]
     if "linear" in reports:
         linear = reports["linear"]
         lines.append(
             f"Its linear member alone: {linear['accuracy']:.4f}, {verdict(linear, 'accuracy_gain')} the bigrams "
-            f"({gain_text(linear, 'accuracy_gain', digits=4)}); all together are {verdict(ours, 'accuracy_gain_linear')} it "
-            f"({gain_text(ours, 'accuracy_gain_linear', digits=4)})."
+            f"({gain(linear, 'accuracy_gain')}); all together are {verdict(ours, 'accuracy_gain_linear')} it "
+            f"({gain(ours, 'accuracy_gain_linear')})."
         )
     if "no_pretraining" in reports:
+        key, without = "accuracy_gain_pretraining", reports["no_pretraining"]["accuracy"]
         lines.append(
-            f"Pretraining {pays(alone, 'accuracy_gain_pretraining')}: {alone['accuracy']:.4f} with, "
-            f"{reports['no_pretraining']['accuracy']:.4f} without "
-            f"({gain_text(alone, 'accuracy_gain_pretraining', digits=4)})."
+            f"Pretraining {pays(alone, key)}: {alone['accuracy']:.4f} with, {without:.4f} without ({gain(alone, key)})."
         )
     if ours["accuracy_gain_low"] > 0:
         lines.append("Use the classifier that ships.")

@@ -21,7 +21,7 @@ FOLDS = 5
 
 
 def make_linear(*, max_ngram: int, c: float, seed: int) -> Pipeline:
-    """Not fitted: TF-IDF of the characters' n-grams up to ``max_ngram``, then multinomial logistic regression."""
+    """TF-IDF of the characters' n-grams up to ``max_ngram``, then multinomial logistic regression; not fitted."""
     return make_pipeline(
         TfidfVectorizer(analyzer="char", ngram_range=(1, max_ngram), min_df=2, sublinear_tf=True),
         LogisticRegression(C=c, max_iter=2000, random_state=seed),
@@ -35,11 +35,8 @@ def out_of_fold_probs(
 
     What a model says of the texts it was fitted on is near their labels and would teach nothing.
     """
-    model = make_linear(max_ngram=max_ngram, c=c, seed=seed)
-    splits = GroupKFold(n_splits=FOLDS)
-    probs: np.ndarray = cross_val_predict(
-        model, np.asarray(texts, dtype=object), labels, groups=groups, cv=splits, method="predict_proba"
-    )
+    model, splits = make_linear(max_ngram=max_ngram, c=c, seed=seed), GroupKFold(n_splits=FOLDS)
+    probs: np.ndarray = cross_val_predict(model, texts, labels, groups=groups, cv=splits, method="predict_proba")
     return probs
 
 

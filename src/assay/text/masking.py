@@ -20,6 +20,8 @@ from transformers import TrainerCallback
 # What a loss leaves out: torch's and transformers' own value.
 IGNORED = -100
 SPECIAL = -1
+# Shares of the drawn words that become mask tokens, and other tokens.
+MASKED, RANDOM = 0.8, 0.1
 # Letters and digits of scripts that write their words apart, with their combining marks. Ideographs and kana are left
 # out: there the segmenter tells the words.
 SPELT = re.compile(
@@ -73,13 +75,11 @@ def whole_word_mask(
     mask_id: int,
     vocab_ids: np.ndarray,
     rng: np.random.Generator,
-    mask_prob: float = 0.8,
-    random_prob: float = 0.1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mask whole words drawn at random, one after another until they hold ``share`` of the tokens that are in words.
 
-    The last word may go beyond the share; at least one word is drawn if there is any. Of the words drawn, ``mask_prob``
-    become mask tokens, ``random_prob`` other tokens, the rest stays as it is (Devlin et al. 2019, "BERT", section 3.1;
+    The last word may go beyond the share; at least one word is drawn if there is any. Of the words drawn, `MASKED`
+    become mask tokens, `RANDOM` other tokens, and the rest stay as they are (Devlin et al. 2019, "BERT", section 3.1;
     there each token draws for itself, here each word does, as in Cui et al. 2021).
 
     Args:
@@ -90,34 +90,23 @@ def whole_word_mask(
 
     Returns:
         Masked ids int64 [n], and labels int64 [n]: the original id where a word was drawn, -100 elsewhere.
-
-    Raises:
-        ValueError: a share or probabilities outside their range, or no ids to draw from.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share is {share}: give a share of the tokens above 0 and up to 1, say 0.15")
-    if min(mask_prob, random_prob) < 0 or mask_prob + random_prob > 1:
-        raise ValueError(
-            f"mask_prob {mask_prob} and random_prob {random_prob}: give two shares that add up to at most 1"
-        )
-    if random_prob > 0 and not len(vocab_ids):
-        raise ValueError("vocab_ids is empty: give the ids that random tokens are drawn from, or random_prob=0")
     masked = np.array(input_ids, dtype=np.int64)
     labels = np.full_like(masked, IGNORED)
-    real = np.flatnonzero(np.asarray(words) >= 0)
-    _, word, sizes = np.unique(np.asarray(words)[real], return_inverse=True, return_counts=True)
+    real = np.flatnonzero(words >= 0)
+    _, word, sizes = np.unique(words[real], return_inverse=True, return_counts=True)
     order = rng.permutation(len(sizes))
     covered_before = np.cumsum(sizes[order]) - sizes[order]
     drawn = order[covered_before < share * len(real) - 1e-9]  # 0.07 * 100 is a little more than 7
-    fate = np.full(
-        len(sizes), np.inf
-    )  # of each word: below mask_prob, below both together, below 1; infinite if not drawn
+    # A number of each word decides: mask below MASKED, another token up to MASKED + RANDOM; infinite: not drawn.
+    fate = np.full(len(sizes), np.inf)
     fate[drawn] = rng.random(len(drawn))
     fates = fate[word]
     labels[real[fates < 1]] = masked[real[fates < 1]]
-    masked[real[fates < mask_prob]] = mask_id
-    swapped = real[(fates >= mask_prob) & (fates < mask_prob + random_prob)]
-    masked[swapped] = np.asarray(vocab_ids)[rng.integers(len(vocab_ids), size=len(swapped))] if len(swapped) else 0
+    masked[real[fates < MASKED]] = mask_id
+    swapped = real[(fates >= MASKED) & (fates < MASKED + RANDOM)]
+    if len(swapped):
+        masked[swapped] = vocab_ids[rng.integers(len(vocab_ids), size=len(swapped))]
     return masked, labels
 
 
@@ -125,9 +114,9 @@ class WholeWordCollator:
     """Batches for masked-language-model training by transformers' Trainer, masked anew in every epoch.
 
     Rows have ``input_ids``, ``words`` (`word_spans`) and ``key``, a number from 0 of their own. The mask of a row is a
-    function of (seed, epoch, key) and of nothing else, neither of the batch it stands in nor of what was drawn before. So
-    a Trainer that goes on in the midst of an epoch, and never asks for the batches it skips, sees the very masks of a run
-    that was not stopped. The Trainer tells the epoch through `EpochOfMasks`:
+    function of (seed, epoch, key) alone, not of its batch nor of what was drawn before. So a Trainer that resumes in the
+    middle of an epoch, and never asks for the batches it skips, sees the masks of a run that was not stopped. The Trainer
+    tells the epoch through `EpochOfMasks`:
 
         Trainer(..., data_collator=collator, callbacks=[EpochOfMasks(collator)])
 
@@ -135,24 +124,8 @@ class WholeWordCollator:
     worker would keep the epoch it was made in. For masks that never change, as for a validation loss, `set_epoch` once.
     """
 
-    def __init__(
-        self,
-        *,
-        share: float,
-        mask_id: int,
-        pad_id: int,
-        vocab_ids: np.ndarray,
-        seed: int,
-        mask_prob: float = 0.8,
-        random_prob: float = 0.1,
-    ) -> None:
-        self._options: dict[str, Any] = {
-            "share": share,
-            "mask_id": mask_id,
-            "vocab_ids": vocab_ids,
-            "mask_prob": mask_prob,
-            "random_prob": random_prob,
-        }
+    def __init__(self, *, share: float, mask_id: int, pad_id: int, vocab_ids: np.ndarray, seed: int) -> None:
+        self._options: dict[str, Any] = {"share": share, "mask_id": mask_id, "vocab_ids": vocab_ids}
         self._pad_id = pad_id
         self._seed = seed
         self._epoch: int | None = None
@@ -174,10 +147,10 @@ class WholeWordCollator:
         size = (len(rows), max(len(row["input_ids"]) for row in rows))
         ids, seen, labels = np.full(size, self._pad_id), np.zeros(size, dtype=np.int64), np.full(size, IGNORED)
         for number, row in enumerate(rows):
-            rng = np.random.default_rng(np.random.SeedSequence([self._seed, self._epoch, row["key"]]))
+            rng = np.random.default_rng([self._seed, self._epoch, row["key"]])
             filled = slice(len(row["input_ids"]))
             ids[number, filled], labels[number, filled] = whole_word_mask(
-                np.asarray(row["input_ids"]), np.asarray(row["words"]), rng=rng, **self._options
+                row["input_ids"], np.asarray(row["words"]), rng=rng, **self._options
             )
             seen[number, filled] = 1
         batch = {"input_ids": ids, "attention_mask": seen, "labels": labels}

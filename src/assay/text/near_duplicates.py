@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 from datasketch import MinHash, MinHashLSH
 from datasketch.hashfunc import sha1_hash32
 from scipy.sparse import csr_array
@@ -13,8 +15,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from assay.core.progress import progress
 
 SEED = 1
-# Probability with which a pair right at the threshold becomes a candidate. Every candidate is confirmed, so that a pair
-# found in vain costs time only, while one not found is lost.
+# Probability with which a pair right at the threshold becomes a candidate. Every candidate is confirmed: a wrong one
+# costs only time, while a pair that is not found is lost.
 RECALL = 0.99
 # Texts compared with one other at a time; it bounds memory, and where all are alike the first few settle it.
 CHUNK = 256
@@ -26,10 +28,10 @@ def shingles(text: str, size: int) -> set[str]:
 
 
 def bands(threshold: float, num_perm: int) -> tuple[int, int]:
-    """Bands, at least two, and hashes in a band: the longest bands that still find `RECALL` of the pairs at the threshold.
+    """Bands, at least two, and hashes in a band: the longest bands that find `RECALL` of the pairs at the threshold.
 
     A pair of Jaccard similarity s shares one of b bands of r hashes with the probability 1 - (1 - s ** r) ** b (Leskovec,
-    Rajaraman and Ullman, section 3.4.2). Where no length does, bands hold one hash.
+    Rajaraman and Ullman, section 3.4.2). If no length finds enough, bands hold one hash.
     """
     found = [r for r in range(1, num_perm // 2 + 1) if 1 - (1 - threshold**r) ** (num_perm // r) >= RECALL]
     length = max(found, default=1)
@@ -44,57 +46,24 @@ def near_duplicate_groups(
     Two texts are connected when their sets of character shingles have a Jaccard similarity of at least ``threshold``;
     groups are the connected components. Candidates are the pairs that share a band of their MinHash signatures (Broder
     1997, "On the resemblance and containment of documents"; banding as in Leskovec, Rajaraman and Ullman, "Mining of
-    Massive Datasets", section 3.4), and each is confirmed on the sets themselves: no pair is joined wrongly, and of those
-    right at the threshold at most 1 % are missed, unless ``num_perm`` is too small for a low threshold (`bands`). The
-    result depends on the texts only, and memory does not grow with the number of pairs.
+    Massive Datasets", section 3.4). Each is confirmed on the sets themselves, so that no pair is joined wrongly. Of the
+    pairs right at the threshold at most 1 % are missed, unless ``num_perm`` is too small for a low threshold (`bands`).
+    The result depends on the texts only, and memory does not grow with the number of pairs.
 
     Args:
         threshold: Jaccard similarity above 0 and up to 1.
-        num_perm: hashes in a signature; more miss fewer pairs and take longer.
-        shingle: characters in a shingle.
-
-    Raises:
-        ValueError: an option outside its range.
+        num_perm: hashes in a signature, at least 2; more miss fewer pairs and take longer.
+        shingle: characters in a shingle, at least 1.
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is {threshold}: give a Jaccard similarity above 0 and up to 1, say 0.8")
-    if num_perm < 2:
-        raise ValueError(f"num_perm is {num_perm}: give at least 2, say 64")
-    if shingle < 1:
-        raise ValueError(f"shingle is {shingle}: give at least 1 character, say 3")
     if not len(texts):
         return np.zeros(0, dtype=np.int64)
-    reader = CountVectorizer(analyzer=lambda text: shingles(text, shingle), binary=True, dtype=np.int8)
+    reader = CountVectorizer(analyzer=lambda text: shingles(text, shingle), binary=True, dtype=np.int32)
     sets = csr_array(reader.fit_transform(texts))
     hashes = np.array([sha1_hash32(name.encode("utf-8", "surrogatepass")) for name in reader.get_feature_names_out()])
-    groups = Groups(len(texts))
+    groups = np.arange(len(texts))
     for members in _buckets(sets, hashes, threshold=threshold, num_perm=num_perm):
         _join_alike(members, sets, groups, threshold=threshold)
-    return groups.numbered()
-
-
-class Groups:
-    """Texts and the groups they are joined into, at first each its own: ``labels`` int64 [n] tells them apart."""
-
-    def __init__(self, count: int) -> None:
-        self.labels = np.arange(count, dtype=np.int64)
-        self._members = {number: [number] for number in range(count)}
-
-    def join(self, one: int, other: int) -> None:
-        """Make one group of the two that these texts are in."""
-        keep, drop = int(self.labels[one]), int(self.labels[other])
-        if keep == drop:
-            return
-        if len(self._members[keep]) < len(self._members[drop]):
-            keep, drop = drop, keep  # the smaller one is relabelled, at most log2(n) times a text
-        moved = self._members.pop(drop)
-        self.labels[moved] = keep
-        self._members[keep] += moved
-
-    def numbered(self) -> np.ndarray:
-        """Group numbers int64 [n] from 0 in order of first appearance."""
-        _, first, inverse = np.unique(self.labels, return_index=True, return_inverse=True)
-        return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    return pd.factorize(groups)[0].astype(np.int64)
 
 
 def _buckets(sets: csr_array, hashes: np.ndarray, *, threshold: float, num_perm: int) -> Iterator[np.ndarray]:
@@ -104,7 +73,7 @@ def _buckets(sets: csr_array, hashes: np.ndarray, *, threshold: float, num_perm:
     own hash of a string does.
     """
     search = MinHashLSH(num_perm=num_perm, params=bands(threshold, num_perm))
-    rows = (hashes[sets.indices[start:end]].tolist() for start, end in zip(sets.indptr, sets.indptr[1:], strict=False))
+    rows = (hashes[sets.indices[start:end]].tolist() for start, end in pairwise(sets.indptr))
     signatures = MinHash.generator(rows, num_perm=num_perm, seed=SEED, hashfunc=int)
     for number, signature in enumerate(progress(signatures, name="signatures", unit="text", total=sets.shape[0])):
         search.insert(number, signature, check_duplication=False)
@@ -115,28 +84,26 @@ def _buckets(sets: csr_array, hashes: np.ndarray, *, threshold: float, num_perm:
                 yield np.array(sorted(members), dtype=np.int64)
 
 
-def _join_alike(members: np.ndarray, sets: csr_array, groups: Groups, *, threshold: float) -> None:
-    """Join the ``members`` int64 [m] of a bucket that are alike; pairs in one group already would tell nothing new."""
-    if (groups.labels[members] == groups.labels[members[0]]).all():
+def _join_alike(members: np.ndarray, sets: csr_array, groups: np.ndarray, *, threshold: float) -> None:
+    """Give one number in ``groups`` to those ``members`` int64 [m] of a bucket that are alike.
+
+    Pairs that are in one group already are not compared: they would tell nothing new.
+    """
+    if (groups[members] == groups[members[0]]).all():
         return
-    present = np.zeros(sets.shape[1], dtype=bool)
     for position, item in enumerate(members[1:], start=1):
         others = members[:position]
-        others = others[groups.labels[others] != groups.labels[item]]
-        own = sets.indices[sets.indptr[item] : sets.indptr[item + 1]]
-        present[own] = True
-        while len(others):
+        while len(others := others[groups[others] != groups[item]]):
             chunk, others = others[:CHUNK], others[CHUNK:]
-            for other in chunk[_jaccard(chunk, sets, present, size=len(own)) >= threshold]:
-                groups.join(int(item), int(other))
-            others = others[groups.labels[others] != groups.labels[item]]
-        present[own] = False
+            alike = chunk[_jaccard(chunk, sets, item) >= threshold]
+            if len(alike):
+                groups[np.isin(groups, groups[alike])] = groups[item]
 
 
-def _jaccard(rows: np.ndarray, sets: csr_array, present: np.ndarray, *, size: int) -> np.ndarray:
-    """Exact Jaccard similarity, float64 [rows], of these rows' sets with the set of ``size`` columns in ``present``."""
+def _jaccard(rows: np.ndarray, sets: csr_array, item: int) -> np.ndarray:
+    """Exact Jaccard similarity, float64 [rows], of these rows' sets with that of row ``item``."""
     sizes = sets.indptr[rows + 1] - sets.indptr[rows]
-    ends = np.cumsum(sizes)
-    positions = np.arange(ends[-1]) + np.repeat(sets.indptr[rows] - (ends - sizes), sizes)
-    common = np.add.reduceat(present[sets.indices[positions]], ends - sizes, dtype=np.int64)
-    return common / (sizes + size - common)
+    own = np.zeros(sets.shape[1], dtype=np.int32)
+    own[sets.indices[sets.indptr[item] : sets.indptr[item + 1]]] = 1
+    common = sets[rows] @ own
+    return common / (sizes + own.sum() - common)

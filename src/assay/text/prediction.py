@@ -14,7 +14,7 @@ import torch
 from assay.calibration.pooling import pool
 from assay.core.io import read_json
 from assay.text.classifier import TextClassifier, load_classifier
-from assay.text.cleaning import UnicodeForm, clean
+from assay.text.cleaning import UnicodeForm, clean, writable
 from assay.text.linear import LinearModel, load_linear
 from assay.training.networks import batched_logits
 
@@ -24,27 +24,22 @@ Long = Literal["truncate", "window"]
 
 
 def rows_log_probs(
-    model: TextClassifier, tokenizer: Any, rows: Sequence[Sequence[int]], *, what: str, batch_size: int = BATCH
+    model: TextClassifier, tokenizer: Any, rows: Sequence[Sequence[int]], *, name: str, batch_size: int = BATCH
 ) -> np.ndarray:
-    """Log-probabilities float64 [n, num_classes] of rows of token ids, in their order."""
+    """Log-probabilities float64 [n, num_classes] of rows of token ids, in their order; ``name`` is for the progress bar."""
     if not rows:
         return np.zeros((0, model.head.out_features))
-    logits = batched_logits(model, tokenizer, rows, what=what, batch_size=batch_size)
+    logits = batched_logits(model, tokenizer, rows, what=name, batch_size=batch_size)
     found: np.ndarray = torch.log_softmax(torch.from_numpy(logits).double(), dim=1).numpy()
     return found
 
 
 def windows(ids: Sequence[int], *, size: int) -> list[list[int]]:
-    """Stretches of ``ids`` of at most ``size`` tokens, each half over the one before; the last one ends with the text."""
+    """Parts of ``ids`` of at most ``size`` tokens, each half over the one before; the last one ends with the text."""
     if len(ids) <= size:
         return [list(ids)]
     starts = [*range(0, len(ids) - size, max(1, size // 2)), len(ids) - size]
     return [list(ids[start : start + size]) for start in starts]
-
-
-def _shown(text: Any) -> str | None:
-    """A text as it can be written to any table: what is no Unicode escaped, what is no text as its name."""
-    return None if text is None else str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -70,14 +65,14 @@ class TextPredictor:
     unicode_form: UnicodeForm
 
     def member_log_probs(
-        self, texts: Sequence[str], *, long: Long = "truncate", what: str = "texts"
+        self, texts: Sequence[str], *, long: Long = "truncate", name: str = "texts"
     ) -> list[np.ndarray]:
         """Log-probabilities [n, num_classes] of each member for texts that are clean."""
-        found = [self.network_log_probs(network, texts, long=long, what=what) for network in self.networks]
+        found = [self.network_log_probs(network, texts, long=long, name=name) for network in self.networks]
         return found if self.linear is None else [*found, self.linear.log_probs(texts)]
 
     def network_log_probs(
-        self, network: tuple[TextClassifier, Any], texts: Sequence[str], *, long: Long = "truncate", what: str = "texts"
+        self, network: tuple[TextClassifier, Any], texts: Sequence[str], *, long: Long = "truncate", name: str
     ) -> np.ndarray:
         """Log-probabilities [n, num_classes] of one network, a member or not."""
         model, tokenizer = network
@@ -85,7 +80,7 @@ class TextPredictor:
         size = self.max_tokens - 2
         parts = [windows(row, size=size) if long == "window" else [row[:size]] for row in ids]
         rows = [[tokenizer.cls_token_id, *part, tokenizer.sep_token_id] for text in parts for part in text]
-        found = rows_log_probs(model, tokenizer, rows, what=what)
+        found = rows_log_probs(model, tokenizer, rows, name=name)
         if len(rows) == len(texts):
             return found
         # A long text has the mean probability of its windows.
@@ -102,45 +97,39 @@ class TextPredictor:
         """Pooled, calibrated log-probabilities float64 [n, num_classes] for texts that are clean."""
         return self.pooled(self.member_log_probs(texts, long=long))
 
-    def num_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special ones included."""
-        return [len(ids) for ids in self.networks[0][1](list(texts), verbose=False)["input_ids"]] if texts else []
-
     def batch_predict(self, texts: Sequence[str], *, long: Long = "truncate") -> pd.DataFrame:
         """One row per text, in order; on a CPU the same whatever the batch and the order.
 
         Args:
-            texts: strings; one that is empty after cleaning is a row with status ``error``.
-            long: what becomes of a text beyond ``max_tokens``: cut, or judged in overlapping windows.
+            texts: strings; one that is empty after cleaning gives a row with status ``error``.
+            long: whether a text beyond ``max_tokens`` is cut, or judged in overlapping windows.
 
         Returns:
             Columns text, label, confidence, truncated, a ``p_<class>`` per class, status (ok, error) and reason.
         """
-        cleaned = [self._cleaned(text) for text in texts]
-        good = [number for number, (_, reason) in enumerate(cleaned) if not reason]
-        usable = [cleaned[number][0] for number in good]
+        cleaned, reasons = zip(*map(self._cleaned, texts), strict=True) if texts else ((), ())
+        good = [number for number, reason in enumerate(reasons) if not reason]
         probs = np.full((len(texts), len(self.classes)), np.nan)
-        # Sums of floating-point numbers depend on their order in the last digits; what is told does not.
-        probs[good] = np.exp(self.log_probs(usable, long=long)).round(6) if good else 0.0
         cut = pd.array([None] * len(texts), dtype="boolean")
-        for number, length in zip(good, self.num_tokens(usable), strict=True):
-            cut[number] = length > self.max_tokens and long == "truncate"
-        named = [self.classes[int(row.argmax())] if not np.isnan(row).any() else None for row in probs]
-        frame = pd.DataFrame(
-            {
-                "text": pd.Series([_shown(text) for text in texts], dtype=object),
-                "label": named,
-                "confidence": probs.max(axis=1),
-                "truncated": cut,
-            }
-        )
-        frame = frame.assign(**{f"p_{name}": probs[:, number] for number, name in enumerate(self.classes)})
-        return frame.assign(
-            status=["error" if reason else "ok" for _, reason in cleaned], reason=[r for _, r in cleaned]
+        if good:
+            usable = [cleaned[number] for number in good]
+            # The order of floating-point sums decides their last digits; rounded, results do not depend on it.
+            probs[good] = np.exp(self.log_probs(usable, long=long)).round(6)
+            ids = self.networks[0][1](usable, verbose=False)["input_ids"]
+            cut[np.array(good)] = [len(row) > self.max_tokens and long == "truncate" for row in ids]
+        columns = {
+            "text": pd.Series([None if text is None else writable(text) for text in texts], dtype=object),
+            "label": [None if np.isnan(row).any() else self.classes[row.argmax()] for row in probs],
+            "confidence": probs.max(axis=1),
+            "truncated": cut,
+        }
+        columns |= {f"p_{name}": probs[:, number] for number, name in enumerate(self.classes)}
+        return pd.DataFrame(
+            columns | {"status": ["error" if reason else "ok" for reason in reasons], "reason": reasons}
         )
 
     def _cleaned(self, text: Any) -> tuple[str, str]:
-        """The text as the networks want it, or why there is none."""
+        """The text cleaned, and ""; or "", and why it can't be used."""
         if not isinstance(text, str):
             return "", "no text"
         try:
@@ -158,11 +147,10 @@ class TextPredictor:
         row = self.batch_predict([text], long=long).iloc[0]
         if row["status"] == "error":
             raise ValueError(f"{row['reason']}: {text!r}")
-        probs = {name: float(row[f"p_{name}"]) for name in self.classes}
         return {
             "label": row["label"],
             "confidence": float(row["confidence"]),
-            "probs": probs,
+            "probs": {name: float(row[f"p_{name}"]) for name in self.classes},
             "truncated": bool(row["truncated"]),
         }
 
@@ -187,11 +175,13 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
     """
     if not (folder / ENSEMBLE).is_file():
         raise ValueError(f"no {ENSEMBLE} in {folder}: run dvc repro train_text, or give the folder by --models")
+    # On a CPU in float64: the six digits returned for a text must not depend on the batch it came in.
+    dtype = torch.float64 if device == "cpu" else torch.float32
     try:
         record = read_json(folder / ENSEMBLE)
         loaded = [load_classifier(folder / name) for name in record["networks"]]
         predictor = TextPredictor(
-            networks=tuple((_exact(model, device), tokenizer) for model, tokenizer in loaded),
+            networks=tuple((model.to(device, dtype), tokenizer) for model, tokenizer in loaded),
             linear=load_linear(folder / "linear") if record["fuse_linear"] else None,
             weights=tuple(float(weight) for weight in record["weights"]),
             temperature=float(record["temperature"]),
@@ -201,15 +191,9 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / ENSEMBLE} lacks or garbles {error}: run dvc repro train_text") from error
-    sizes = {model.head.out_features for model, _ in predictor.networks}
+    sizes = [model.head.out_features for model, _ in predictor.networks]
     if predictor.linear is not None:
-        sizes.add(len(predictor.linear.bias))
-    members = len(predictor.networks) + (predictor.linear is not None)
-    if sizes != {len(predictor.classes)} or members != len(predictor.weights):
+        sizes.append(len(predictor.linear.bias))
+    if set(sizes) != {len(predictor.classes)} or len(sizes) != len(predictor.weights):
         raise ValueError(f"{folder / ENSEMBLE} does not fit its members: run dvc repro train_text")
     return predictor
-
-
-def _exact(model: TextClassifier, device: str) -> TextClassifier:
-    """On a CPU in float64: what is told of a text, to six digits, must not depend on the batch it came in."""
-    return model.to(device, torch.float64 if device == "cpu" else torch.float32)

@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 from assay.core.progress import progress
 from assay.params.text import PretrainText
 from assay.text.encoder import Encoder
-from assay.text.masking import EpochOfMasks, WholeWordCollator, word_spans
+from assay.text.masking import IGNORED, SPECIAL, EpochOfMasks, WholeWordCollator, word_spans
 from assay.text.training import text_arguments
 from assay.training.trainer import (
     LOG_EVERY,
@@ -40,24 +40,25 @@ class MaskedLanguageModel(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
         """``loss`` (mean over masked tokens) and ``logits`` float [num_masked, num_tokens]; ``labels`` -100 elsewhere."""
-        hidden = self.encoder(input_ids, attention_mask)[labels != -100]
+        masked = labels != IGNORED
+        hidden = self.encoder(input_ids, attention_mask)[masked]
         vectors = self.norm(functional.gelu(self.dense(hidden)))
         logits = functional.linear(vectors, self.encoder.body.get_input_embeddings().weight, self.bias)
-        wanted = labels[labels != -100]
-        # The mean of nothing is no number; where nothing can be asked for, nothing is to be learned.
+        wanted = labels[masked]
+        # Where nothing is masked, nothing is to be learned, and the mean of no losses would be NaN.
         loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
         return {"loss": loss, "logits": logits}
 
 
-def with_words(tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) -> list[dict[str, Any]]:
-    """Rows for `WholeWordCollator`: token ids, the word of each token (-1 where none can be asked for), and a key."""
+def with_words(tokenizer: Any, texts: list[str], *, max_tokens: int, name: str) -> list[dict[str, Any]]:
+    """Rows for `WholeWordCollator`: token ids, the word of each token (-1 if it is never masked), and a key."""
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     rows = []
-    for key, text in enumerate(progress(texts, name=f"words of {what}", unit="text")):
+    for key, text in enumerate(progress(texts, name=f"words of {name}", unit="text")):
         ids = encoded["input_ids"][key]
         words = word_spans(text, encoded["offset_mapping"][key])
-        # To ask for [UNK] would teach nothing.
-        words[np.asarray(ids) == tokenizer.unk_token_id] = -1
+        # To predict [UNK] would teach nothing.
+        words[np.asarray(ids) == tokenizer.unk_token_id] = SPECIAL
         rows.append({"input_ids": ids, "words": words, "key": key})
     return rows
 
@@ -75,7 +76,7 @@ def pretrain(
     """Train ``model`` in place to predict masked words; returns the history (step, epoch, loss).
 
     Args:
-        rows: what `with_words` gives.
+        rows: from `with_words`.
         folder: of checkpoints; an interrupted run goes on from the last one.
 
     Raises:
@@ -109,10 +110,7 @@ def pretrain(
 def masked_figures(
     model: MaskedLanguageModel, rows: list[dict[str, Any]], collator: WholeWordCollator
 ) -> dict[str, float]:
-    """Accuracy and loss on the masked tokens of ``rows``, their number, and the share of the most frequent one.
-
-    The masks are those of epoch 0, whatever was trained before.
-    """
+    """Accuracy and loss on the masked tokens of ``rows`` (masks of epoch 0), their number, share of the commonest one."""
     device = next(model.parameters()).device
     model.eval()
     collator.set_epoch(0)
@@ -120,7 +118,7 @@ def masked_figures(
     for first in range(0, len(rows), BATCH):
         batch = {name: value.to(device) for name, value in collator(rows[first : first + BATCH]).items()}
         logits.append(model(**batch)["logits"].float().cpu())
-        labels.append(batch["labels"][batch["labels"] != -100].cpu())
+        labels.append(batch["labels"][batch["labels"] != IGNORED].cpu())
     scores, truth = torch.cat(logits), torch.cat(labels)
     return {
         "masked_accuracy": float((scores.argmax(dim=1) == truth).double().mean()),

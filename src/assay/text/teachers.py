@@ -17,7 +17,7 @@ def teacher_probs(
 ) -> np.ndarray | None:
     """Probabilities float [n, num_classes] of the rows of ``train`` (text, label, group); None without distillation.
 
-    The linear teacher speaks out of fold. A classifier in a folder has to be one that was trained on other texts.
+    The linear teacher's are out of fold. A classifier in a folder must have been trained on other texts.
 
     Raises:
         ValueError: no such teacher, or one with other classes.

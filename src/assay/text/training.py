@@ -26,7 +26,7 @@ from assay.training.trainer import (
 
 
 def text_arguments(folder: Path, settings: PretrainText | TrainText, *, seed: int, cpu: bool) -> dict[str, Any]:
-    """What pretraining and fine-tuning tell the Trainer alike."""
+    """Options of the Trainer that pretraining and fine-tuning share."""
     return shared_arguments(folder, settings, seed=seed, cpu=cpu) | {
         # Early stopping goes on counting after a kill.
         "restore_callback_states_from_checkpoint": True,
@@ -58,12 +58,12 @@ def balanced_weights(labels: np.ndarray, *, num_classes: int) -> torch.Tensor:
     return torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
 
 
-def class_figures(truth: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> dict[str, float]:
+def class_metrics(truth: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> dict[str, float]:
     """accuracy, f1, precision, recall: of class 1 where there are two classes, else their macro mean (scikit-learn)."""
     average = "binary" if num_classes == 2 else "macro"
     precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
-    figures = {"accuracy": accuracy_score(truth, predicted), "f1": f1, "precision": precision, "recall": recall}
-    return {name: float(value) for name, value in figures.items()}
+    metrics = {"accuracy": accuracy_score(truth, predicted), "f1": f1, "precision": precision, "recall": recall}
+    return {name: float(value) for name, value in metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Loss:
         total = functional.cross_entropy(
             logits, labels, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
-        # The Trainer counts the elements of ``labels`` over all accumulated batches: a soft target has one per class.
+        # The Trainer counts the elements of ``labels`` over all accumulated batches, and a text has one per class.
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch / labels.shape[1])
 
 
@@ -98,13 +98,12 @@ def fine_tune(
     """Train ``model`` in place; returns a row per evaluation on val and per logged loss.
 
     Args:
-        train, val: what `encode` gives.
+        train, val: from `encode`.
         folder: of checkpoints; an interrupted run goes on from the last one.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite.
     """
-    num_classes = model.head.out_features
     log, save = log_and_save_steps(
         len(train),
         batch_size=settings.batch_size,
@@ -113,9 +112,9 @@ def fine_tune(
         save_every=SAVE_EVERY,
     )
 
-    def figures(prediction: Any) -> dict[str, float]:
+    def metrics(prediction: Any) -> dict[str, float]:
         truth, predicted = prediction.label_ids.argmax(axis=1), prediction.predictions.argmax(axis=1)
-        return class_figures(truth, predicted, num_classes=num_classes)
+        return class_metrics(truth, predicted, num_classes=model.head.out_features)
 
     arguments = TrainingArguments(
         **text_arguments(folder, settings, seed=seed, cpu=cpu),
@@ -136,7 +135,7 @@ def fine_tune(
         eval_dataset=val,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_loss_func=Loss(class_weights, settings.label_smoothing),
-        compute_metrics=figures,
+        compute_metrics=metrics,
         callbacks=[PrintFigures(), *stop],
     )
     return train_to_end(trainer, name="train_text")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,9 @@ def read_vocabulary(path: Path) -> list[str]:
     """
     # Not splitlines: a line separator (U+2028) is a token.
     tokens = path.read_bytes().decode("utf-8").replace("\r\n", "\n").removesuffix("\n").split("\n")
-    missing = [token for token in SPECIAL if token not in tokens]
-    if missing:
+    if missing := [token for token in SPECIAL if token not in tokens]:
         raise ValueError(f"fetch_text.vocabulary: {path.name} lacks {missing}; give the vocab.txt of a BERT")
-    if len(set(tokens)) != len(tokens):
-        twice = [token for token, count in Counter(tokens).items() if count > 1]
+    if twice := [token for token, count in Counter(tokens).items() if count > 1]:
         raise ValueError(f"fetch_text.vocabulary: {twice[:5]} stand twice in {path.name}")
     return tokens
 
@@ -42,11 +41,11 @@ def make_tokenizer(tokens: Sequence[str]) -> Any:
 def occurring_tokens(tokens: Sequence[str], texts: Sequence[str], *, min_count: int) -> list[str]:
     """The special tokens, then those that occur at least ``min_count`` times in ``texts``, in their old order.
 
-    The rest becomes [UNK]: an output layer over 21,128 tokens of which 3,000 occur learns slowly and costs seven times
+    The rest becomes [UNK]: an output layer over 21,128 tokens, of which 3,000 occur, learns slowly and costs seven times
     as much.
     """
     rows = make_tokenizer(tokens)(list(texts), add_special_tokens=False)["input_ids"]
-    counts = Counter(number for row in rows for number in row)
+    counts = Counter(chain.from_iterable(rows))
     kept = [token for number, token in enumerate(tokens) if counts[number] >= min_count and token not in SPECIAL]
     return [*SPECIAL, *kept]
 
