@@ -166,16 +166,18 @@ def test_figures_are_written_for_people(value, text):
 
 
 def test_the_lines_of_the_pipeline_are_those_of_dvc_yaml(tracked):
-    lines = read_lines(tracked, {})
+    lines = read_lines(tracked)
     assert [line.name for line in lines] == ["images", "counts", "text", "vlm"]
     experts = next(stage for stage in lines[0].stages if stage.name == "train_expert")
     assert len(experts.instances) == 12
     assert "train_expert@maxvit-fold_3" in experts.instances
     assert "models/experts/maxvit/fold_3" in experts.outs
+    # Its variants stand in params.yaml.
+    assert "train_text@network_0" in next(stage for stage in lines[2].stages if stage.name == "train_text").instances
 
 
 def test_arrows_and_boxes_of_the_drawing(small):
-    (line,) = read_lines(small, {})
+    (line,) = read_lines(small)
     assert line.name == "counts"
     # fetch feeds judge as well, which follows from fetch -> train -> judge.
     assert line.arrows == ((0, 1), (1, 2))
@@ -185,7 +187,7 @@ def test_arrows_and_boxes_of_the_drawing(small):
 
 
 def test_no_boxes_overlap_and_all_stand_inside_their_band(tracked):
-    drawing = draw(read_lines(tracked, {}))
+    drawing = draw(read_lines(tracked))
     width, height = drawing.box
     for band in drawing.bands:
         for box in band.boxes:

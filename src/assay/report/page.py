@@ -42,7 +42,7 @@ def write_report(path: Path, *, root: Path = Path()) -> Path:
 def page_content(root: Path) -> dict[str, Any]:
     """Everything that the template shows, by name."""
     lock = read_yaml(root / "dvc.lock")
-    lines = read_lines(root, lock)
+    lines = read_lines(root)
     images = read_images(root)
     stages = [stage for line in lines for stage in line.stages]
     shown = {image.name for line in lines for image in images_of(line, images)}

@@ -27,15 +27,14 @@ def fold_rows(lock: Row, stages: Sequence[Stage]) -> dict[str, dict[int, Row]]:
 
     Each has stage, md5, size and wall, the seconds of the stage that wrote it (None where it has not run here).
     """
-    timings = {name: timing for stage in stages for name, timing in stage.timings.items()}
+    walls = {name: wall for stage in stages for name, wall in stage.timings.items()}
     found: dict[str, dict[int, Row]] = {}
     for rows in locked_outputs(lock).values():
         for row in rows:
             match = re.search(r"fold_(\d+)", str(row["path"]))
             if match:
                 path = str(row["path"]).replace(match[0], "fold_*")
-                timing = timings.get(row["stage"])
-                found.setdefault(path, {})[int(match[1])] = {**row, "wall": timing.wall if timing else None}
+                found.setdefault(path, {})[int(match[1])] = {**row, "wall": walls.get(row["stage"])}
     return found
 
 
