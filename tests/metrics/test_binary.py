@@ -32,7 +32,7 @@ def test_names_shapes_and_ece():
     assert list(values) == NAMES
     assert all(value.shape == (1,) for value in values.values())
     for binning in ("width", "mass"):
-        assert values[f"ece_{binning}"][0] == expected_calibration_error(probs, labels, binning=binning)
+        assert values[f"ece_{binning}"] == expected_calibration_error(probs, labels, binning=binning)
     weighted = binary_metrics(labels, probs, weights=np.ones((3, 100)))
     for name, value in weighted.items():
         assert value == pytest.approx(np.repeat(values[name], 3)), name
@@ -41,11 +41,7 @@ def test_names_shapes_and_ece():
 def test_summary_is_flat_and_holds_point_and_limits():
     labels, probs = sample(300)
     summary = summarise(labels, probs, np.arange(300) // 3, num_resamples=200, seed=0)
-    assert list(summary) == [
-        "n",
-        "n_groups",
-        *(f"{name}{end}" for name in NAMES for end in ("", "_low", "_high")),
-    ]
+    assert list(summary) == ["n", "n_groups", *(f"{name}{end}" for name in NAMES for end in ("", "_low", "_high"))]
     assert (summary["n"], summary["n_groups"]) == (300, 100)
     for name, value in binary_metrics(labels, probs).items():
         assert summary[name] == value[0]
@@ -85,7 +81,7 @@ def test_any_weighted_metric_can_be_summarised():
 
 
 def test_groups_must_match_the_rows():
-    with pytest.raises(ValueError, match="groups has 2 values but labels has 3"):
+    with pytest.raises(ValueError, match="groups has 2 values for 3 rows"):
         summarise([0, 1, 1], [0.1, 0.2, 0.3], [1, 2], num_resamples=5, seed=0)
 
 
