@@ -18,9 +18,9 @@ from assay.params.schema import MADE_BY
 from assay.report.page_figures import Image, alignment_rows, exit_heats, read_images
 from assay.report.page_graph import Box, draw
 from assay.report.page_lock import fold_rows, locked_outputs, size_text
-from assay.report.page_metrics import audit_row, definition, headline, read_metrics
+from assay.report.page_metrics import audit_row, headline, read_metrics
 from assay.report.page_pipeline import Line, read_lines, read_yaml
-from assay.report.page_words import LINES
+from assay.report.page_words import LINES, METRICS
 
 PARAMS = "params.yaml"
 
@@ -165,14 +165,18 @@ def box_text(box: Box) -> str:
 
 
 def _environment() -> Environment:
-    places: Sequence[Path] = [Path(__file__).parent]
     environment = Environment(
         autoescape=True,
-        loader=FileSystemLoader(places),
+        loader=FileSystemLoader([Path(__file__).parent]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"seconds": seconds_text, "size": size_text, "slug": slug, "define": definition}
+    environment.filters |= {
+        "seconds": seconds_text,
+        "size": size_text,
+        "slug": slug,
+        "define": lambda name: METRICS.get(name, ""),
+    }
     environment.globals |= {"share": _share, "box_text": box_text}
     return environment

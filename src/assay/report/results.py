@@ -9,21 +9,18 @@ from typing import Any
 
 from assay.core.io import read_json
 from assay.core.params import read_yaml
-from assay.report.tables import interval_text
+from assay.report.tables import interval_text, sections
 
 PAGE, README = Path("docs/results.md"), Path("README.md")
 BEGIN, END = "<!-- results: written by assay results -->", "<!-- end of results -->"
+NAMES = ("stage1", "cascade", "counts", "text", "vlm")
+INTRODUCTION = """\
+# Results
+
+Written by `assay results` from `metrics/` and `params.yaml`; a test holds it against them. All on the test role.
+Brackets: 95 % percentile interval of a bootstrap over groups. The embedded run is small: it shows that everything
+works, not what the real models (`params/full.yaml`) can do. Keys: [metrics.md](metrics.md)."""
 Metrics = Mapping[str, Any]
-
-
-def sections(metrics: Metrics) -> dict[str, dict[str, Any]]:
-    """Flat keys ``<system>.<metric>`` as system -> metric -> value; keys without a dot are left out."""
-    found: dict[str, dict[str, Any]] = {}
-    for key, value in metrics.items():
-        system, dot, name = key.rpartition(".")
-        if dot:
-            found.setdefault(system, {})[name] = value
-    return found
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -49,11 +46,15 @@ def _system_rows(
 def _stage1(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     reports, unseen = sections(metrics), params["forge"]["unseen"]
     architecture = params["train_stage1"]["architecture"]
-    systems = {"test": f"`{architecture}`, seen families", "unseen": f"the same on `{unseen}`, never trained on"}
-    systems |= {name: "the same on this family" for name in reports if name.startswith("family.")}
-    systems |= {"platt": "the same, scaled by Platt's method"}
-    systems |= {"pixel_statistics": "baseline: pixel statistics", "metadata": "baseline: file metadata"}
-    systems |= {"majority": "baseline: constant"}
+    systems = {
+        "test": f"`{architecture}`, seen families",
+        "unseen": f"the same on `{unseen}`, never trained on",
+        **{name: "the same on this family" for name in reports if name.startswith("family.")},
+        "platt": "the same, scaled by Platt's method",
+        "pixel_statistics": "baseline: pixel statistics",
+        "metadata": "baseline: file metadata",
+        "majority": "baseline: constant",
+    }
     names = ("auc", "balanced_accuracy", "tpr_at_fpr_5", "nll")
     header = ["key", "what", "n", "AUC", "balanced accuracy", "TPR at 5 % FPR", "NLL"]
     test = reports["test"]
@@ -104,9 +105,12 @@ def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     names = ("mae", "spearman", "accuracy", "macro_f1", "within_one", "width_accuracy", "width_macro_f1")
     header = ["key", "starts from", "n", "MAE", "Spearman", "accuracy", "macro-F1", "within one bin"]
     header += ["accuracy, equal width", "macro-F1, equal width"]
-    on_val = {name.removeprefix("val."): item for name, item in reports.items() if name.startswith("val.")}
-    said = conclusion(choose(on_val), reports)
+    said = conclusion(choose(_on_val(reports)), reports)
     return [*table(header, _system_rows(reports, systems, names)), "", *(f"- {line.strip()}" for line in said)]
+
+
+def _on_val(reports: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name.removeprefix("val."): report for name, report in reports.items() if name.startswith("val.")}
 
 
 def _text(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
@@ -143,34 +147,18 @@ def _vlm(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
 
 
 def results_page(root: Path = Path()) -> str:
-    """The whole of docs/results.md.
-
-    Raises:
-        ValueError: a file of metrics is missing.
-    """
-    metrics = {
-        name: _metrics(root, name) for name in ("stage1", "cascade", "meta", "alignment", "counts", "text", "vlm")
-    }
+    """The whole of docs/results.md. ValueError if a file of metrics is missing."""
+    stage1, cascade, counts, text, vlm = (_metrics(root, name) for name in NAMES)
     params = read_yaml(root / "params.yaml")
+    ensemble = _cascade(cascade, params, _metrics(root, "meta"), _metrics(root, "alignment"))
     parts = [
-        ("Stage 1 alone", "stage1", _stage1(metrics["stage1"], params), "stage1/roc.png"),
-        (
-            "Filter, experts, ensemble and cascade",
-            "cascade",
-            _cascade(metrics["cascade"], params, metrics["meta"], metrics["alignment"]),
-            "cascade/frontier.png",
-        ),
-        ("Counts", "counts", _counts(metrics["counts"], params), "counts/predicted.png"),
-        ("Text", "text", _text(metrics["text"], params), "text/reliability.png"),
-        ("Corridors", "vlm", _vlm(metrics["vlm"], params), "vlm/systems.png"),
+        ("Stage 1 alone", "stage1", _stage1(stage1, params), "stage1/roc.png"),
+        ("Filter, experts, ensemble and cascade", "cascade", ensemble, "cascade/frontier.png"),
+        ("Counts", "counts", _counts(counts, params), "counts/predicted.png"),
+        ("Text", "text", _text(text, params), "text/reliability.png"),
+        ("Corridors", "vlm", _vlm(vlm, params), "vlm/systems.png"),
     ]
-    lines = [
-        "# Results",
-        "",
-        "Written by `assay results` from `metrics/` and `params.yaml`; a test holds it against them. All on the test role.",
-        "Brackets: 95 % percentile interval of a bootstrap over groups. The embedded run is small: it shows that everything",
-        "works, not what the real models (`params/full.yaml`) can do. Keys: [metrics.md](metrics.md).",
-    ]
+    lines = [INTRODUCTION]
     for title, name, body, plot in parts:
         lines += ["", f"## {title}", "", f"`metrics/{name}.json`:", "", *body, "", f"![{title}](../plots/{plot})"]
     return "\n".join(lines) + "\n"
@@ -180,12 +168,8 @@ def readme_table(root: Path = Path()) -> str:
     """The small table of README.md: per line what is used, what it is held against, and n."""
     from assay.counts.evaluation import choose
 
-    reports = {name: sections(_metrics(root, name)) for name in ("stage1", "cascade", "counts", "text", "vlm")}
-    images, counts, text, vlm = (reports[name] for name in ("cascade", "counts", "text", "vlm"))
-    stage1 = reports["stage1"]
-    variant = choose({name.removeprefix("val."): item for name, item in counts.items() if name.startswith("val.")})[
-        "count"
-    ]
+    stage1, images, counts, text, vlm = (sections(_metrics(root, name)) for name in NAMES)
+    variant = choose(_on_val(counts))["count"]
     rows = [
         ("images, stage 1", "AUC", stage1["test"], "auc", "pixel statistics", stage1["pixel_statistics"]),
         ("images, cascade", "AUC", images["cascade"], "auc", "stage 1 alone", images["stage1"]),
@@ -209,11 +193,7 @@ def _metrics(root: Path, name: str) -> dict[str, Any]:
 
 
 def readme_with_table(root: Path = Path()) -> str:
-    """README.md with its table written anew.
-
-    Raises:
-        ValueError: README.md lacks the two marks around the table.
-    """
+    """README.md with its table written anew. ValueError if it lacks the two marks around the table."""
     text = (root / README).read_text(encoding="utf-8")
     pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
     if not pattern.search(text):
@@ -222,7 +202,7 @@ def readme_with_table(root: Path = Path()) -> str:
 
 
 def write_results(root: Path = Path()) -> list[Path]:
-    """Write both; returns their paths."""
+    """Write docs/results.md and README.md; returns their paths."""
     pages = {root / PAGE: results_page(root), root / README: readme_with_table(root)}
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
