@@ -1,12 +1,10 @@
 """Temperature scaling: one positive number T, probs = sigmoid(logits / T) (Guo et al. 2017, equation 9).
 
-Why it helps. A network trained on cross-entropy goes on pushing its logits apart long after its decisions are
-right, so its probabilities are too extreme. Dividing by T > 1 undoes exactly that; T < 1 sharpens a timid
-network. With one parameter there is next to nothing to overfit.
+Why it helps: a network trained on cross-entropy goes on pushing its logits apart long after its decisions are right, so
+its probabilities are too extreme. Dividing by T > 1 undoes exactly that; T < 1 sharpens a timid network.
 
-What it cannot do. Logits keep their order and their sign, so AUC and the confusion matrix at 0.5 stay as they
-were. Nor can it move the logit 0 from the probability 0.5, so it repairs neither a prior shift (Platt's bias
-term in `platt` can: report it beside) nor a bias that differs between groups.
+What it cannot do: logits keep their order and their sign, so AUC and the confusion matrix at 0.5 stay. The logit 0 keeps
+its probability 0.5, so no prior shift is repaired (the bias term in `platt` does that), and no bias between groups.
 """
 
 from __future__ import annotations
@@ -82,22 +80,12 @@ def fit_temperature(
 ) -> TemperatureFit:
     """Fit T on held-out rows in float64 over log T.
 
-    Parameters
-    ----------
-    logits : float array [n], log-odds of label 1 (not probabilities).
-    labels : int array [n] with both classes.
-    objective : "nll" for maximum likelihood (unimodal in log T, since convex in 1 / T), or "ece" for the positive-class
-        ECE over 15 bins of equal mass (no proper score: prefer "nll"). Not equal width: there a huge T puts every prob
-        into the bin of 0.5, whose ECE is |0.5 - base rate|, a perfect 0 on balanced data.
+    Takes logits [n] (log-odds of label 1, not probabilities) and labels int [n] with both classes; ValueError if malformed.
+    `objective` "nll" is maximum likelihood (unimodal in log T, since convex in 1 / T); "ece" is the positive-class ECE over
+    15 bins of equal mass, which hold the same rows at any T (no proper score: prefer "nll"). Not of equal width: there a
+    huge T puts every prob into the bin of 0.5, whose ECE is |0.5 - base rate|, a perfect 0 on balanced data.
 
-    Returns
-    -------
-    TemperatureFit; `at_bound` when T is 0.01 or 100, with a warning that says why.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    `at_bound` is true when T is 0.01 or 100; a warning then says why.
     """
     scores, truth = check_logits(logits, labels)
     if objective == "nll":

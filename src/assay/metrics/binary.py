@@ -74,20 +74,10 @@ def resample(
     seed: int,
     metrics: WeightedMetrics = binary_metrics,
 ) -> Resampled:
-    """Metrics on the whole sample and on resamples of its groups.
+    """Metrics on the whole sample and on resamples of its groups [n]: rows of one group are drawn together.
 
-    Parameters
-    ----------
-    labels : array [n].
-    probs : array [n], or whatever `metrics` takes as its second argument.
-    groups : array [n]; rows of one group are drawn together.
-    num_resamples, seed : of the bootstrap.
-    metrics : function with the signature of `binary_metrics`.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    `labels` and `probs` are what `metrics` takes, a function with the signature of `binary_metrics`. ValueError if an input
+    is malformed.
     """
     codes = check_groups(groups, size=np.asarray(labels).shape[0])
     point = metrics(labels, probs)

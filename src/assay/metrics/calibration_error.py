@@ -71,21 +71,10 @@ def expected_calibration_error(
 ) -> FloatArray:
     """Positive-class expected calibration error (Naeini et al. 2015): sum_b n_b / n |mean prob_b - share_b|, float64 [B].
 
-    Biased upwards in small samples (and once more in their resamples): read it beside `ece_noise_floor`.
-
-    Parameters
-    ----------
-    probs : float array [n] in [0, 1], the probability of label 1.
-    labels : int array [n].
-    num_bins : bins over [0, 1].
-    binning : "width" for equal widths, "mass" for quantiles of `probs` (about n / num_bins rows each).
-    weights : float array [B, n] of multiplicities, None for one row of ones. The bins stay those of the full sample: edges
-        that moved with each resample would make the interval describe many estimators instead of the one reported.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    Takes probs [n] of label 1, labels and weights as in `discrimination`. Bins over [0, 1] have equal width, or equal mass:
+    then quantiles of `probs` part them (about n / num_bins rows each). With weights the bins stay those of the full
+    sample: edges that moved with each resample would make the interval describe many estimators instead of the one
+    reported. Biased upwards in small samples (and once more in their resamples): read it beside `ece_noise_floor`.
     """
     labels, probs, rows = check_sample(labels, probs, weights)
     # n_b |mean prob_b - share_b| is |sum of (prob - label) in b|, so no bin count is ever divided by.

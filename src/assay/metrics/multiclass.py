@@ -39,20 +39,8 @@ def multiclass_metrics(
     class against the rest. ``ece`` is over the confidence of the predicted class, 15 bins of equal width (Guo et al.
     2017, "On Calibration of Modern Neural Networks").
 
-    Parameters
-    ----------
-    labels : int array [n], from 0.
-    probs : float array [n, C], rows sum to 1.
-    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
-
-    Returns
-    -------
-    dict of float64 arrays [B]: accuracy, precision, recall, f1, auc, nll, ece.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    Takes labels int [n] from 0, probs float [n, C] whose rows sum to 1, and weights as in `discrimination`; returns
+    float64 [B] each. ValueError if an input is malformed.
     """
     truth, values = check_probs(labels, probs)
     rows, num_classes = check_weights(weights, size=len(truth)), values.shape[1]

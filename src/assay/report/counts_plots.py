@@ -36,9 +36,9 @@ def save_distribution_png(
     save_png(figure, path)
 
 
-def _panels(figure: Figure, count: int, *, rows: int, columns: int, **options: bool) -> list[Axes]:
-    """The first ``count`` axes of a grid; the others are hidden."""
-    grid = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+def _panels(figure: Figure, count: int, *, rows: int, columns: int, shared: bool) -> list[Axes]:
+    """The first ``count`` axes of a grid, the scales ``shared`` or not; the others are hidden."""
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).ravel()
     for axes in grid[count:]:
         axes.set_visible(False)
     return list(grid[:count])
@@ -50,7 +50,7 @@ def save_predicted_png(path: Path, truth: np.ndarray, predictions: Mapping[str, 
     columns = min(4, len(predictions))
     rows = -(-len(predictions) // columns)
     figure = new_figure(2.9 * columns, 2.9 * rows + 0.5, title=title)
-    panels = _panels(figure, len(predictions), rows=rows, columns=columns, sharex=True, sharey=True)
+    panels = _panels(figure, len(predictions), rows=rows, columns=columns, shared=True)
     top = float(max(truth.max(), *(values.max() for values in predictions.values()))) * 1.1
     for axes, (name, values) in zip(panels, predictions.items(), strict=True):
         axes.plot([1, top], [1, top], color="#777777", linewidth=0.8)
@@ -70,7 +70,7 @@ def save_confusions_png(
     columns = min(3, len(matrices))
     rows = -(-len(matrices) // columns)
     figure = new_figure(4.6 * columns, 4.4 * rows + 0.4, title=title)
-    panels = _panels(figure, len(matrices), rows=rows, columns=columns)
+    panels = _panels(figure, len(matrices), rows=rows, columns=columns, shared=False)
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         axes.grid(False)

@@ -17,9 +17,8 @@ from assay.core.io import atomic_path
 from assay.params.schema import MADE_BY
 from assay.report.page_figures import Image, alignment_rows, exit_heats, read_images
 from assay.report.page_graph import Box, draw
-from assay.report.page_lock import fold_rows, locked_outputs, size_text
 from assay.report.page_metrics import audit_row, headline, read_metrics
-from assay.report.page_pipeline import Line, read_lines, read_yaml
+from assay.report.page_pipeline import Line, fold_rows, locked_outputs, read_lines, read_yaml
 from assay.report.page_words import LINES, METRICS
 
 PARAMS = "params.yaml"
@@ -28,8 +27,7 @@ PARAMS = "params.yaml"
 def write_report(path: Path, *, root: Path = Path()) -> Path:
     """Write the page to ``path`` and return it.
 
-    Raises:
-        ValueError: not the root of the project, or a metrics file, a timing or a PNG can't be read.
+    ValueError if ``root`` is not that of the project, or a metrics file, a timing or a PNG can't be read.
     """
     if not (root / "dvc.yaml").is_file():
         raise ValueError("no dvc.yaml here: run from the root of the project")
@@ -144,6 +142,17 @@ def seconds_text(seconds: float) -> str:
     if seconds >= 600:
         return f"{seconds / 3600:,.1f} h" if seconds >= 7200 else f"{seconds / 60:.1f} min"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def size_text(size: float | None) -> str:
+    """``12.3 MiB``; empty for None."""
+    if size is None:
+        return ""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
 
 
 def _share(part: float, whole: float) -> str:

@@ -1,14 +1,15 @@
-"""The report's view of dvc.yaml: stages with what they read and write, their lines of work, and their last timings.
+"""The report's view of dvc.yaml and dvc.lock: stages, their lines of work, last timings, and what they wrote, by hash.
 
 Read as YAML and not by ``dvc.repo``: a stage of many variants stays one row, and no DVC repository is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import networkx as nx
@@ -19,6 +20,7 @@ from assay.report.page_words import HEADLINES
 
 # Every stage reads what it writes: it belongs to no line of work.
 CODE = "code"
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -151,4 +153,30 @@ def _expand(paths: Iterable[Any], variants: Mapping[str, Mapping[str, str]]) -> 
             for name, value in values.items():
                 expanded = expanded.replace(f"${{{name}}}", value)
             found[expanded] = options
+    return found
+
+
+def locked_outputs(lock: Row) -> dict[str, list[Row]]:
+    """Outputs of dvc.lock by top folder (data and models first), each with stage, path, md5, size and nfiles."""
+    groups: dict[str, list[Row]] = {"data": [], "models": []}
+    for stage, entry in lock.get("stages", {}).items():
+        for out in entry.get("outs", ()):
+            row = {key: out.get(key) for key in ("path", "md5", "size", "nfiles")}
+            groups.setdefault(PurePosixPath(str(out["path"])).parts[0], []).append({"stage": stage, **row})
+    return {name: sorted(rows, key=lambda row: str(row["path"])) for name, rows in groups.items() if rows}
+
+
+def fold_rows(lock: Row, stages: Sequence[Stage]) -> dict[str, dict[int, Row]]:
+    """What was written for each fold: by path with ``*`` for the number of the fold, then by that number.
+
+    Each has stage, md5, size and wall, the seconds of the stage that wrote it (None where it has not run here).
+    """
+    walls = {name: wall for stage in stages for name, wall in stage.timings.items()}
+    found: dict[str, dict[int, Row]] = {}
+    for rows in locked_outputs(lock).values():
+        for row in rows:
+            match = re.search(r"fold_(\d+)", str(row["path"]))
+            if match:
+                path = str(row["path"]).replace(match[0], "fold_*")
+                found.setdefault(path, {})[int(match[1])] = {**row, "wall": walls.get(row["stage"])}
     return found
