@@ -108,11 +108,7 @@ def _number(value: object) -> float | None:
 
 
 def read_metrics(root: Path, path: str) -> MetricsFile:
-    """Everything of one metrics file, every key in some table.
-
-    Raises:
-        ValueError: naming the file, if it is not JSON.
-    """
+    """Everything of one metrics file, every key in some table. ValueError, naming the file, if it is not JSON."""
     stem = Path(path).stem
     title = FILES.get(stem, stem.replace("_", " "))
     if not (root / path).is_file():
@@ -258,7 +254,12 @@ def audit_row(root: Path, path: str) -> Mapping[str, Any] | None:
         found = [_number(value) for key, value in metrics.items() if key.endswith(f".{end}") and key.count(".") == 1]
         return sum(value or 0 for value in found) if found else None
 
-    keys = {"rejected": "rejected", "near_duplicates": "near_duplicates", "audit": "audit.metadata_auc"}
-    figures = {name: number_text(metrics.get(key)) for name, key in keys.items()}
-    sizes = {"n": number_text(total("n")), "groups": number_text(total("n_groups"))}
-    return {"file": path, **sizes, **figures, "audit_value": _number(metrics.get("audit.metadata_auc"))}
+    return {
+        "file": path,
+        "n": number_text(total("n")),
+        "groups": number_text(total("n_groups")),
+        "rejected": number_text(metrics["rejected"]),
+        "near_duplicates": number_text(metrics.get("near_duplicates")),
+        "audit": number_text(metrics.get("audit.metadata_auc")),
+        "audit_value": _number(metrics.get("audit.metadata_auc")),
+    }
