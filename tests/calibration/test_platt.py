@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from assay.calibration.platt import PlattFit, apply_platt, fit_platt
+from assay.calibration.platt import apply_platt, fit_platt
 from assay.calibration.temperature import fit_temperature
 from assay.metrics.discrimination import probability_metrics
 
@@ -54,11 +54,7 @@ def test_separable_data_warn():
 def test_constant_logits_give_the_base_rate():
     fit = fit_platt([3.0] * 4, [0, 0, 0, 1])
     assert fit.slope == 0.0
-    assert apply_platt([3.0], fit)[0] == pytest.approx(0.25)
-
-
-def test_apply_keeps_the_shape():
-    assert apply_platt([[0.0], [1.0]], PlattFit(slope=2.0, bias=0.0, nll=0.1)).shape == (2, 1)
+    assert apply_platt([[3.0]], fit) == pytest.approx(np.array([[0.25]]))
 
 
 @pytest.mark.parametrize(

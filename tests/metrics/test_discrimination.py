@@ -43,7 +43,7 @@ def sklearn_ranking(labels, scores, weight):
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(weighted_samples())
 def test_ranking_equals_sklearn(sample):
     labels, scores, weights = sample
@@ -53,16 +53,6 @@ def test_ranking_equals_sklearn(sample):
         # The step of a ROC is vertical: np.interp may pick either end of it, the crossing is the same FPR.
         for name, value in theirs.items():
             assert ours[name][row] == pytest.approx(value, abs=1e-9), name
-
-
-def test_ranking_without_weights_on_a_large_sample():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 3000)
-    scores = rng.normal(labels, 1.0)
-    ours = ranking_metrics(labels, scores)
-    for name, value in sklearn_ranking(labels, scores, np.ones(3000)).items():
-        assert ours[name].shape == (1,)
-        assert ours[name][0] == pytest.approx(value, abs=1e-9)
 
 
 def test_ranking_by_hand():
@@ -91,26 +81,7 @@ def test_an_fpr_exactly_at_the_limit_still_counts():
     assert values["tpr_at_fpr_5"][0] == pytest.approx(1.0)
 
 
-def test_perfect_and_inverted_rankings():
-    labels = np.r_[np.zeros(50, int), np.ones(50, int)]
-    perfect = ranking_metrics(labels, np.arange(100.0))
-    assert [perfect[k][0] for k in ("auc", "ap", "eer", "tpr_at_fpr_1")] == [1.0, 1.0, 0.0, 1.0]
-    inverted = ranking_metrics(labels, -np.arange(100.0))
-    assert [inverted[k][0] for k in ("auc", "eer", "tpr_at_fpr_5")] == [0.0, 1.0, 0.0]
-
-
-def test_weights_mean_repetition():
-    rng = np.random.default_rng(1)
-    labels, probs = rng.integers(0, 2, 60), rng.integers(0, 20, 60) / 20
-    counts = rng.integers(0, 4, 60)
-    for metric in (ranking_metrics, threshold_metrics, probability_metrics):
-        weighted = metric(labels, probs, weights=counts[None])
-        repeated = metric(np.repeat(labels, counts), np.repeat(probs, counts))
-        for name, value in repeated.items():
-            assert weighted[name][0] == pytest.approx(value[0], abs=1e-12), name
-
-
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(weighted_samples())
 def test_threshold_and_probability_metrics_equal_sklearn(sample):
     labels, probs, weights = sample
@@ -131,20 +102,10 @@ def test_threshold_and_probability_metrics_equal_sklearn(sample):
             assert ours[name][row] == pytest.approx(value, abs=1e-9, nan_ok=True), name
 
 
-def test_threshold_moves_the_decision():
-    labels, probs = [0, 0, 1, 1], [0.1, 0.4, 0.4, 0.9]
-    assert threshold_metrics(labels, probs, threshold=0.4)["accuracy"][0] == 0.75
-    assert threshold_metrics(labels, probs, threshold=0.3)["f1"][0] == pytest.approx(0.8)
-
-
-def test_undefined_threshold_metrics_are_nan():
+def test_undefined_metrics_are_nan_and_a_saturated_mistake_stays_finite():
     values = threshold_metrics([0, 0], [0.1, 0.2])
     assert values["accuracy"][0] == 1.0
-    assert np.isnan(values["f1"][0])
-    assert np.isnan(values["balanced_accuracy"][0])
-
-
-def test_saturated_mistake_stays_finite():
+    assert np.isnan([values["f1"][0], values["balanced_accuracy"][0]]).all()
     assert probability_metrics([1, 0], [0.0, 1.0])["nll"][0] == pytest.approx(-np.log(np.finfo(float).eps))
 
 
@@ -161,7 +122,7 @@ def test_confusion_matrix_has_truth_in_rows():
         ([0, 2], [0.1, 0.2], None, "labels must be 0"),
         ([[0, 1]], [0.1, 0.2], None, "labels must be 1-D"),
         ([], [], None, "labels must be 1-D and non-empty"),
-        ([0, 1], [0.1], None, "has 1 values but labels has 2"),
+        ([0, 1], [0.1], None, "probs has 1 values for 2 rows"),
         ([0, 1], [0.1, np.nan], None, "holds nan"),
         ([0, 1], [0.1, 1.5], None, r"must lie in \[0, 1\]"),
         ([0, 1], [0.1, 0.2], [1.0, 1.0], r"weights must have shape \[B, 2\]"),
@@ -181,11 +142,3 @@ def test_scores_may_be_logits_but_not_infinite():
     assert ranking_metrics([0, 1], [-7.0, 9.0])["auc"][0] == 1.0
     with pytest.raises(ValueError, match="scores holds inf"):
         ranking_metrics([0, 1], [-7.0, np.inf])
-
-
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, np.nan])
-def test_threshold_must_be_a_probability(threshold):
-    with pytest.raises(ValueError, match="threshold"):
-        threshold_metrics([0, 1], [0.1, 0.2], threshold=threshold)
-    with pytest.raises(ValueError, match="threshold"):
-        confusion_matrix([0, 1], [0.1, 0.2], threshold=threshold)

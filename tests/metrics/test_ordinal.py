@@ -77,28 +77,28 @@ def ordinal_oracle(labels, predictions, num_classes):
     }
 
 
-@settings(max_examples=100, deadline=None)
+def assert_equal(ours, row, theirs):
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        assert ours[name][row] == pytest.approx(value, rel=1e-9, abs=1e-12), name
+
+
+@settings(max_examples=60, deadline=None)
 @given(regression_samples())
 def test_regression_metrics_equal_sklearn_and_scipy_on_repeated_rows(sample):
     targets, predictions, counts = sample
     ours = regression_metrics(targets, predictions, weights=counts)
-    assert list(ours) == REGRESSION
     for row, count in enumerate(counts):
-        theirs = regression_oracle(np.repeat(targets, count), np.repeat(predictions, count))
-        for name, value in theirs.items():
-            assert ours[name][row] == pytest.approx(value, rel=1e-9, abs=1e-12), name
+        assert_equal(ours, row, regression_oracle(np.repeat(targets, count), np.repeat(predictions, count)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(ordinal_samples())
 def test_ordinal_metrics_equal_sklearn_on_repeated_rows(sample):
     labels, predictions, num_classes, counts = sample
     ours = ordinal_metrics(labels, predictions, num_classes=num_classes, weights=counts)
-    assert list(ours) == ORDINAL
     for row, count in enumerate(counts):
-        theirs = ordinal_oracle(np.repeat(labels, count), np.repeat(predictions, count), num_classes)
-        for name, value in theirs.items():
-            assert ours[name][row] == pytest.approx(value, abs=1e-12), name
+        assert_equal(ours, row, ordinal_oracle(np.repeat(labels, count), np.repeat(predictions, count), num_classes))
 
 
 def test_large_unweighted_samples_equal_the_oracles():
@@ -111,48 +111,19 @@ def test_large_unweighted_samples_equal_the_oracles():
         (regression_metrics(targets, predictions), regression_oracle(targets, predictions)),
         (ordinal_metrics(labels, called, num_classes=5), ordinal_oracle(labels, called, 5)),
     ):
-        for name, value in theirs.items():
-            assert ours[name].shape == (1,)
-            assert ours[name].dtype == np.float64
-            assert ours[name][0] == pytest.approx(value, abs=1e-12), name
-
-
-def test_kendall_is_tau_b_counted_over_pairs():
-    rng = np.random.default_rng(1)
-    targets, predictions = rng.integers(0, 6, (2, 50))
-    upper = np.triu_indices(50, 1)
-    first, second = (np.sign(np.subtract.outer(x, x))[upper] for x in (targets, predictions))
-    tau = (first * second).sum() / np.sqrt((first != 0).sum() * (second != 0).sum())
-    assert regression_metrics(targets, predictions)["kendall"][0] == pytest.approx(tau)
-
-
-def test_regression_by_hand():
-    values = regression_metrics([1.0, 2.0, 3.0, 6.0], [2.0, 2.0, 5.0, 4.0])
-    assert values["mse"][0] == pytest.approx(9 / 4)
-    assert values["rmse"][0] == pytest.approx(3 / 2)
-    assert values["mae"][0] == pytest.approx(5 / 4)
-    assert values["r2"][0] == pytest.approx(1 - 9 / 14)
-
-
-def test_perfect_and_inverted_regression():
-    targets = np.arange(20.0)
-    perfect = regression_metrics(targets, targets)
-    assert [perfect[name][0] for name in REGRESSION] == pytest.approx([0, 0, 0, 1, 1, 1])
-    inverted = regression_metrics(targets, -targets)
-    assert [inverted[name][0] for name in ("spearman", "kendall")] == pytest.approx([-1, -1])
-
-
-def test_constant_predictions_have_no_rank_agreement():
-    values = regression_metrics([0.1, 0.2, 0.6], [0.3, 0.3, 0.3])
-    assert values["r2"][0] == pytest.approx(0.0)
-    assert np.isnan([values["spearman"][0], values["kendall"][0]]).all()
+        assert all(value.shape == (1,) and value.dtype == np.float64 for value in ours.values())
+        assert_equal(ours, 0, theirs)
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_constant_targets_leave_only_the_errors_defined(size):
-    values = regression_metrics(np.full(size, 0.1), np.linspace(0.3, 0.5, size))
-    assert np.isfinite([values[name][0] for name in ("mse", "rmse", "mae")]).all()
-    assert np.isnan([values[name][0] for name in ("r2", "spearman", "kendall")]).all()
+def test_constant_targets_or_predictions_leave_only_the_errors_defined(size):
+    constant, varied = np.full(size, 0.1), np.linspace(0.3, 0.5, size)
+    for targets, predictions, undefined in (
+        (constant, varied, {"r2", "spearman", "kendall"}),
+        (np.r_[0.2, varied], np.full(size + 1, 0.1), {"spearman", "kendall"}),
+    ):
+        values = regression_metrics(targets, predictions)
+        assert {name for name, value in values.items() if np.isnan(value[0])} == undefined
 
 
 def test_a_constant_resample_is_nan_and_leaves_the_others():
@@ -161,15 +132,6 @@ def test_a_constant_resample_is_nan_and_leaves_the_others():
     for name in ("r2", "spearman", "kendall"):
         assert np.isnan(values[name]).tolist() == [True, False, False], name
     assert values["mae"] == pytest.approx([0.1, 0.35, 0.8 / 3])
-
-
-def test_spearman_and_kendall_survive_a_monotone_transform():
-    rng = np.random.default_rng(2)
-    targets, predictions = rng.integers(-8, 9, (2, 200)) / 4
-    before, after = regression_metrics(targets, predictions), regression_metrics(targets, np.exp(predictions))
-    for name in ("spearman", "kendall"):
-        assert after[name] == pytest.approx(before[name], abs=1e-12)
-    assert after["mse"][0] != pytest.approx(before["mse"][0])
 
 
 @pytest.mark.parametrize("metrics", [regression_metrics, partial(ordinal_metrics, num_classes=4)])
@@ -192,35 +154,10 @@ def test_ordinal_by_hand():
     assert values["quadratic_kappa"][0] == pytest.approx(1 - 5 / 4)
 
 
-def test_perfect_classes():
-    values = ordinal_metrics([0, 1, 2, 2], [0, 1, 2, 2], num_classes=5)
-    assert [values[name][0] for name in ORDINAL] == [1.0, 1.0, 1.0, 1.0]
-
-
-def test_constant_predictions_are_no_better_than_chance():
-    values = ordinal_metrics([0, 1, 2, 3], [1, 1, 1, 1], num_classes=4)
-    assert values["quadratic_kappa"][0] == pytest.approx(0.0)
-    assert values["macro_f1"][0] == pytest.approx(2 / 5 / 4)
-
-
 def test_one_class_everywhere_leaves_only_kappa_undefined():
     values = ordinal_metrics([2, 2], [2, 2], num_classes=3)
     assert [values[name][0] for name in ("accuracy", "macro_f1", "within_one")] == [1.0, 1.0, 1.0]
     assert np.isnan(values["quadratic_kappa"][0])
-
-
-def test_a_predicted_class_that_never_occurs_counts_as_zero_in_macro_f1():
-    labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 3])
-    values = ordinal_metrics(labels, predictions, num_classes=4)
-    assert values["macro_f1"][0] == pytest.approx((1 + 2 / 3 + 0) / 3)
-    assert values["within_one"][0] == 0.75
-
-
-def test_kappa_uses_class_numbers_even_across_a_class_that_never_occurs():
-    labels, predictions = np.array([0, 1, 1, 3, 3]), np.array([0, 0, 1, 3, 1])
-    kappa = ordinal_metrics(labels, predictions, num_classes=4)["quadratic_kappa"][0]
-    assert kappa == pytest.approx(sk.cohen_kappa_score(labels, predictions, weights="quadratic", labels=range(4)))
-    assert kappa != pytest.approx(sk.cohen_kappa_score(labels, predictions, weights="quadratic"))
 
 
 def test_class_confusion_has_truth_in_rows_and_keeps_empty_classes():
@@ -247,7 +184,7 @@ def test_summarise_gives_every_metric_an_interval(metrics, names):
 @pytest.mark.parametrize(
     ("targets", "predictions", "weights", "message"),
     [
-        ([0.0, 1.0], [0.1], None, "predictions has 1 values but targets has 2"),
+        ([0.0, 1.0], [0.1], None, "predictions has 1 values for 2 rows"),
         ([], [], None, "targets must be 1-D and non-empty"),
         ([0.0, np.nan], [0.1, 0.2], None, "targets holds nan"),
         ([0.0, 1.0], [0.1, np.inf], None, "predictions holds inf"),
@@ -266,7 +203,7 @@ def test_malformed_regression_input_is_named(targets, predictions, weights, mess
 @pytest.mark.parametrize(
     ("labels", "predictions", "num_classes", "message"),
     [
-        ([0, 1], [0], 2, "predictions has 1 values but labels has 2"),
+        ([0, 1], [0], 2, "predictions has 1 values for 2 rows"),
         ([], [], 2, "labels must be 1-D and non-empty"),
         ([[0, 1]], [0, 1], 2, "labels must be 1-D"),
         ([0, 2], [0, 1], 2, r"labels must lie in 0 .. 1, got 2"),
@@ -279,8 +216,3 @@ def test_malformed_regression_input_is_named(targets, predictions, weights, mess
 def test_malformed_classes_are_named(function, labels, predictions, num_classes, message):
     with pytest.raises(ValueError, match=message):
         function(labels, predictions, num_classes=num_classes)
-
-
-def test_ordinal_weights_must_match_the_rows():
-    with pytest.raises(ValueError, match=r"weights must have shape \[B, 2\]"):
-        ordinal_metrics([0, 1], [0, 1], num_classes=2, weights=[[1.0]])

@@ -18,7 +18,7 @@ def resampled(point: float, draws: list[float]) -> Resampled:
 def test_the_interval_is_that_of_the_differences() -> None:
     ours, theirs = resampled(0.9, [0.9, 0.8, 1.0]), resampled(0.7, [0.8, 0.7, 0.9])
     found = gain(ours, theirs, "accuracy", key="over")
-    # Every resample says 0.1, however far the figures themselves spread.
+    # Every resample says 0.1, however far the metrics themselves spread.
     assert found == pytest.approx({"over": 0.2, "over_low": 0.1, "over_high": 0.1})
     other = gain(theirs, resampled(0.5, [0.0, 0.5, 0.1]), "accuracy", key="k")
     low, high = np.quantile([0.8, 0.2, 0.8], [0.025, 0.975])
@@ -29,8 +29,10 @@ def test_two_systems_meet_the_same_resamples() -> None:
     rng = np.random.default_rng(0)
     labels, groups = rng.integers(0, 2, 60), np.arange(60) // 3
     ours, theirs = (rng.dirichlet([1, 1], 60) for _ in range(2))
-    how = {"num_resamples": 150, "seed": 4, "metrics": multiclass_metrics}
-    found = gain(resample(labels, ours, groups, **how), resample(labels, theirs, groups, **how), "accuracy", key="k")
+    options = {"num_resamples": 150, "seed": 4, "metrics": multiclass_metrics}
+    found = gain(
+        resample(labels, ours, groups, **options), resample(labels, theirs, groups, **options), "accuracy", key="k"
+    )
     (weights,) = group_bootstrap_weights(groups, num_resamples=150, seed=4)
     right = (ours.argmax(axis=1) == labels).astype(float) - (theirs.argmax(axis=1) == labels)
     draws = weights @ right / weights.sum(axis=1)

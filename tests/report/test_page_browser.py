@@ -61,22 +61,18 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(copy_project):
     """The report of what stands in the project, with timings of every second stage."""
-    return write(tmp_path_factory.mktemp("project"), folders=("metrics", "plots"))
+    return write(copy_project())
 
 
 @pytest.fixture(scope="module")
-def plain_report(tmp_path_factory):
-    """The same without pictures, quicker to load."""
-    return write(tmp_path_factory.mktemp("plain"), folders=("metrics",))
+def plain_report(copy_project):
+    """The same without images, quicker to load."""
+    return write(copy_project("dvc.yaml", "dvc.lock", "params.yaml", "metrics"))
 
 
-def write(root, *, folders):
-    for name in ("dvc.yaml", "dvc.lock", "params.yaml"):
-        shutil.copy(ROOT / name, root / name)
-    for name in folders:
-        shutil.copytree(ROOT / name, root / name)
+def write(root):
     (root / "timings").mkdir()
     for number, name in enumerate(sorted(stage_names())):
         if number % 2 == 0:

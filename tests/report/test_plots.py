@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import auc, roc_auc_score
+from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from assay.metrics.calibration_error import reliability_table
-from assay.report import plots
+from assay.report import counts_plots, plots, text_plots, vlm_plots
+from assay.report.frontier import save_frontier_png
 
 RNG = np.random.default_rng(0)
 PROBS = RNG.random(400)
@@ -37,57 +39,109 @@ GRID = pd.DataFrame(
         "auc": [0.9, 0.8, np.nan, 0.6],
     }
 )
-HEATMAP = {"value": "auc", "rows": "quality", "columns": "scale", "facet": "model", "title": "t"}
+HEATMAP = {"value": "auc", "rows": "quality", "columns": "scale", "facet": "model"}
+COUNTS = RNG.integers(1, 90, 200)
+MATRIX = RNG.integers(0, 30, (4, 4))
+FINE_TUNING = pd.DataFrame(
+    {
+        "network": ["a", "a", "b", "b"],
+        "epoch": [0.5, 1.0, 0.5, 1.0],
+        "loss": [0.9, np.nan, 0.8, np.nan],
+        "eval_loss": [np.nan, 0.7, np.nan, 0.6],
+        "eval_accuracy": [np.nan, 0.6, np.nan, 0.7],
+    }
+)
+LENGTHS = pd.DataFrame(
+    {"characters": ["1-9", "10-"], "n": [9, 7], "accuracy": [0.5, 0.7], "accuracy_low": 0.4, "accuracy_high": 0.9}
+)
+SYSTEM = {
+    f"{name}{end}": value
+    for name in ("accuracy", "high_recall", "high_precision")
+    for end, value in (("", 0.5), ("_low", 0.4), ("_high", 0.6))
+}
 
+
+def frontier_table(num_points):
+    rows = []
+    for number in range(4):
+        cost, error = 1e6 * (number + 1), 0.3 / (number + 1)
+        rows.append(("cascade", cost, error, np.nan, np.nan))
+        rows.append(("random deferral", cost, error + 0.05, error, error + 0.1))
+    rows += [(f"network {number}", 1e6 * (number + 1), 0.2, np.nan, np.nan) for number in range(num_points)]
+    return pd.DataFrame(rows, columns=["system", "cost", "balanced_error", "low", "high"])
+
+
+def save_mistakes(path, *, count):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = path.parent.parent / "image.png"
+    Image.fromarray(IMAGE).save(image)
+    mistakes = pd.DataFrame({"picture": [image] * count, "true": "low", "predicted": "high"})
+    vlm_plots.save_mistakes_png(path, mistakes, title="t")
+
+
+# What has a `title` gets one, below.
 WRITERS = {
-    "roc": lambda path: plots.save_roc_png(path, {"m": CURVE}, title="t", aucs={"m": (0.8, 0.7, 0.9)}),
-    "reliability": lambda path: plots.save_reliability_png(
-        path,
-        {"before": reliability_table(PROBS**3, LABELS), "after": reliability_table(PROBS, LABELS)},
-        title="t",
+    "roc": partial(plots.save_roc_png, curves={"m": CURVE}, aucs={"m": (0.8, 0.7, 0.9)}),
+    "reliability": partial(
+        plots.save_reliability_png,
+        tables={"before": reliability_table(PROBS**3, LABELS), "after": reliability_table(PROBS, LABELS)},
     ),
-    "confusion": lambda path: plots.save_confusion_png(
-        path, [[8, 2], [0, 0]], class_names=["real", "forged"], title="t"
+    "confusion": partial(plots.save_confusion_png, matrix=[[8, 2], [0, 0]], class_names=["real", "forged"]),
+    "contact_sheet": partial(
+        plots.save_contact_sheet,
+        rows=[[IMAGE, IMAGE], [IMAGE]],
+        row_titles=["real", "forged"],
+        column_titles=["x", "y"],
     ),
-    "training": lambda path: plots.save_training_png(path, HISTORY),
-    "contact_sheet": lambda path: plots.save_contact_sheet(
-        path, [[IMAGE, IMAGE], [IMAGE]], row_titles=["real", "forged"], column_titles=["x", "y"], title="t"
+    "heatmap": partial(plots.save_heatmap_grid_png, table=GRID, **HEATMAP),
+    "distribution": partial(
+        counts_plots.save_distribution_png,
+        counts={"train": COUNTS, "test": COUNTS[:50]},
+        edges={"quantile": [1, 20, 90]},
     ),
-    "heatmap": lambda path: plots.save_heatmap_grid_png(path, GRID, **HEATMAP),
+    "predicted": partial(
+        counts_plots.save_predicted_png, truth=COUNTS, predictions={f"m{n}": COUNTS + n for n in range(5)}
+    ),
+    "confusions": partial(
+        counts_plots.save_confusions_png, matrices={"a": MATRIX, "b": MATRIX}, labels={"a": "wxyz", "b": "wxyz"}
+    ),
+    "curves": partial(counts_plots.save_curves_png, histories={"a": ([1, 2, 3], [2.0, 1.5, 1.0]), "b": ([], [])}),
+    "fine_tuning": partial(text_plots.save_fine_tuning_png, history=FINE_TUNING),
+    "lengths": partial(text_plots.save_lengths_png, table=LENGTHS, overall=0.6),
+    "losses": partial(vlm_plots.save_losses_png, histories=[FINE_TUNING.dropna(subset="loss"), FINE_TUNING.iloc[:0]]),
+    "systems": partial(vlm_plots.save_systems_png, reports={"base": SYSTEM, "fused": SYSTEM}),
+    "frontier": partial(save_frontier_png, table=frontier_table(9)),
+    "frontier_alone": partial(save_frontier_png, table=frontier_table(0)),
+}
+WRITERS = {name: partial(write, title="t") for name, write in WRITERS.items()} | {
+    "training": partial(plots.save_training_png, history=HISTORY),
+    "mistakes": partial(save_mistakes, count=8),
+    "no_mistakes": partial(save_mistakes, count=0),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_writes_a_png_with_something_on_it(name, tmp_path):
-    path = tmp_path / "figure.png"
-    WRITERS[name](path)
-    with Image.open(path) as image:
+def test_a_png_is_written_whole_with_bytes_that_depend_on_the_data_alone(name, tmp_path):
+    first, second = tmp_path / "one" / "plot.png", tmp_path / "two" / "plot.png"
+    before = dict(matplotlib.rcParams)
+    WRITERS[name](first)
+    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red"}):  # a user's matplotlibrc
+        WRITERS[name](second)
+    assert first.read_bytes() == second.read_bytes()
+    assert list(first.parent.iterdir()) == [first]
+    with Image.open(first) as image:
         assert image.format == "PNG"
-        assert min(image.size) > 150
+        assert min(image.size) >= 120
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
         assert "Software" not in image.info
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_bytes_depend_on_nothing_but_the_data(name, tmp_path):
-    first, second = tmp_path / "first.png", tmp_path / "second.png"
-    WRITERS[name](first)
-    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red"}):  # a user's matplotlibrc
-        WRITERS[name](second)
-    assert first.read_bytes() == second.read_bytes()
-
-
-def test_pictures_change_with_the_data(tmp_path):
+def test_plots_change_with_the_data(tmp_path):
     first, second = tmp_path / "first.png", tmp_path / "second.png"
     plots.save_training_png(first, HISTORY)
     plots.save_training_png(second, HISTORY.assign(val_loss=0.5))
     assert first.read_bytes() != second.read_bytes()
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_picture_is_written_whole_into_a_folder_that_is_made(name, tmp_path):
-    WRITERS[name](tmp_path / "new" / "figure.png")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["figure.png"]
 
 
 def test_pyplot_stays_out():
@@ -96,26 +150,16 @@ def test_pyplot_stays_out():
     assert done.stdout.strip() == "False"
 
 
-def test_style_is_put_back(tmp_path):
-    before = dict(matplotlib.rcParams)
-    WRITERS["roc"](tmp_path / "roc.png")
-    assert dict(matplotlib.rcParams) == before
-
-
-@pytest.mark.parametrize("max_points", [2, 20, 10_000])
-def test_roc_points_keep_ends_and_order(max_points):
-    points = plots.roc_points(LABELS, PROBS, max_points=max_points)
-    assert len(points) <= max_points
-    assert points.iloc[0].tolist() == [0.0, 0.0]
-    assert points.iloc[-1].tolist() == [1.0, 1.0]
+def test_roc_points_keep_ends_order_and_area():
+    probs = np.random.default_rng(1).random(4000)
+    labels = np.random.default_rng(2).random(4000) < probs
+    points = plots.roc_points(labels, probs)
+    assert len(points) <= plots.MAX_POINTS < len(roc_curve(labels, probs)[0])
+    assert points.iloc[[0, -1]].to_numpy().tolist() == [[0.0, 0.0], [1.0, 1.0]]
     assert (points.diff().dropna() >= 0).all(axis=None)
-
-
-def test_roc_points_keep_the_area():
-    exact = roc_auc_score(LABELS, PROBS)
-    thick, thin = (plots.roc_points(LABELS, PROBS, max_points=size) for size in (10_000, 30))
-    assert auc(thick["fpr"], thick["tpr"]) == pytest.approx(exact, abs=1e-12)
-    assert auc(thin["fpr"], thin["tpr"]) == pytest.approx(exact, abs=0.01)
+    assert auc(points["fpr"], points["tpr"]) == pytest.approx(roc_auc_score(labels, probs), abs=0.001)
+    few = plots.roc_points(LABELS[:50], PROBS[:50])
+    assert auc(few["fpr"], few["tpr"]) == pytest.approx(roc_auc_score(LABELS[:50], PROBS[:50]), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +170,7 @@ def test_roc_points_keep_the_area():
         (lambda p: plots.save_reliability_png(p, {}, title="t"), "tables is empty"),
         (lambda p: plots.save_confusion_png(p, np.eye(3), class_names=["a"], title="t"), "matrix has shape"),
         (lambda p: plots.save_training_png(p, HISTORY.iloc[:0]), "history is empty"),
-        (
-            lambda p: plots.save_training_png(p, HISTORY.drop(columns="val_auc")),
-            r"lacks columns \['val_auc'\]",
-        ),
+        (lambda p: plots.save_training_png(p, HISTORY.drop(columns="val_auc")), r"lacks columns \['val_auc'\]"),
         (lambda p: plots.save_contact_sheet(p, [[]], row_titles=["a"], title="t"), "rows is empty"),
         (lambda p: plots.save_contact_sheet(p, [[IMAGE]], row_titles=[], title="t"), "row_titles has 0"),
         (
@@ -137,8 +178,9 @@ def test_roc_points_keep_the_area():
             "column_titles has 0",
         ),
         (lambda p: plots.save_contact_sheet(p, [[IMAGE / 255]], row_titles=["a"], title="t"), "float64"),
-        (lambda p: plots.save_heatmap_grid_png(p, GRID.drop(columns="auc"), **HEATMAP), "lacks columns"),
-        (lambda p: plots.save_heatmap_grid_png(p, pd.concat([GRID, GRID]), **HEATMAP), "twice"),
+        (lambda p: plots.save_heatmap_grid_png(p, GRID.drop(columns="auc"), title="t", **HEATMAP), "lacks columns"),
+        (lambda p: plots.save_heatmap_grid_png(p, pd.concat([GRID, GRID]), title="t", **HEATMAP), "twice"),
+        (lambda p: plots.roc_points([1, 1], [0.2, 0.3]), "only class 1"),
     ],
 )
 def test_malformed_input_is_named_and_nothing_written(draw, message, tmp_path):
@@ -146,10 +188,3 @@ def test_malformed_input_is_named_and_nothing_written(draw, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         draw(path)
     assert not path.exists()
-
-
-def test_roc_points_need_both_classes_and_two_points():
-    with pytest.raises(ValueError, match="only class 1"):
-        plots.roc_points([1, 1], [0.2, 0.3])
-    with pytest.raises(ValueError, match="max_points"):
-        plots.roc_points([0, 1], [0.2, 0.3], max_points=1)

@@ -31,22 +31,9 @@ class PlattFit:
 def fit_platt(logits: npt.ArrayLike, labels: npt.ArrayLike) -> PlattFit:
     """Fit slope and bias on held-out rows in float64 (BFGS with the exact gradient; the loss is convex).
 
-    Parameters
-    ----------
-    logits : float array [n], log-odds of label 1 (not probabilities).
-    labels : int array [n] with both classes.
-
-    Returns
-    -------
-    PlattFit. When a threshold on the logits separates the classes there is no finite optimum: a warning says
-    so and the slope is merely where the search stopped.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
-    RuntimeError
-        If the search ends away from a stationary point.
+    Takes logits [n] (log-odds of label 1, not probabilities) and labels int [n] with both classes. When a threshold on the
+    logits separates the classes there is no finite optimum: a warning says so and the slope is merely where the search
+    stopped. Raises ValueError if an input is malformed, RuntimeError if the search ends away from a stationary point.
     """
     scores, truth = check_logits(logits, labels)
     if _separable(scores, truth):

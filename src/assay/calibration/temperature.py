@@ -1,12 +1,10 @@
 """Temperature scaling: one positive number T, probs = sigmoid(logits / T) (Guo et al. 2017, equation 9).
 
-Why it helps. A network trained on cross-entropy goes on pushing its logits apart long after its decisions are
-right, so its probabilities are too extreme. Dividing by T > 1 undoes exactly that; T < 1 sharpens a timid
-network. With one parameter there is next to nothing to overfit.
+Why it helps: a network trained on cross-entropy goes on pushing its logits apart long after its decisions are right, so
+its probabilities are too extreme. Dividing by T > 1 undoes exactly that; T < 1 sharpens a timid network.
 
-What it cannot do. Logits keep their order and their sign, so AUC and the confusion matrix at 0.5 stay as they
-were. Nor can it move the logit 0 from the probability 0.5, so it repairs neither a prior shift (Platt's bias
-term in `platt` can: report it beside) nor a bias that differs between groups.
+What it cannot do: logits keep their order and their sign, so AUC and the confusion matrix at 0.5 stay. The logit 0 keeps
+its probability 0.5, so no prior shift is repaired (the bias term in `platt` does that), and no bias between groups.
 """
 
 from __future__ import annotations
@@ -25,14 +23,13 @@ from scipy.special import expit
 from assay.metrics.calibration_error import expected_calibration_error
 from assay.metrics.discrimination import FloatArray, IntArray, check_labels, check_values
 
-# Logits of trained networks lie within about +-30. At T = 0.01 a logit of 0.1 is already a probability of
-# 0.99995, at T = 100 a logit of 10 is 0.52: beyond either bound all probabilities are 0/1 or 0.5 and T means
-# nothing.
+# Logits of trained networks lie within about +-30. At T = 0.01 a logit of 0.1 is already a probability of 0.99995, at
+# T = 100 a logit of 10 is 0.52: beyond either bound all probabilities are 0/1 or 0.5 and T means nothing.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 LOG_BOUNDS = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
 
-# ECE is a sum of absolute gaps with several local minima, where a bracketing search may stop at any: look at
-# every point of a grid (steps of 2.3 % in T), then twice more around the best (0.0009 % in the end).
+# ECE is a sum of absolute gaps with several local minima, and a bracketing search may stop at any of them: look at every
+# point of a grid (steps of 2.3 % in T), then twice more around the best (0.0009 % in the end).
 GRID_SIZE, ZOOM_SIZE, NUM_ZOOMS = 401, 101, 2
 
 
@@ -83,36 +80,29 @@ def fit_temperature(
 ) -> TemperatureFit:
     """Fit T on held-out rows in float64 over log T.
 
-    Parameters
-    ----------
-    logits : float array [n], log-odds of label 1 (not probabilities).
-    labels : int array [n] with both classes.
-    objective : "nll" for maximum likelihood (unimodal in log T, since convex in 1 / T), or "ece" for the
-        positive-class ECE over 15 bins of equal mass (no proper score: prefer "nll"). Not equal width: there
-        a huge T puts every prob into the bin of 0.5, whose ECE is |0.5 - base rate|, a perfect 0 on balanced
-        data. Bins of equal mass hold the same rows at any T.
+    Takes logits [n] (log-odds of label 1, not probabilities) and labels int [n] with both classes; ValueError if malformed.
+    `objective` "nll" is maximum likelihood (unimodal in log T, since convex in 1 / T); "ece" is the positive-class ECE over
+    15 bins of equal mass, which hold the same rows at any T (no proper score: prefer "nll"). Not of equal width: there a
+    huge T puts every prob into the bin of 0.5, whose ECE is |0.5 - base rate|, a perfect 0 on balanced data.
 
-    Returns
-    -------
-    TemperatureFit; `at_bound` when T is 0.01 or 100, with a warning that says why.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    `at_bound` is true when T is 0.01 or 100; a warning then says why.
     """
     scores, truth = check_logits(logits, labels)
     if objective == "nll":
         log_t = _minimise_smooth(lambda log_t: negative_log_likelihood(scores / math.exp(log_t), truth))
     elif objective == "ece":
         log_t = _minimise_on_grid(
-            lambda log_t: expected_calibration_error(expit(scores / math.exp(log_t)), truth, binning="mass")
+            lambda log_t: expected_calibration_error(expit(scores / math.exp(log_t)), truth, binning="mass").item()
         )
     else:
         raise ValueError(f"objective must be 'nll' or 'ece', got {objective!r}")
     at_bound = log_t in LOG_BOUNDS
     if at_bound:
-        _warn_at_bound(log_t)
+        if log_t == LOG_BOUNDS[0]:
+            reason = "the sign of the logits separates the classes, so ever sharper fits better; use harder rows"
+        else:
+            reason = "the logits carry no information on the labels, so 0.5 for all fits best; check polarity and rows"
+        warnings.warn(f"temperature reached its bound {math.exp(log_t):g}: {reason}", UserWarning, stacklevel=2)
     temperature = math.exp(log_t)
     return TemperatureFit(
         temperature=temperature,
@@ -122,22 +112,10 @@ def fit_temperature(
     )
 
 
-def _warn_at_bound(log_t: float) -> None:
-    """Say which of the two ways of having no inner optimum it is."""
-    if log_t == LOG_BOUNDS[0]:
-        reason = "the sign of the logits separates the classes, so ever sharper fits better; use harder rows"
-    else:
-        reason = "the logits carry no information on the labels, so 0.5 for all fits best; check polarity and rows"
-    warnings.warn(f"temperature reached its bound {math.exp(log_t):g}: {reason}", UserWarning, stacklevel=3)
-
-
 def apply_temperature(logits: npt.ArrayLike, temperature: float) -> FloatArray:
     """Probabilities sigmoid(logits / temperature), float64, of the shape of `logits`.
 
-    Raises
-    ------
-    ValueError
-        If `temperature` is not positive and finite.
+    ValueError if `temperature` is not positive and finite.
     """
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}; fit it with fit_temperature")

@@ -11,14 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.metrics.calibration_error import expected_calibration_error
-from assay.metrics.discrimination import (
-    FloatArray,
-    check_labels,
-    check_weights,
-    probability_metrics,
-    ranking_metrics,
-    threshold_metrics,
-)
+from assay.metrics.discrimination import FloatArray, probability_metrics, ranking_metrics, threshold_metrics
 from assay.metrics.intervals import check_groups, group_bootstrap_weights, percentile_interval
 
 
@@ -35,43 +28,23 @@ def binary_metrics(
 ) -> dict[str, FloatArray]:
     """Ranking, threshold (at 0.5) and probability metrics, and ECE over 15 bins of equal width or mass.
 
-    Parameters
-    ----------
-    labels : int array [n], 1 = forged.
-    probs : float array [n] in [0, 1].
-    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
-
-    Returns
-    -------
-    dict of float64 arrays [B]: auc, ap, eer, tpr_at_fpr_1, tpr_at_fpr_5, accuracy, balanced_accuracy, f1,
-    nll, brier, ece_width, ece_mass; defined in `discrimination` and `calibration_error`.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    Takes and returns what the functions of `discrimination` do: auc, ap, eer, tpr_at_fpr_1, tpr_at_fpr_5, accuracy,
+    balanced_accuracy, f1, nll, brier, ece_width, ece_mass.
     """
-    rows = check_weights(weights, size=check_labels(labels).size)
     return {
-        **ranking_metrics(labels, probs, weights=rows),
-        **threshold_metrics(labels, probs, weights=rows),
-        **probability_metrics(labels, probs, weights=rows),
-        "ece_width": expected_calibration_error(probs, labels, binning="width", weights=rows),
-        "ece_mass": expected_calibration_error(probs, labels, binning="mass", weights=rows),
+        **ranking_metrics(labels, probs, weights=weights),
+        **threshold_metrics(labels, probs, weights=weights),
+        **probability_metrics(labels, probs, weights=weights),
+        "ece_width": expected_calibration_error(probs, labels, binning="width", weights=weights),
+        "ece_mass": expected_calibration_error(probs, labels, binning="mass", weights=weights),
     }
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Figures on the whole sample and on each bootstrap resample.
+    """Metrics of a sample of ``n`` rows in ``n_groups`` groups: ``point`` on all of it, ``draws`` [B] on its resamples.
 
     Two systems resampled with the same groups, number and seed met the same resamples: their draws may be subtracted.
-
-    Attributes
-    ----------
-    n, n_groups : rows and groups of the sample.
-    point : metric -> figure on the whole sample.
-    draws : metric -> figures on the resamples [B].
     """
 
     n: int
@@ -101,20 +74,10 @@ def resample(
     seed: int,
     metrics: WeightedMetrics = binary_metrics,
 ) -> Resampled:
-    """Metrics on the whole sample and on resamples of its groups.
+    """Metrics on the whole sample and on resamples of its groups [n]: rows of one group are drawn together.
 
-    Parameters
-    ----------
-    labels : array [n].
-    probs : array [n], whatever `metrics` takes as its second argument.
-    groups : array [n]; rows of one group are drawn together.
-    num_resamples, seed : of the bootstrap.
-    metrics : function with the signature of `binary_metrics`.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    `labels` and `probs` are what `metrics` takes, a function with the signature of `binary_metrics`. ValueError if an input
+    is malformed.
     """
     codes = check_groups(groups, size=np.asarray(labels).shape[0])
     point = metrics(labels, probs)
@@ -135,15 +98,12 @@ def summarise(
     seed: int,
     metrics: WeightedMetrics = binary_metrics,
 ) -> dict[str, float]:
-    """Metrics on the whole sample, each with its group-bootstrap 95 % percentile interval.
-
-    Parameters and errors are those of `resample`; the result is `Resampled.summary`.
-    """
+    """`Resampled.summary` of `resample`: each metric with its group-bootstrap 95 % percentile interval."""
     return resample(labels, probs, groups, num_resamples=num_resamples, seed=seed, metrics=metrics).summary()
 
 
 def flatten(reports: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
-    """``{"test": {"auc": 0.9}}`` as ``{"test.auc": 0.9}``; an undefined figure becomes null, which JSON can hold."""
+    """``{"test": {"auc": 0.9}}`` as ``{"test.auc": 0.9}``; an undefined metric becomes null, which JSON can hold."""
     return {
         f"{system}.{name}": None if isinstance(value, float) and math.isnan(value) else value
         for system, report in reports.items()

@@ -11,18 +11,19 @@ version this equals, although its documentation says top-label): a saturated net
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from assay.metrics.discrimination import FloatArray, IntArray, check_labels, check_values, check_weights
+from assay.metrics.discrimination import FloatArray, IntArray, check_sample, check_values
 from assay.metrics.intervals import CHUNK_VALUES, clopper_pearson
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Binning = Literal["width", "mass"]
+NUM_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -60,28 +61,6 @@ def _membership(probs: FloatArray, *, num_bins: int, binning: Binning) -> FloatA
     return member
 
 
-@overload
-def expected_calibration_error(
-    probs: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    num_bins: int = ...,
-    binning: Binning = ...,
-    weights: None = ...,
-) -> float: ...
-
-
-@overload
-def expected_calibration_error(
-    probs: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    num_bins: int = ...,
-    binning: Binning = ...,
-    weights: npt.ArrayLike,
-) -> FloatArray: ...
-
-
 def expected_calibration_error(
     probs: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -89,62 +68,32 @@ def expected_calibration_error(
     num_bins: int = 15,
     binning: Binning = "width",
     weights: npt.ArrayLike | None = None,
-) -> float | FloatArray:
-    """Positive-class expected calibration error (Naeini et al. 2015): sum_b n_b / n |mean prob_b - share_b|.
+) -> FloatArray:
+    """Positive-class expected calibration error (Naeini et al. 2015): sum_b n_b / n |mean prob_b - share_b|, float64 [B].
 
-    Parameters
-    ----------
-    probs : float array [n] in [0, 1], the probability of label 1.
-    labels : int array [n].
-    num_bins : bins over [0, 1].
-    binning : "width" for equal widths, "mass" for quantiles of `probs` (about n / num_bins rows each).
-    weights : float array [B, n] of multiplicities. The bins stay those of the full sample: edges that moved
-        with each resample would make the interval describe many different estimators instead of the one
-        reported.
-
-    Returns
-    -------
-    float without weights, else float64 [B]; in [0, 1]. Biased upwards in small samples (and once more in
-    their resamples): read it beside `ece_noise_floor`.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    Takes probs [n] of label 1, labels and weights as in `discrimination`. Bins over [0, 1] have equal width, or equal mass:
+    then quantiles of `probs` part them (about n / num_bins rows each). With weights the bins stay those of the full
+    sample: edges that moved with each resample would make the interval describe many estimators instead of the one
+    reported. Biased upwards in small samples (and once more in their resamples): read it beside `ece_noise_floor`.
     """
-    labels = check_labels(labels)
-    probs = check_values(probs, name="probs", size=labels.size, unit=True)
-    rows = check_weights(weights, size=labels.size)
+    labels, probs, rows = check_sample(labels, probs, weights)
     # n_b |mean prob_b - share_b| is |sum of (prob - label) in b|, so no bin count is ever divided by.
     gaps = _membership(probs, num_bins=num_bins, binning=binning) * (probs - labels)[:, None]
-    errors = np.abs(rows @ gaps).sum(axis=1) / rows.sum(axis=1)
-    return float(errors[0]) if weights is None else errors
+    errors: FloatArray = np.abs(rows @ gaps).sum(axis=1) / rows.sum(axis=1)
+    return errors
 
 
 def reliability_table(
     probs: npt.ArrayLike, labels: npt.ArrayLike, *, num_bins: int = 15, binning: Binning = "width"
 ) -> pd.DataFrame:
-    """The bins behind the ECE, empty ones dropped.
+    """The bins behind the ECE, empty ones dropped; parameters and errors as in `expected_calibration_error`.
 
-    Parameters
-    ----------
-    probs, labels, num_bins, binning : as in `expected_calibration_error`.
-
-    Returns
-    -------
-    DataFrame with one row per bin: bin_low, bin_high, count, mean_prob, share_positive, and share_low,
-    share_high (Clopper-Pearson 95 % limits of share_positive; they treat rows as independent, so with several
-    rows per group they are too narrow).
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    Columns bin_low, bin_high, count, mean_prob, share_positive, and share_low, share_high (Clopper-Pearson 95 % limits of
+    share_positive; they treat rows as independent, so with several rows per group they are too narrow).
     """
     import pandas as pd
 
-    labels = check_labels(labels)
-    probs = check_values(probs, name="probs", size=labels.size, unit=True)
+    labels, probs, _ = check_sample(labels, probs, None)
     edges = _bin_edges(probs, num_bins=num_bins, binning=binning)
     index = _bin_index(probs, edges)
     count = np.bincount(index, minlength=edges.size - 1)
@@ -165,37 +114,21 @@ def reliability_table(
     )
 
 
-def ece_noise_floor(
-    probs: npt.ArrayLike, *, num_bins: int = 15, binning: Binning = "width", num_draws: int = 1000, seed: int
-) -> NoiseFloor:
-    """ECE of a predictor whose `probs` are exactly right, by drawing labels ~ Bernoulli(probs).
+def ece_noise_floor(probs: npt.ArrayLike, *, num_bins: int = 15, binning: Binning = "width", seed: int) -> NoiseFloor:
+    """ECE of a predictor whose `probs` [n] are exactly right, by drawing labels ~ Bernoulli(probs).
 
-    This is the consistency resampling of Bröcker and Smith 2007. An ECE below `p95` is no evidence of
-    miscalibration. For probs spread over [0, 1] and 15 bins the mean is about 0.08 at n = 200, 0.04 at 1,000
-    and 0.017 at 5,000. Rows count as independent: with several rows per group the true floor is higher.
-
-    Parameters
-    ----------
-    probs : float array [n] in [0, 1].
-    num_bins, binning : as in `expected_calibration_error`.
-    num_draws : label sets drawn, at least 1.
-    seed : of the draws.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    This is the consistency resampling of Bröcker and Smith 2007. An ECE below `p95` is no evidence of miscalibration. For
+    probs spread over [0, 1] and 15 bins the mean is about 0.08 at n = 200, 0.04 at 1,000 and 0.017 at 5,000. Rows count as
+    independent: with several rows per group the true floor is higher. Raises ValueError if an input is malformed.
     """
-    if num_draws < 1:
-        raise ValueError(f"num_draws must be at least 1, got {num_draws}; 1000 is usual")
     probs = check_values(probs, name="probs", unit=True)
     member = _membership(probs, num_bins=num_bins, binning=binning)
     expected = probs @ member
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_VALUES // probs.size)
     errors = []
-    for start in range(0, num_draws, chunk):
-        shape = (min(chunk, num_draws - start), probs.size)
+    for start in range(0, NUM_DRAWS, chunk):
+        shape = (min(chunk, NUM_DRAWS - start), probs.size)
         labels = (rng.random(shape) < probs).astype(np.float64)
         errors.append(np.abs(labels @ member - expected).sum(axis=1) / probs.size)
     draws = np.concatenate(errors)

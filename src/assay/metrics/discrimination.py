@@ -1,8 +1,8 @@
 """How well scores separate forged (label 1, the positive class) from real (label 0).
 
-Every metric takes `weights` [B, n]: row b counts how often each sample occurs in bootstrap resample b.
-Sorting happens once and everything after it is vectorised over B. `weights=None` stands for a single row of
-ones, so results always have shape [B].
+Every metric takes labels int [n] of 0 and 1, scores or probs float [n], and `weights` float [B, n]: row b counts how
+often each sample occurs in bootstrap resample b, and `None` stands for a single row of ones. Sorting happens once and
+everything after it is vectorised over B. Results are float64 [B]. All raise ValueError if an input is malformed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+THRESHOLD = 0.5
 FPR_LIMITS = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_5": 0.05}
 
 
@@ -28,25 +29,14 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
 
 
 def check_values(values: npt.ArrayLike, *, name: str, size: int | None = None, unit: bool = False) -> FloatArray:
-    """Return `values` as float64 [n], checked.
+    """Return `values` as float64 [n].
 
-    Parameters
-    ----------
-    values : array-like [n]
-    name : argument name used in messages.
-    size : required length, None for any length above zero.
-    unit : whether every value must lie in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        Wrong shape or length, a value that is not finite, or one outside [0, 1] when `unit`.
+    ValueError unless they are 1-D, finite, `size` in number (None: any above zero) and, if `unit`, within [0, 1].
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be 1-D and non-empty, got shape {array.shape}; pass one value per sample")
-    if size is not None and array.size != size:
-        raise ValueError(f"{name} has {array.size} values but labels has {size}; align both on sample_id")
+    check_size(array, name=name, size=size)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}; drop or repair rows that are not finite")
     if unit and (array.min() < 0.0 or array.max() > 1.0):
@@ -54,6 +44,12 @@ def check_values(values: npt.ArrayLike, *, name: str, size: int | None = None, u
             f"{name} must lie in [0, 1], got [{array.min():g}, {array.max():g}]; apply a sigmoid to logits"
         )
     return array
+
+
+def check_size(array: npt.NDArray, *, name: str, size: int | None) -> None:
+    """ValueError unless `array` has `size` values; None allows any number."""
+    if size is not None and array.size != size:
+        raise ValueError(f"{name} has {array.size} values for {size} rows; align all inputs on sample_id")
 
 
 def check_weights(weights: npt.ArrayLike | None, *, size: int) -> FloatArray:
@@ -93,30 +89,27 @@ def _equal_error_rate(tpr: FloatArray, fpr: FloatArray) -> FloatArray:
     return fpr[rows, after - 1] + share * (fpr[rows, after] - fpr[rows, after - 1])
 
 
+def check_sample(
+    labels: npt.ArrayLike, probs: npt.ArrayLike, weights: npt.ArrayLike | None
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Labels int64 [n], probs float64 [n] in [0, 1] and weights float64 [B, n]; ValueError if malformed."""
+    truth = check_labels(labels)
+    return truth, check_values(probs, name="probs", size=truth.size, unit=True), check_weights(weights, size=truth.size)
+
+
 def ranking_metrics(
     labels: npt.ArrayLike, scores: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
     """Threshold-free metrics of a ranking; higher score = more likely forged.
 
-    Parameters
-    ----------
-    labels : int array [n], 1 = forged.
-    scores : float array [n]; probabilities, logits or any monotone score. Tied scores form one threshold.
-    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
+    Scores may be probabilities, logits or any monotone score; tied scores form one threshold. All metrics are shares in
+    [0, 1], and NaN where a resample holds one class only:
 
-    Returns
-    -------
-    dict of float64 arrays [B], all shares in [0, 1]; NaN where a resample holds one class only:
-        auc : area under the ROC by trapezoids = the Mann-Whitney statistic (Hanley and McNeil 1982).
-        ap : average precision, sum_k (R_k - R_{k-1}) P_k, as scikit-learn defines it (no interpolation).
-        eer : equal error rate, where FPR = 1 - TPR, linear interpolation between the corners of the ROC.
-        tpr_at_fpr_1, tpr_at_fpr_5 : highest TPR over the thresholds whose FPR is <= 1 % (5 %). No
-            interpolation: the value belongs to a threshold one can really set.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    - auc: area under the ROC by trapezoids = the Mann-Whitney statistic (Hanley and McNeil 1982).
+    - ap: average precision, sum_k (R_k - R_{k-1}) P_k, as scikit-learn defines it (no interpolation).
+    - eer: equal error rate, where FPR = 1 - TPR, linear interpolation between the corners of the ROC.
+    - tpr_at_fpr_1, tpr_at_fpr_5: highest TPR over the thresholds whose FPR is <= 1 % (5 %). No interpolation: the value
+      belongs to a threshold one can really set.
     """
     labels = check_labels(labels)
     scores = check_values(scores, name="scores", size=labels.size)
@@ -145,37 +138,16 @@ def ranking_metrics(
 
 
 def threshold_metrics(
-    labels: npt.ArrayLike,
-    probs: npt.ArrayLike,
-    *,
-    weights: npt.ArrayLike | None = None,
-    threshold: float = 0.5,
+    labels: npt.ArrayLike, probs: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
-    """Metrics of the decision `probs >= threshold` (at the threshold counts as forged).
+    """Metrics of the decision `probs >= 0.5`, all shares in [0, 1].
 
-    Parameters
-    ----------
-    labels : int array [n], 1 = forged.
-    probs : float array [n] in [0, 1].
-    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
-    threshold : in [0, 1].
-
-    Returns
-    -------
-    dict of float64 arrays [B], all shares in [0, 1]:
-        accuracy : share of right decisions.
-        balanced_accuracy : mean of TPR and TNR; NaN where a resample holds one class only.
-        f1 : 2 TP / (2 TP + FP + FN); NaN where nothing is forged and nothing is called forged.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    - accuracy: share of right decisions.
+    - balanced_accuracy: mean of TPR and TNR; NaN where a resample holds one class only.
+    - f1: 2 TP / (2 TP + FP + FN); NaN where nothing is forged and nothing is called forged.
     """
-    labels = check_labels(labels)
-    probs = check_values(probs, name="probs", size=labels.size, unit=True)
-    weights = check_weights(weights, size=labels.size)
-    truth, called = labels == 1, probs >= check_threshold(threshold)
+    labels, probs, weights = check_sample(labels, probs, weights)
+    truth, called = labels == 1, probs >= THRESHOLD
     cells = np.stack([~truth & ~called, ~truth & called, truth & ~called, truth & called], axis=1)
     true_neg, false_pos, false_neg, true_pos = (weights @ cells.astype(np.float64)).T
     with np.errstate(invalid="ignore"):  # 0 / 0 is the documented NaN
@@ -191,27 +163,11 @@ def probability_metrics(
 ) -> dict[str, FloatArray]:
     """Proper scores of the probabilities themselves; lower is better.
 
-    Parameters
-    ----------
-    labels : int array [n], 1 = forged.
-    probs : float array [n] in [0, 1].
-    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
-
-    Returns
-    -------
-    dict of float64 arrays [B]:
-        nll : mean negative log-likelihood in nats. Probabilities are clipped to [eps, 1 - eps] with the
-            float64 eps 2.2e-16, so that one saturated mistake costs 36 nats and not infinity.
-        brier : mean squared distance between probability and label (Brier 1950), in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    - nll: mean negative log-likelihood in nats. Probabilities are clipped to [eps, 1 - eps] with the float64 eps
+      2.2e-16, so that one saturated mistake costs 36 nats and not infinity.
+    - brier: mean squared distance between probability and label (Brier 1950), in [0, 1].
     """
-    labels = check_labels(labels)
-    probs = check_values(probs, name="probs", size=labels.size, unit=True)
-    weights = check_weights(weights, size=labels.size)
+    labels, probs, weights = check_sample(labels, probs, weights)
     eps = np.finfo(np.float64).eps
     clipped = np.clip(probs, eps, 1.0 - eps)
     nll = -np.where(labels == 1, np.log(clipped), np.log1p(-clipped))
@@ -220,22 +176,8 @@ def probability_metrics(
     return {"nll": weights @ nll / total, "brier": weights @ brier / total}
 
 
-def confusion_matrix(labels: npt.ArrayLike, probs: npt.ArrayLike, *, threshold: float = 0.5) -> IntArray:
-    """Counts int64 [2, 2] of the decision `probs >= threshold`: rows = truth, columns = decision, real first.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
-    """
-    labels = check_labels(labels)
-    probs = check_values(probs, name="probs", size=labels.size, unit=True)
-    called = (probs >= check_threshold(threshold)).astype(np.int64)
+def confusion_matrix(labels: npt.ArrayLike, probs: npt.ArrayLike) -> IntArray:
+    """Counts int64 [2, 2] of the decision `probs >= 0.5`: rows = truth, columns = decision, real first."""
+    labels, probs, _ = check_sample(labels, probs, None)
+    called = (probs >= THRESHOLD).astype(np.int64)
     return np.bincount(2 * labels + called, minlength=4).reshape(2, 2)
-
-
-def check_threshold(threshold: float) -> float:
-    """Return `threshold`; ValueError unless it lies in [0, 1]."""
-    if not 0.0 <= threshold <= 1.0:
-        raise ValueError(f"threshold must lie in [0, 1], got {threshold}; it is a probability, not a logit")
-    return threshold

@@ -8,19 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.metrics.calibration_error import expected_calibration_error, reliability_table
-from assay.metrics.discrimination import FloatArray, check_weights, ranking_metrics
+from assay.metrics.discrimination import FloatArray, IntArray, check_weights, ranking_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def check_probs(labels: npt.ArrayLike, probs: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def check_probs(labels: npt.ArrayLike, probs: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
     """Labels int64 [n] and probabilities float64 [n, C].
 
-    Raises
-    ------
-    ValueError
-        If sizes differ, a label is no class, or a row of probabilities does not sum to 1.
+    ValueError if sizes differ, a label is no class, or a row of probabilities does not sum to 1.
     """
     truth, values = np.asarray(labels), np.asarray(probs, dtype=np.float64)
     if values.ndim != 2 or truth.shape != values.shape[:1] or not len(truth):
@@ -42,64 +39,43 @@ def multiclass_metrics(
     class against the rest. ``ece`` is over the confidence of the predicted class, 15 bins of equal width (Guo et al.
     2017, "On Calibration of Modern Neural Networks").
 
-    Parameters
-    ----------
-    labels : int array [n], from 0.
-    probs : float array [n, C], rows sum to 1.
-    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
-
-    Returns
-    -------
-    dict of float64 arrays [B]: accuracy, precision, recall, f1, auc, nll, ece.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    Takes labels int [n] from 0, probs float [n, C] whose rows sum to 1, and weights as in `discrimination`; returns
+    float64 [B] each. ValueError if an input is malformed.
     """
     truth, values = check_probs(labels, probs)
     rows, num_classes = check_weights(weights, size=len(truth)), values.shape[1]
     predicted = values.argmax(axis=1)
     correct = predicted == truth
-    shown = [1] if num_classes == 2 else list(range(num_classes))
-    figures: dict[str, list[FloatArray]] = {"precision": [], "recall": [], "f1": [], "auc": []}
-    for number in shown:
-        hits = rows @ (correct & (truth == number))
-        named, there = rows @ (predicted == number), rows @ (truth == number)
-        figures["precision"].append(ratio(hits, named))
-        figures["recall"].append(ratio(hits, there))
-        figures["f1"].append(ratio(2 * hits, named + there))
-        figures["auc"].append(
-            ranking_metrics((truth == number).astype(np.int64), values[:, number], weights=rows)["auc"]
-        )
+    parts: dict[str, list[FloatArray]] = {"precision": [], "recall": [], "f1": [], "auc": []}
+    for number in [1] if num_classes == 2 else range(num_classes):
+        member = truth == number
+        hits, named, there = rows @ (correct & member), rows @ (predicted == number), rows @ member
+        parts["precision"].append(ratio(hits, named))
+        parts["recall"].append(ratio(hits, there))
+        parts["f1"].append(ratio(2 * hits, named + there))
+        parts["auc"].append(ranking_metrics(member.astype(np.int64), values[:, number], weights=rows)["auc"])
     total = rows.sum(axis=1)
     surprise = -np.log(np.clip(values[np.arange(len(truth)), truth], np.finfo(np.float64).tiny, 1))
-    means = {name: np.mean(parts, axis=0) for name, parts in figures.items()}
-    confidence = np.clip(values.max(axis=1), 0, 1)
     return {
         "accuracy": rows @ correct / total,
-        **means,
+        **{name: np.mean(values_of, axis=0) for name, values_of in parts.items()},
         "nll": rows @ surprise / total,
-        "ece": expected_calibration_error(confidence, correct.astype(np.int64), binning="width", weights=rows),
+        "ece": expected_calibration_error(*_confidence(truth, values), weights=rows),
     }
 
 
 def confidence_table(labels: npt.ArrayLike, probs: npt.ArrayLike) -> pd.DataFrame:
     """`reliability_table` of the confidence in the predicted class: is it right? The bins behind ``ece``.
 
-    Parameters
-    ----------
-    labels : int array [n], from 0.
-    probs : float array [n, C], rows sum to 1.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    Parameters and errors are those of `multiclass_metrics`.
     """
-    truth, values = check_probs(labels, probs)
-    right = (values.argmax(axis=1) == truth).astype(np.int64)
-    return reliability_table(np.clip(values.max(axis=1), 0, 1), right)
+    return reliability_table(*_confidence(*check_probs(labels, probs)))
+
+
+def _confidence(truth: IntArray, probs: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Probability of the predicted class, and whether it is right (0 or 1), each [n]."""
+    right = probs.argmax(axis=1) == truth
+    return np.clip(probs.max(axis=1), 0, 1), right.astype(np.int64)
 
 
 def ratio(above: FloatArray, below: FloatArray) -> FloatArray:

@@ -1,8 +1,7 @@
 """How well numbers and ordered classes are predicted: regression errors, rank agreement, ordinal classification.
 
-Both metric functions take `weights` [B, n] as `discrimination` does: row b counts how often each sample occurs in
-bootstrap resample b, `None` stands for a single row of ones, and results always have shape [B]. Both fit
-`binary.summarise`; give `ordinal_metrics` its `num_classes` with `functools.partial`.
+Both metric functions take `weights` as `discrimination` does, return float64 [B], raise ValueError if an input is
+malformed, and fit `binary.summarise`; give `ordinal_metrics` its `num_classes` with `functools.partial`.
 """
 
 from __future__ import annotations
@@ -12,27 +11,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from assay.metrics.discrimination import FloatArray, IntArray, check_values, check_weights
+from assay.metrics.discrimination import FloatArray, IntArray, check_size, check_values, check_weights
 
 ERROR_NAMES = ("mse", "rmse", "mae", "r2", "spearman")
 # Rows of the table of all pairs that are held at a time.
 PAIR_BLOCK = 512
 
 
-def check_classes(values: npt.ArrayLike, *, name: str, num_classes: int) -> IntArray:
-    """Return `values` as int64 [n], checked.
-
-    Parameters
-    ----------
-    values : integer array-like [n]
-    name : argument name used in messages.
-    num_classes : C >= 2; every value must lie in 0 .. C - 1.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two classes, wrong shape, a dtype that is not integer, or a class out of range.
-    """
+def _classes(values: npt.ArrayLike, *, name: str, num_classes: int) -> IntArray:
+    """Return `values` as int64 [n]; ValueError unless they are 1-D, integer and in 0 .. num_classes - 1."""
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}; count every class the labels can take")
     array = np.asarray(values)
@@ -46,12 +33,6 @@ def check_classes(values: npt.ArrayLike, *, name: str, num_classes: int) -> IntA
     return array.astype(np.int64)
 
 
-def _check_sizes(predictions: npt.NDArray, truth: npt.NDArray, *, name: str) -> None:
-    """ValueError unless both arrays have as many values; `name` is what the message calls the truth."""
-    if predictions.size != truth.size:
-        raise ValueError(f"predictions has {predictions.size} values but {name} has {truth.size}; align on sample_id")
-
-
 def _tied_pairs(values: FloatArray, counts: IntArray) -> IntArray:
     """Pairs of equal values in each resample, int64 [B]; counts [B, n] are multiplicities."""
     order = np.argsort(values, kind="stable")
@@ -63,8 +44,8 @@ def _tied_pairs(values: FloatArray, counts: IntArray) -> IntArray:
 def _kendall(targets: FloatArray, predictions: FloatArray, counts: IntArray) -> FloatArray:
     """Tau-b of each resample [B], the formula of scipy's ``kendalltau`` over exact whole numbers.
 
-    Concordant minus discordant pairs are a quadratic form of the multiplicities, so that all resamples share one pass over
-    the pairs; blocks bound the memory.
+    Concordant minus discordant pairs are a quadratic form of the multiplicities: all resamples share one pass over the
+    pairs. Blocks bound the memory.
     """
     excess = np.zeros(len(counts))
     weights = counts.astype(np.float32)
@@ -108,31 +89,17 @@ def _regression_metrics(
 def regression_metrics(
     targets: npt.ArrayLike, predictions: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
-    """Errors and rank agreement of predicted numbers.
+    """Errors and rank agreement of predicted numbers [n]; `weights` must be whole.
 
-    Parameters
-    ----------
-    targets : float array [n].
-    predictions : float array [n] in the unit of `targets`.
-    weights : float array [B, n] of non-negative whole multiplicities, or None for one row of ones.
+    - mse, rmse, mae: mean squared error, its root, and mean absolute error, in the unit of `targets`; lower is better.
+    - r2: 1 - mse / variance of the targets; NaN where the targets are constant.
+    - spearman: Pearson correlation of the mid-ranks (Spearman 1904), in [-1, 1].
+    - kendall: tau-b, which corrects for ties on both sides (Kendall 1945), in [-1, 1].
 
-    Returns
-    -------
-    dict of float64 arrays [B]:
-        mse, rmse, mae : mean squared error, its root, and mean absolute error; lower is better.
-        r2 : 1 - mse / variance of the targets; NaN where the targets are constant.
-        spearman : Pearson correlation of the mid-ranks (Spearman 1904), in [-1, 1].
-        kendall : tau-b, which corrects for ties on both sides (Kendall 1945), in [-1, 1].
-        The two rank figures are NaN where targets or predictions are constant.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    The last two are NaN where targets or predictions are constant.
     """
     targets = check_values(targets, name="targets")
-    predictions = check_values(predictions, name="predictions")
-    _check_sizes(predictions, targets, name="targets")
+    predictions = check_values(predictions, name="predictions", size=targets.size)
     weights = check_weights(weights, size=targets.size)
     counts = weights.astype(np.int64)
     if (counts != weights).any():
@@ -149,20 +116,14 @@ def regression_metrics(
 
 def _cells(labels: npt.ArrayLike, predictions: npt.ArrayLike, *, num_classes: int) -> IntArray:
     """Index int64 [n] of each sample's cell in the flattened [C, C] confusion matrix; ValueError if malformed."""
-    labels = check_classes(labels, name="labels", num_classes=num_classes)
-    predictions = check_classes(predictions, name="predictions", num_classes=num_classes)
-    _check_sizes(predictions, labels, name="labels")
+    labels = _classes(labels, name="labels", num_classes=num_classes)
+    predictions = _classes(predictions, name="predictions", num_classes=num_classes)
+    check_size(predictions, name="predictions", size=labels.size)
     return num_classes * labels + predictions
 
 
 def class_confusion(labels: npt.ArrayLike, predictions: npt.ArrayLike, *, num_classes: int) -> IntArray:
-    """Counts int64 [C, C]: rows = truth, columns = prediction, for integer classes 0 .. C - 1.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
-    """
+    """Counts int64 [C, C]: rows = truth, columns = prediction, for integer classes 0 .. C - 1."""
     cells = _cells(labels, predictions, num_classes=num_classes)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -170,28 +131,14 @@ def class_confusion(labels: npt.ArrayLike, predictions: npt.ArrayLike, *, num_cl
 def ordinal_metrics(
     labels: npt.ArrayLike, predictions: npt.ArrayLike, *, num_classes: int, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
-    """Agreement of predicted with true classes that have an order.
+    """Agreement of predicted with true classes [n], integers 0 .. num_classes - 1 that have an order.
 
-    Parameters
-    ----------
-    labels, predictions : integer arrays [n] of classes 0 .. num_classes - 1.
-    num_classes : C >= 2.
-    weights : float array [B, n] of non-negative multiplicities, or None for one row of ones.
-
-    Returns
-    -------
-    dict of float64 arrays [B]:
-        accuracy : share of exact hits.
-        macro_f1 : mean of 2 TP / (2 TP + FP + FN) over the classes that the resample holds as label or prediction.
-        quadratic_kappa : 1 - observed / expected mean squared class distance (Cohen 1968), at most 1, 0 = chance.
-            Distances are those of the class numbers, also across classes that do not occur. NaN where all
-            labels and predictions are one class.
-        within_one : share of predictions at most one class off.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed.
+    - accuracy: share of exact hits.
+    - macro_f1: mean of 2 TP / (2 TP + FP + FN) over the classes that the resample holds as label or prediction.
+    - quadratic_kappa: 1 - observed / expected mean squared class distance (Cohen 1968), at most 1, 0 = chance. Distances
+      are those of the class numbers, also across classes that do not occur. NaN where all labels and predictions are
+      one class.
+    - within_one: share of predictions at most one class off.
     """
     cells = _cells(labels, predictions, num_classes=num_classes)
     weights = check_weights(weights, size=cells.size)

@@ -1,4 +1,4 @@
-"""Pictures of the counts line: how counts are distributed, and what was predicted of them."""
+"""Plots of the counts line: how counts are distributed, and what was predicted of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from assay.report.drawing import COLOURS, new_figure, save_png, styled
 
@@ -34,21 +36,27 @@ def save_distribution_png(
     save_png(figure, path)
 
 
+def _panels(figure: Figure, count: int, *, rows: int, columns: int, shared: bool) -> list[Axes]:
+    """The first ``count`` axes of a grid, the scales ``shared`` or not; the others are hidden."""
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).ravel()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return list(grid[:count])
+
+
 @styled
 def save_predicted_png(path: Path, truth: np.ndarray, predictions: Mapping[str, np.ndarray], *, title: str) -> None:
     """Predicted against true count, one panel per system, both axes logarithmic, the diagonal for reference."""
     columns = min(4, len(predictions))
     rows = -(-len(predictions) // columns)
     figure = new_figure(2.9 * columns, 2.9 * rows + 0.5, title=title)
-    panels = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+    panels = _panels(figure, len(predictions), rows=rows, columns=columns, shared=True)
     top = float(max(truth.max(), *(values.max() for values in predictions.values()))) * 1.1
-    for axes, (name, values) in zip(panels, predictions.items(), strict=False):
+    for axes, (name, values) in zip(panels, predictions.items(), strict=True):
         axes.plot([1, top], [1, top], color="#777777", linewidth=0.8)
         axes.plot(truth, values, ".", markersize=2.5, alpha=0.35, color=COLOURS[0])
         axes.set(xscale="log", yscale="log", xlim=(0.9, top), ylim=(0.9, top))
         axes.set_title(name, fontsize=9)
-    for axes in panels[len(predictions) :]:
-        axes.set_visible(False)
     figure.supxlabel("true count", fontsize=9)
     figure.supylabel("predicted count", fontsize=9)
     save_png(figure, path)
@@ -62,8 +70,8 @@ def save_confusions_png(
     columns = min(3, len(matrices))
     rows = -(-len(matrices) // columns)
     figure = new_figure(4.6 * columns, 4.4 * rows + 0.4, title=title)
-    panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axes, (name, matrix) in zip(panels, matrices.items(), strict=False):
+    panels = _panels(figure, len(matrices), rows=rows, columns=columns, shared=False)
+    for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         axes.grid(False)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -74,8 +82,6 @@ def save_confusions_png(
         axes.set_yticks(range(len(names)), names, fontsize=6)
         axes.set_title(name, fontsize=9)
         axes.set(xlabel="predicted", ylabel="true")
-    for axes in panels[len(matrices) :]:
-        axes.set_visible(False)
     save_png(figure, path)
 
 

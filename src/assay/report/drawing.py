@@ -1,4 +1,4 @@
-"""How every picture looks and is written: one style, no pyplot, and bytes that depend on nothing but the data."""
+"""How every plot looks and is written: one style, no pyplot, and bytes that depend on nothing but the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost against error, as a picture."""
+"""Cost against error, as a plot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from assay.report.drawing import new_figure, save_png, styled
 def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
     """Frontier of a cascade: lines for the cascade and random deferral (with its 95 % band), a point per single system.
 
-    ``table``: columns system, cost (MACs a picture), balanced_error, low, high.
+    ``table``: columns system, cost (MACs an image), balanced_error, low, high.
     """
     figure = new_figure(7, 4.6, title=title)
     axes = figure.subplots()

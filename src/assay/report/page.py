@@ -17,10 +17,9 @@ from assay.core.io import atomic_path
 from assay.params.schema import MADE_BY
 from assay.report.page_figures import Image, alignment_rows, exit_heats, read_images
 from assay.report.page_graph import Box, draw
-from assay.report.page_lock import fold_rows, locked_outputs, size_text
-from assay.report.page_metrics import audit_row, definition, headline, read_metrics
-from assay.report.page_pipeline import Line, read_lines, read_yaml
-from assay.report.page_words import LINES
+from assay.report.page_metrics import audit_row, headline, read_metrics
+from assay.report.page_pipeline import Line, fold_rows, locked_outputs, read_lines, read_yaml
+from assay.report.page_words import LINES, METRICS
 
 PARAMS = "params.yaml"
 
@@ -28,8 +27,7 @@ PARAMS = "params.yaml"
 def write_report(path: Path, *, root: Path = Path()) -> Path:
     """Write the page to ``path`` and return it.
 
-    Raises:
-        ValueError: not the root of the project, or a metrics file, a timing or a PNG can't be read.
+    ValueError if ``root`` is not that of the project, or a metrics file, a timing or a PNG can't be read.
     """
     if not (root / "dvc.yaml").is_file():
         raise ValueError("no dvc.yaml here: run from the root of the project")
@@ -42,7 +40,7 @@ def write_report(path: Path, *, root: Path = Path()) -> Path:
 def page_content(root: Path) -> dict[str, Any]:
     """Everything that the template shows, by name."""
     lock = read_yaml(root / "dvc.lock")
-    lines = read_lines(root, lock)
+    lines = read_lines(root)
     images = read_images(root)
     stages = [stage for line in lines for stage in line.stages]
     shown = {image.name for line in lines for image in images_of(line, images)}
@@ -146,6 +144,17 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
+def size_text(size: float | None) -> str:
+    """``12.3 MiB``; empty for None."""
+    if size is None:
+        return ""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
+
+
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "–"
 
@@ -165,14 +174,18 @@ def box_text(box: Box) -> str:
 
 
 def _environment() -> Environment:
-    places: Sequence[Path] = [Path(__file__).parent]
     environment = Environment(
         autoescape=True,
-        loader=FileSystemLoader(places),
+        loader=FileSystemLoader([Path(__file__).parent]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"seconds": seconds_text, "size": size_text, "slug": slug, "define": definition}
+    environment.filters |= {
+        "seconds": seconds_text,
+        "size": size_text,
+        "slug": slug,
+        "define": lambda name: METRICS.get(name, ""),
+    }
     environment.globals |= {"share": _share, "box_text": box_text}
     return environment

@@ -31,18 +31,9 @@ class Image:
         """From the root of the project."""
         return f"plots/{self.name}.png"
 
-    @property
-    def wide(self) -> bool:
-        """Whether it takes the whole width of the page."""
-        return self.width >= 1000
-
 
 def read_images(root: Path) -> list[Image]:
-    """Every PNG under plots/, by path.
-
-    Raises:
-        ValueError: a file that ends in .png and is none.
-    """
+    """Every PNG under plots/, by path. ValueError if a file that ends in .png is none."""
     found = []
     for path in sorted((root / "plots").rglob("*.png")):
         content = path.read_bytes()
@@ -65,7 +56,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Heat:
-    """A table of one figure over two settings; ``cells`` hold text and depth of colour, 0..1."""
+    """A table of one metric over two settings; ``cells`` hold text and depth of colour, 0..1."""
 
     title: str
     rows: tuple[str, ...]
@@ -89,15 +80,8 @@ def exit_heats(root: Path) -> list[Heat]:
     for key, title in wanted.items():
         values = {(row["exit_real"], row["exit_forged"]): float(row[key]) for row in rows if row[key]}
         top = max(values.values(), default=0.0) or 1.0
-        cells = tuple(
-            tuple(
-                (f"{100 * values[low, high]:.1f} %", round(values[low, high] / top, 2))
-                if (low, high) in values
-                else ("–", 0.0)
-                for high in highs
-            )
-            for low in lows
-        )
+        shown = {place: (f"{100 * value:.1f} %", round(value / top, 2)) for place, value in values.items()}
+        cells = tuple(tuple(shown.get((low, high), ("–", 0.0)) for high in highs) for low in lows)
         heats.append(Heat(title, lows, highs, cells))
     return heats
 

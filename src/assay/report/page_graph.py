@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import networkx as nx  # type: ignore[import-untyped]
+import networkx as nx
 import numpy as np
 from scipy.optimize import isotonic_regression
 
@@ -163,9 +163,7 @@ def _layers(count: int, arrows: Sequence[tuple[int, int]]) -> dict[int, int]:
     graph = nx.DiGraph()
     graph.add_nodes_from(range(count))
     graph.add_edges_from(arrows)
-    layer: dict[int, int] = {}
-    for node in nx.lexicographical_topological_sort(graph):
-        layer[node] = max((layer[before] + 1 for before in graph.predecessors(node)), default=0)
+    layer = {node: at for at, nodes in enumerate(nx.topological_generations(graph)) for node in nodes}
     for node in range(count):
         if graph.in_degree(node) == 0 and graph.out_degree(node):
             layer[node] = min(layer[after] for after in graph.successors(node)) - 1

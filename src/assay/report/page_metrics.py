@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.io import read_json
-from assay.report.page_words import BASELINES, FILES, FIRST, HEADLINES, METRICS, SLICES, SYSTEMS
+from assay.report.page_words import BASELINES, FILES, FIRST, HEADLINES, SLICES, SYSTEMS
 
 # Columns by what is predicted; a file belongs to the kind of which it holds most.
-BINARY = ("auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width")
-COUNTS = ("spearman", "mae", "mse", "r2", "accuracy", "macro_f1", "quadratic_kappa", "within_one")
-TEXT = ("accuracy", "f1", "precision", "recall", "auc", "nll", "ece")
-CORRIDORS = ("accuracy", "f1", "high_recall", "high_precision", "high_error", "auc", "nll", "ece")
+KINDS = (
+    ("auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width"),
+    ("spearman", "mae", "mse", "r2", "accuracy", "macro_f1", "quadratic_kappa", "within_one"),
+    ("accuracy", "f1", "precision", "recall", "auc", "nll", "ece"),
+    ("accuracy", "f1", "high_recall", "high_precision", "high_error", "auc", "nll", "ece"),
+)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as text, its interval as text ("" for none), and the three as numbers."""
+    """A metric as text, its interval as text ("" for none), and the three as numbers."""
 
     text: str
     interval: str = ""
@@ -72,7 +74,7 @@ class MetricsFile:
 
 
 def number_text(value: object) -> str:
-    """A figure for people: ``0.912``, ``1,540``, ``113.5 M``; text as it is, ``–`` for None."""
+    """A metric for people: ``0.912``, ``1,540``, ``113.5 M``; text as it is, ``–`` for None."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -89,7 +91,7 @@ def number_text(value: object) -> str:
 
 
 def cell(metrics: Mapping[str, Any], key: str) -> Cell:
-    """The figure ``key`` with its ``_low`` and ``_high``, if any."""
+    """The metric ``key`` with its ``_low`` and ``_high``, if any."""
     value, low, high = (_number(metrics.get(f"{key}{end}")) for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
         return Cell(number_text(metrics.get(key)), value=value)
@@ -106,42 +108,40 @@ def _number(value: object) -> float | None:
 
 
 def read_metrics(root: Path, path: str) -> MetricsFile:
-    """Everything of one metrics file, every key in some table.
-
-    Raises:
-        ValueError: naming the file, if it is not JSON.
-    """
+    """Everything of one metrics file, every key in some table. ValueError, naming the file, if it is not JSON."""
     stem = Path(path).stem
-    file = MetricsFile(name=path, title=FILES.get(stem, stem.replace("_", " ")), missing=True)
+    title = FILES.get(stem, stem.replace("_", " "))
     if not (root / path).is_file():
-        return file
-    metrics: dict[str, Any] = {str(key): value for key, value in read_json(root / path).items()}
-    plain = [key for key in metrics if not _is_end(key, metrics)]
-    owners = {key: key.rpartition(".")[0] for key in plain}
-    kinds = [
-        [name for name in names if any(f"{owner}.{name}" in metrics for owner in owners.values())]
-        for names in (BINARY, COUNTS, TEXT, CORRIDORS)
-    ]
-    columns = max(kinds, key=len)
-    systems = [owner for owner in dict.fromkeys(owners.values()) if f"{owner}.n_groups" in metrics]
-    systems = [owner for owner in systems if any(f"{owner}.{name}" in metrics for name in columns)]
-    left = [key for key in plain if owners[key] not in systems]
-    single = [key for key in left if "." not in key]
+        return MetricsFile(path, title, missing=True)
+    metrics: dict[str, Any] = read_json(root / path)
+    owners = {key: key.rpartition(".")[0] for key in metrics if not _is_end(key, metrics)}
+
+    def owned(name: str) -> bool:
+        return any(f"{owner}.{name}" in metrics for owner in owners.values())
+
+    columns = max(([name for name in kind if owned(name)] for kind in KINDS), key=len)
+    judged = [owner for owner in dict.fromkeys(owners.values()) if f"{owner}.n_groups" in metrics]
+    systems = [owner for owner in judged if any(f"{owner}.{name}" in metrics for name in columns)]
+    left = [key for key, owner in owners.items() if owner not in systems]
     rest = [key for key in left if "." in key]
     main, scale, full = _system_tables(metrics, systems, columns, stem)
     return MetricsFile(
         name=path,
-        title=file.title,
+        title=title,
         main=main,
         scale=scale,
         full=full,
         others=tuple(_pivots(metrics, rest) if systems else _across(metrics, rest)),
-        single=tuple((key, cell(metrics, key)) for key in single),
+        single=tuple((key, cell(metrics, key)) for key in left if "." not in key),
     )
 
 
 def _is_end(key: str, metrics: Mapping[str, Any]) -> bool:
     return any(key.endswith(end) and key.removesuffix(end) in metrics for end in ("_low", "_high"))
+
+
+def _row(metrics: Mapping[str, Any], name: Name, keys: Iterable[str]) -> tuple[Any, ...]:
+    return (name, *(cell(metrics, key) for key in keys))
 
 
 def _system_tables(
@@ -152,22 +152,21 @@ def _system_tables(
         return None, None, None
     prefixes = tuple(f"{system}." for system in systems)
     names = [key.rpartition(".")[2] for key in metrics if key.startswith(prefixes) and not _is_end(key, metrics)]
-    known = ["n", "n_groups", *columns]
     first = [cell(metrics, f"{system}.{columns[0]}") for system in systems]
-    ends = [end for figure in first for end in (figure.value, figure.low, figure.high) if end is not None]
+    ends = [end for shown in first for end in (shown.value, shown.low, shown.high) if end is not None]
     scale = Scale(min(ends), max(ends)) if ends and min(ends) < max(ends) else None
+    groups = _grouped(systems, stem, metrics.get("shipped"))
+
+    def table(chosen: Sequence[str]) -> Table:
+        bodies = [
+            (title, tuple(_row(metrics, name, [f"{name.key}.{column}" for column in chosen]) for name in group))
+            for title, group in groups
+        ]
+        return Table(("system", *chosen), tuple(bodies))
+
+    known = ["n", "n_groups", *columns]
     more = sorted(set(names) - set(known))
-    tables = [
-        Table(
-            columns=("system", *chosen),
-            groups=tuple(
-                (title, tuple((name, *(cell(metrics, f"{name.key}.{key}") for key in chosen)) for name in group))
-                for title, group in _grouped(systems, stem, metrics.get("shipped"))
-            ),
-        )
-        for chosen in (known, more)
-    ]
-    return tables[0], scale, tables[1] if more else None
+    return table(known), scale, table(more) if more else None
 
 
 def _grouped(systems: Sequence[str], stem: str, shipped: object) -> list[tuple[str, list[Name]]]:
@@ -181,19 +180,21 @@ def _grouped(systems: Sequence[str], stem: str, shipped: object) -> list[tuple[s
     return [(title, names) for title, names in groups.items() if names]
 
 
-def _across(metrics: Mapping[str, Any], keys: Iterable[str]) -> list[Table]:
+def _across(metrics: Mapping[str, Any], keys: Sequence[str]) -> list[Table]:
     """Roles (or sides) as columns, from keys such as ``train.n``: what stands before the first dot."""
-    keys = list(keys)
-    heads = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    names: dict[str, list[str]] = {}
+    for key in keys:
+        head, _, name = key.partition(".")
+        names.setdefault(head, []).append(name)
     roles = ("raw", "train", "val", "calib", "tune", "test")  # then any others
-    heads.sort(key=lambda head: (roles.index(head) if head in roles else len(roles), head))
-    wide = [head for head in heads if sum(key.startswith(f"{head}.") for key in keys) > 1]
+    order = sorted(names, key=lambda head: (roles.index(head) if head in roles else len(roles), head))
+    wide = [head for head in order if len(names[head]) > 1]
+    left = _pivots(metrics, [key for key in keys if key.partition(".")[0] not in wide])
+    if not wide:
+        return left
     rows = dict.fromkeys(key.partition(".")[2] for key in keys if key.partition(".")[0] in wide)
-    tables = []
-    if wide:
-        body = tuple((Name(row), *(cell(metrics, f"{head}.{row}") for head in wide)) for row in rows)
-        tables.append(Table(columns=("", *wide), groups=(("", body),)))
-    return tables + _pivots(metrics, [key for key in keys if key.partition(".")[0] not in wide])
+    body = tuple(_row(metrics, Name(row), [f"{head}.{row}" for head in wide]) for row in rows)
+    return [Table(("", *wide), (("", body),)), *left]
 
 
 def _pivots(metrics: Mapping[str, Any], keys: Iterable[str]) -> list[Table]:
@@ -205,20 +206,11 @@ def _pivots(metrics: Mapping[str, Any], keys: Iterable[str]) -> list[Table]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for owner, names in owned.items():
         alike.setdefault(tuple(names), []).append(owner)
-    return [
-        Table(
-            columns=("", *names),
-            groups=(
-                ("", tuple((Name(owner), *(cell(metrics, f"{owner}.{name}") for name in names)) for owner in owners)),
-            ),
-        )
-        for names, owners in alike.items()
-    ]
-
-
-def definition(name: str) -> str:
-    """What a metric is, or empty."""
-    return METRICS.get(name, "")
+    tables = []
+    for columns, owners in alike.items():
+        body = tuple(_row(metrics, Name(owner), [f"{owner}.{name}" for name in columns]) for owner in owners)
+        tables.append(Table(("", *columns), (("", body),)))
+    return tables
 
 
 def _best_on_val(metrics: Mapping[str, Any], metric: str) -> str:
@@ -229,7 +221,7 @@ def _best_on_val(metrics: Mapping[str, Any], metric: str) -> str:
 
 
 def headline(root: Path, line: str) -> Mapping[str, Any] | None:
-    """The figure a line is known by, with the same figure of what it has to beat; None if it is not there."""
+    """The metric a line is known by, with that of what it has to beat; None if it is not there."""
     if line not in HEADLINES:
         return None
     stem, system, metric, rivals = HEADLINES[line]
@@ -251,7 +243,7 @@ def headline(root: Path, line: str) -> Mapping[str, Any] | None:
 
 
 def audit_row(root: Path, path: str) -> Mapping[str, Any] | None:
-    """What a data file says of rows, groups, refusals, near-duplicates and the shortcut audit; None if it is no such."""
+    """What the metrics of a stage that prepares data say of rows, groups, rejected rows and the audit; None of others."""
     if not (root / path).is_file():
         return None
     metrics = read_json(root / path)
@@ -262,7 +254,12 @@ def audit_row(root: Path, path: str) -> Mapping[str, Any] | None:
         found = [_number(value) for key, value in metrics.items() if key.endswith(f".{end}") and key.count(".") == 1]
         return sum(value or 0 for value in found) if found else None
 
-    keys = {"rejected": "rejected", "near_duplicates": "near_duplicates", "audit": "audit.metadata_auc"}
-    figures = {name: number_text(metrics.get(key)) for name, key in keys.items()}
-    sizes = {"n": number_text(total("n")), "groups": number_text(total("n_groups"))}
-    return {"file": path, **sizes, **figures, "audit_value": _number(metrics.get("audit.metadata_auc"))}
+    return {
+        "file": path,
+        "n": number_text(total("n")),
+        "groups": number_text(total("n_groups")),
+        "rejected": number_text(metrics["rejected"]),
+        "near_duplicates": number_text(metrics.get("near_duplicates")),
+        "audit": number_text(metrics.get("audit.metadata_auc")),
+        "audit_value": _number(metrics.get("audit.metadata_auc")),
+    }

@@ -1,4 +1,4 @@
-"""The report's view of dvc.yaml: stages with what they read and write, their lines of work, and their last timings.
+"""The report's view of dvc.yaml and dvc.lock: stages, their lines of work, last timings, and what they wrote, by hash.
 
 Read as YAML and not by ``dvc.repo``: a stage of many variants stays one row, and no DVC repository is needed.
 """
@@ -6,13 +6,13 @@ Read as YAML and not by ``dvc.repo``: a stage of many variants stays one row, an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
+from itertools import permutations, product
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import networkx as nx  # type: ignore[import-untyped]
+import networkx as nx
 from ruamel.yaml import YAML
 
 from assay.core.io import read_json
@@ -20,21 +20,16 @@ from assay.report.page_words import HEADLINES
 
 # Every stage reads what it writes: it belongs to no line of work.
 CODE = "code"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds and bytes of one run: ``startup`` is the part of ``wall`` spent on starting Python and on imports."""
-
-    wall: float
-    startup: float
-    cpu: float
-    peak: float
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of dvc.yaml with all its variants; paths are expanded, ``plots`` maps path to title ("" for none)."""
+    """A stage of dvc.yaml with all its variants; paths are expanded, ``plots`` maps path to title ("" for none).
+
+    ``timings`` holds the wall seconds of the variants that have run here. ``wall``, ``startup`` (the part of it spent on
+    starting Python and on imports) and ``cpu`` are seconds of all of them, ``peak`` the bytes of the largest process.
+    """
 
     name: str
     desc: str
@@ -43,27 +38,11 @@ class Stage:
     outs: tuple[str, ...]
     metrics: tuple[str, ...]
     plots: Mapping[str, str]
-    timings: Mapping[str, Timing]
-
-    @property
-    def wall(self) -> float:
-        """Seconds of all variants together; 0 where none has run here."""
-        return sum(timing.wall for timing in self.timings.values())
-
-    @property
-    def startup(self) -> float:
-        """Seconds of ``wall`` spent on starting Python and on imports."""
-        return sum(timing.startup for timing in self.timings.values())
-
-    @property
-    def cpu(self) -> float:
-        """Processor seconds of all variants together."""
-        return sum(timing.cpu for timing in self.timings.values())
-
-    @property
-    def peak(self) -> float:
-        """Bytes of the largest process of any variant; 0 where none has run here."""
-        return max((timing.peak for timing in self.timings.values()), default=0.0)
+    timings: Mapping[str, float]
+    wall: float
+    startup: float
+    cpu: float
+    peak: float
 
 
 @dataclass(frozen=True)
@@ -85,17 +64,17 @@ def read_yaml(path: Path) -> Any:
     return (YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
 
 
-def read_lines(root: Path, lock: Mapping[str, Any]) -> list[Line]:
-    """The lines of work of ``dvc.yaml`` in its order, with the timings of the last runs here; ``lock``: dvc.lock."""
+def read_lines(root: Path) -> list[Line]:
+    """The lines of work of ``dvc.yaml`` in its order, with the timings of the last runs here."""
     entries = read_yaml(root / "dvc.yaml").get("stages", {})
-    ran = sorted(lock.get("stages", {}))
-    stages = [_stage(str(name), entry, ran, root) for name, entry in entries.items() if name != CODE]
+    params = read_yaml(root / "params.yaml")
+    stages = [_stage(str(name), entry, params, root) for name, entry in entries.items() if name != CODE]
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(stages)))
     graph.add_edges_from(
         (first, second)
-        for first, second in product(range(len(stages)), repeat=2)
-        if first != second and _feeds(stages[first].outs, stages[second].deps)
+        for first, second in permutations(range(len(stages)), 2)
+        if _feeds(stages[first].outs, stages[second].deps)
     )
     members = [sorted(found) for found in nx.weakly_connected_components(graph)]
     return [_line([stages[index] for index in found], graph.subgraph(found)) for found in sorted(members)]
@@ -115,48 +94,48 @@ def _feeds(outs: Iterable[str], deps: Iterable[str]) -> bool:
     return any(f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/") for out in outs for dep in deps)
 
 
-def _stage(name: str, entry: Mapping[str, Any], ran: list[str], root: Path) -> Stage:
+def _stage(name: str, entry: Mapping[str, Any], params: Any, root: Path) -> Stage:
+    """Raises ValueError, naming the file, if a timing is not JSON."""
     body = entry.get("do", entry)
-    variants = _variants(name, entry, ran)
-    metrics, outs = ([*_expand(body.get(key, ()), variants)] for key in ("metrics", "outs"))
-    plots = _expand(body.get("plots", ()), variants)
+    variants = _variants(name, entry, params)
+    deps, outs, metrics, plots = (_expand(body.get(key, ()), variants) for key in ("deps", "outs", "metrics", "plots"))
     files = {instance: root / "timings" / f"{instance}.json" for instance in variants}
+    records = {instance: read_json(path) for instance, path in files.items() if path.is_file()}
+    walls, startups, cpus, peaks = (
+        {instance: float(record.get(key, 0)) for instance, record in records.items()}
+        for key in ("wall_s", "startup_s", "cpu_s", "peak_bytes")
+    )
     return Stage(
         name=name,
         desc=str(body.get("desc", "")),
         instances=tuple(variants),
-        deps=tuple(_expand(body.get("deps", ()), variants)),
+        deps=tuple(deps),
         outs=(*outs, *metrics, *plots),
         metrics=tuple(metrics),
         plots={path: str(options.get("title", "")) for path, options in plots.items()},
-        timings={instance: _timing(path) for instance, path in files.items() if path.is_file()},
+        timings=walls,
+        wall=sum(walls.values()),
+        startup=sum(min(startup, walls[instance]) for instance, startup in startups.items()),
+        cpu=sum(cpus.values()),
+        peak=max(peaks.values(), default=0.0),
     )
 
 
-def _timing(path: Path) -> Timing:
-    """Raises ValueError, naming the file, if it is not JSON."""
-    record = read_json(path)
-    wall, startup, cpu, peak = (float(record.get(key, 0)) for key in ("wall_s", "startup_s", "cpu_s", "peak_bytes"))
-    return Timing(wall=wall, startup=min(startup, wall), cpu=cpu, peak=peak)
-
-
-def _variants(name: str, entry: Mapping[str, Any], ran: list[str]) -> dict[str, dict[str, str]]:
+def _variants(name: str, entry: Mapping[str, Any], params: Any) -> dict[str, dict[str, str]]:
     """Name of each variant as DVC gives it, and what its ``${...}`` stand for."""
     if "matrix" in entry:
         axes = entry["matrix"]
-        chosen = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        choices = [tuple(map(str, values)) for values in product(*axes.values())]
         return {
-            f"{name}@{'-'.join(map(str, choice.values()))}": {
-                f"item.{key}": str(value) for key, value in choice.items()
-            }
-            for choice in chosen
+            f"{name}@{'-'.join(choice)}": {f"item.{axis}": value for axis, value in zip(axes, choice, strict=True)}
+            for choice in choices
         }
-    over = entry.get("foreach")
-    if over is None:
+    if "foreach" not in entry:
         return {name: {}}
-    if isinstance(over, str):  # a parameter: its values stand in dvc.lock
-        over = [instance.partition("@")[2] for instance in ran if instance.startswith(f"{name}@")]
-    pairs = over.items() if isinstance(over, Mapping) else ((item, item) for item in over)
+    items = entry["foreach"]
+    if isinstance(items, str):  # ${name}: a parameter
+        items = (params.get(items[2:-1]) if isinstance(params, Mapping) else None) or ()
+    pairs = items.items() if isinstance(items, Mapping) else ((item, item) for item in items)
     found = {}
     for key, item in pairs:
         fields = {f"item.{field}": str(value) for field, value in item.items()} if isinstance(item, Mapping) else {}
@@ -170,9 +149,34 @@ def _expand(paths: Iterable[Any], variants: Mapping[str, Mapping[str, str]]) -> 
     for entry in paths:
         path, options = next(iter(entry.items())) if isinstance(entry, Mapping) else (str(entry), {})
         for values in variants.values():
+            expanded = path
+            for name, value in values.items():
+                expanded = expanded.replace(f"${{{name}}}", value)
+            found[expanded] = options
+    return found
 
-            def put(match: re.Match[str], values: Mapping[str, str] = values) -> str:
-                return values.get(match[1].strip(), match[0])
 
-            found[re.sub(r"\$\{([^}]*)\}", put, path)] = options
+def locked_outputs(lock: Row) -> dict[str, list[Row]]:
+    """Outputs of dvc.lock by top folder (data and models first), each with stage, path, md5, size and nfiles."""
+    groups: dict[str, list[Row]] = {"data": [], "models": []}
+    for stage, entry in lock.get("stages", {}).items():
+        for out in entry.get("outs", ()):
+            row = {key: out.get(key) for key in ("path", "md5", "size", "nfiles")}
+            groups.setdefault(PurePosixPath(str(out["path"])).parts[0], []).append({"stage": stage, **row})
+    return {name: sorted(rows, key=lambda row: str(row["path"])) for name, rows in groups.items() if rows}
+
+
+def fold_rows(lock: Row, stages: Sequence[Stage]) -> dict[str, dict[int, Row]]:
+    """What was written for each fold: by path with ``*`` for the number of the fold, then by that number.
+
+    Each has stage, md5, size and wall, the seconds of the stage that wrote it (None where it has not run here).
+    """
+    walls = {name: wall for stage in stages for name, wall in stage.timings.items()}
+    found: dict[str, dict[int, Row]] = {}
+    for rows in locked_outputs(lock).values():
+        for row in rows:
+            match = re.search(r"fold_(\d+)", str(row["path"]))
+            if match:
+                path = str(row["path"]).replace(match[0], "fold_*")
+                found.setdefault(path, {})[int(match[1])] = {**row, "wall": walls.get(row["stage"])}
     return found

@@ -1,4 +1,4 @@
-"""PNG figures of the report, drawn without pyplot (no global state, no display) and with deterministic bytes.
+"""Plots as PNG, drawn without pyplot (no global state, no display) and with deterministic bytes.
 
 Every `save_*` writes one PNG at `path`, whole or not at all. Colours are Okabe and Ito's (2008), which stay apart
 under the common colour-vision deficiencies.
@@ -18,9 +18,10 @@ from matplotlib.axes import Axes
 from assay.metrics.discrimination import check_labels, check_values
 from assay.report.drawing import GUIDE, new_figure, save_png, styled
 
+MAX_POINTS = 200  # of a curve
+
 
 def _not_empty(size: int, *, name: str) -> None:
-    """ValueError if there is nothing to draw."""
     if size == 0:
         raise ValueError(f"{name} is empty; pass at least one entry to draw")
 
@@ -33,23 +34,11 @@ def _need_columns(table: pd.DataFrame, columns: set[str], *, name: str) -> None:
         raise ValueError(f"{name} lacks columns {missing}, it has {list(table.columns)}; add or rename them")
 
 
-def roc_points(labels: npt.ArrayLike, probs: npt.ArrayLike, *, max_points: int = 200) -> pd.DataFrame:
-    """Corners of the ROC curve, thinned for plotting.
+def roc_points(labels: npt.ArrayLike, probs: npt.ArrayLike) -> pd.DataFrame:
+    """Corners of the ROC curve as columns fpr and tpr, both ascending from 0 to 1.
 
-    Parameters
-    ----------
-    labels : int array [n] with both classes, 1 = forged.
-    probs : float array [n]; any score that rises with the positive class.
-    max_points : most rows returned, at least 2; kept evenly along FPR + TPR, ends included.
-
-    Returns
-    -------
-    DataFrame with columns fpr and tpr, both ascending from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed or there is one class only.
+    At most `MAX_POINTS`, kept evenly along FPR + TPR, ends included. `labels` int [n], 1 = forged; `probs` float [n] may
+    be any score that rises with the positive class. ValueError if an input is malformed or there is one class only.
     """
     from sklearn.metrics import roc_curve
 
@@ -57,12 +46,10 @@ def roc_points(labels: npt.ArrayLike, probs: npt.ArrayLike, *, max_points: int =
     scores = check_values(probs, name="probs", size=truth.size)
     if truth.min() == truth.max():
         raise ValueError(f"labels holds only class {truth[0]}; a ROC curve needs both")
-    if max_points < 2:
-        raise ValueError(f"max_points must be at least 2, got {max_points}; the curve has two ends")
     fpr, tpr, _ = roc_curve(truth, scores)
-    if fpr.size > max_points:
+    if fpr.size > MAX_POINTS:
         along = fpr + tpr  # rises strictly, unlike fpr alone
-        kept = np.unique(np.searchsorted(along, np.linspace(0.0, along[-1], max_points)))
+        kept = np.unique(np.searchsorted(along, np.linspace(0.0, along[-1], MAX_POINTS)))
         fpr, tpr = fpr[kept], tpr[kept]
     return pd.DataFrame({"fpr": fpr, "tpr": tpr})
 
@@ -148,12 +135,7 @@ def save_confusion_png(path: Path, matrix: npt.ArrayLike, *, class_names: Sequen
 def save_training_png(path: Path, history: pd.DataFrame) -> None:
     """Loss and AUC per epoch; the epoch of the best validation AUC is marked in both panels.
 
-    Parameters
-    ----------
-    path : file to write.
-    history : columns epoch, train_loss, val_loss, train_auc, val_auc.
-
-    Raises ValueError if the history is empty or lacks a column.
+    `history` has columns epoch, train_loss, val_loss, train_auc, val_auc; ValueError if it is empty or lacks one.
     """
     _need_columns(history, {"epoch", "train_loss", "val_loss", "train_auc", "val_auc"}, name="history")
     scores = history["val_auc"].to_numpy(dtype=np.float64)
@@ -211,15 +193,8 @@ def save_heatmap_grid_png(
 ) -> None:
     """One heat map per value of `facet`, side by side on one colour scale, each cell with its number.
 
-    Parameters
-    ----------
-    path : file to write.
-    table : long form with columns `value`, `rows`, `columns`, `facet`, one row per cell; order is kept, and
-        cells that are absent or NaN stay blank.
-    value, rows, columns, facet : names of columns in `table`.
-    title : of the figure.
-
-    Raises ValueError if the table is empty, lacks a column or gives a cell twice.
+    `value`, `rows`, `columns` and `facet` name columns of `table`, which has one row per cell; order is kept, and cells
+    that are absent or NaN stay blank. ValueError if the table is empty, lacks a column or gives a cell twice.
     """
     _need_columns(table, {value, rows, columns, facet}, name="table")
     if table.duplicated([facet, rows, columns]).any():

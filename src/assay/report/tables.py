@@ -1,15 +1,16 @@
-"""Tables for people: systems with their figures and intervals, mistakes."""
+"""Tables for people: systems with their metrics and intervals, mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 
 def interval_text(report: Mapping[str, float | None], name: str) -> str:
-    """``0.912 [0.880, 0.941]``, without brackets where there is no interval, ``-`` where there is no figure."""
+    """``0.912 [0.880, 0.941]``, without brackets where there is no interval, ``-`` where there is no value."""
     value, low, high = (report.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if value is None:
         return "-"
@@ -18,17 +19,24 @@ def interval_text(report: Mapping[str, float | None], name: str) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def sections(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Flat keys ``<system>.<metric>`` as system -> metric -> value; keys without a dot are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in metrics.items():
+        system, dot, name = key.rpartition(".")
+        if dot:
+            found.setdefault(system, {})[name] = value
+    return found
+
+
 def system_table(metrics: Mapping[str, float | None], systems: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
     """Rows are systems, columns n and metrics, from flat keys such as ``test.auc`` and ``test.auc_low``."""
-    rows = {}
+    reports, rows = sections(metrics), {}
     for system in systems:
-        prefix = f"{system}."
-        report = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+        report = reports.get(system, {})
         count = report.get("n")
-        rows[system] = {
-            "n": "-" if count is None else f"{count:.0f}",
-            **{name: interval_text(report, name) for name in names},
-        }
+        rows[system] = {"n": "-" if count is None else f"{count:.0f}"}
+        rows[system] |= {name: interval_text(report, name) for name in names}
     return pd.DataFrame(rows).T
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the text line."""
+"""Plots of the text line."""
 
 from __future__ import annotations
 

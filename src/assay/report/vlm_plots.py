@@ -1,4 +1,4 @@
-"""Pictures of the vlm line."""
+"""Plots of the vlm line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from assay.report.plots import save_contact_sheet
 
 MISTAKES_A_ROW = 6
 MAX_PIXELS = 50_000_000
-FIGURES = {"accuracy": "accuracy", "high_recall": "recall of high risk", "high_precision": "precision of high risk"}
+METRICS = {"accuracy": "accuracy", "high_recall": "recall of high risk", "high_precision": "precision of high risk"}
 
 
 @styled
@@ -34,7 +34,7 @@ def save_systems_png(path: Path, reports: Mapping[str, Mapping[str, float]], *, 
     """Accuracy, recall and precision of high risk with their intervals, for each system."""
     figure = new_figure(9, 0.8 + 0.32 * len(reports), title=title)
     names = list(reports)[::-1]
-    for axes, (metric, label) in zip(figure.subplots(1, len(FIGURES), sharey=True), FIGURES.items(), strict=True):
+    for axes, (metric, label) in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS.items(), strict=True):
         for place, name in enumerate(names):
             report = reports[name]
             low, high = (report[f"{metric}_{end}"] for end in ("low", "high"))
@@ -47,12 +47,12 @@ def save_systems_png(path: Path, reports: Mapping[str, Mapping[str, float]], *, 
 
 @styled
 def save_mistakes_png(path: Path, mistakes: pd.DataFrame, *, title: str) -> None:
-    """The pictures of ``mistakes`` (columns picture, true, predicted), a row per kind of mistake, most frequent first."""
+    """The images of ``mistakes`` (columns picture, true, predicted), a row per kind of mistake, most frequent first."""
     kinds = mistakes.groupby(["true", "predicted"], sort=False).size().sort_values(ascending=False, kind="stable")
     rows, titles = [], []
     for true, predicted in kinds.index:
         found = mistakes[(mistakes["true"] == true) & (mistakes["predicted"] == predicted)].head(MISTAKES_A_ROW)
-        rows.append([decode_rgb(picture, max_pixels=MAX_PIXELS) for picture in found["picture"]])
+        rows.append([decode_rgb(image, max_pixels=MAX_PIXELS) for image in found["picture"]])
         titles.append(f"{true}\nas {predicted}")
     if rows:
         save_contact_sheet(path, rows, row_titles=titles, title=title)
