@@ -130,7 +130,7 @@ def run_phase(
     """Train one phase to its end, from its last checkpoint if there is one; returns the history.
 
     Raises:
-        FloatingPointError: the loss is no number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     trainer = make_trainer(model, tokenizer, rows, objective, arguments, phase=phase)
     lines = [row for row in train_to_end(trainer, name=phase.name) if "loss" in row]
