@@ -194,7 +194,7 @@ def sampled() -> dict[str, list[Scene]]:
 def test_sampled_scenes_agree_with_the_rule_and_keep_clear_of_its_thresholds(sampled, label):
     for scene in sampled[label]:
         assert risk(scene) == label
-        assert clear_risk(scene, MARGIN) == label
+        assert clear_risk(scene) == label
         assert not crowded(scene)
         assert visible_things(scene) == scene.things
 
