@@ -1,13 +1,14 @@
-# Two commands show everything: make repro, make test. Only Python 3.11, git and make are assumed.
-PYTHON ?= python3.11
+# Two commands show everything: make repro, make test. Only Python from 3.11 on, git and make are assumed.
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	$$name $(NEW_ENOUGH) 2>/dev/null && echo $$name && break; done)
 PARAMS ?= params.yaml
-# Stages at a time. Each takes up to 3 GiB in the embedded run.
+# Stages, or files of tests, at a time. A stage takes up to 3 GiB in the embedded run.
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SYSTEM := libegl1 libgl1 libgl1-mesa-dri libglu1-mesa libfreetype6
-TORCH := torch==2.14.1 torchvision==0.29.1
 # Stages call `python`; it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -26,11 +27,12 @@ browser: ## Debian, Ubuntu, as root: install the browser in which tests open the
 setup: $(STAMP) ## make the environment in .venv (again only when requirements.lock or pyproject.toml change)
 
 $(STAMP): requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or say which: make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" $(NEW_ENOUGH) || { echo "no Python from 3.11 on: install one, or say which: make PYTHON=..." >&2; exit 1; }
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	if command -v uv >/dev/null; then INSTALL="uv pip install --quiet --python $(BIN)/python"; \
+	else INSTALL="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
+	$$INSTALL --no-deps -r requirements.lock && $$INSTALL --no-deps --no-build-isolation --editable .
 	touch $@
 
 repro: $(STAMP) ## run the pipeline: only what is invalid, JOBS=2 stages at a time (PARAMS=params/full.yaml: the real models)
@@ -38,7 +40,7 @@ repro: $(STAMP) ## run the pipeline: only what is invalid, JOBS=2 stages at a ti
 	$(BIN)/python -m assay.cli repro --jobs $(JOBS)
 
 test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 check: $(STAMP) ## lint, format, types, and the house rules
 	$(BIN)/ruff check .
@@ -62,10 +64,11 @@ bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 report: $(STAMP) ## metrics and plots on one page: report.html
 	$(BIN)/python -m assay.cli report
 
-lock: $(STAMP) ## resolve pyproject.toml anew into requirements.lock
-	mkdir -p .assay
-	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report .assay/lock.json ".[dev]" $(TORCH)
-	$(BIN)/python -c 'import json; rows = sorted("{name}=={version}".format(**i["metadata"]) for i in json.load(open(".assay/lock.json"))["install"] if i["metadata"]["name"] != "assay"); open("requirements.lock", "w").write("# Every package pinned: Linux x86-64, Python 3.11. make lock writes it anew from pyproject.toml.\n" + "\n".join(rows) + "\n")'
+lock: $(STAMP) ## pin what pyproject.toml asks for in requirements.lock: what is pinned stays where it can
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate \
+		--output-file requirements.lock pyproject.toml
+	sed -i '1i # Every package pinned, for each system and Python from 3.11 on; make lock writes it anew from pyproject.toml.' requirements.lock
 
 clean: ## remove what a run makes (the environment and DVC's cache stay)
 	rm -rf .assay timings report.html .pytest_cache .mypy_cache .ruff_cache

@@ -95,7 +95,7 @@ def assay_epochs(store: PixelStore, manifest: pd.DataFrame, settings: Training) 
     """A function that trains one epoch with the loop of the stage."""
     size = settings.image_size
     transform = train_transform(settings.augment)
-    model, config = build(settings.architecture, weights="random", image_size=size)
+    model, config = build(settings.architecture, weights={}, image_size=size)
     train = PictureSet(store, manifest, image_size=size, transform=transform, seed=SEED)
     val = PictureSet(store, manifest, image_size=size)
     normalize = Normalize(config.mean, config.std)

@@ -120,6 +120,8 @@ def test_the_test_role_is_read_by_the_stages_that_say_so():
     deps = {name: {Path(str(dep)) for dep in body.get("deps", [])} for name, body in stage_bodies(read_pipeline())}
     test = {path for paths in deps.values() for path in paths if re.match(r"(\w+_)?test[_.]", path.name)}
     assert test
+    # Read by stages that depend on the whole folder.
+    test |= {Path("data/processed/test_manifest.csv"), Path("data/vlm/rows/test.jsonl")}
     readers = {name for name, paths in deps.items() if any(path.is_relative_to(dep) for dep in paths for path in test)}
     assert readers == set(stages_with("reads_test"))
     assert not readers & {

@@ -13,7 +13,7 @@ from assay.images.model.prediction import Predictor
 
 def test_array_logits_do_not_depend_on_the_batch_size() -> None:
     torch.manual_seed(0)
-    model, config = build("mobilenetv3_small_050", weights="random", image_size=32)
+    model, config = build("mobilenetv3_small_050", weights={}, image_size=32)
     torch.nn.init.normal_(model.get_classifier().weight)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
     one, many = (Predictor(Checkpoint(model, config, {}), batch_size=size).array_logits(pixels) for size in (2, 64))

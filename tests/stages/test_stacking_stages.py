@@ -22,7 +22,9 @@ from assay.images.stacking.saved import load_alignments, load_meta
 from assay.stages import (
     build_meta,
     calibrate,
+    evaluate_alignment,
     evaluate_cascade,
+    fetch_weights,
     init_expert,
     kfold_fold,
     score_cascade,
@@ -37,7 +39,7 @@ SIDE, DIM, FOLDS = 32, 8, 3
 ROLES = {"train": 120, "val": 24, "calib": 80, "tune": 80, "test": 80}
 SUBSETS = ("full", *(f"fold_{number}" for number in range(FOLDS)))
 SMALL = {"architecture": "mobilenetv3_small_050", "weights": "random", "image_size": SIDE, "batch_size": 8}
-WRITTEN = ("data/meta", "data/cascade", "models/meta", "models/cascade", "metrics", "plots/build_meta", "plots/cascade")
+WRITTEN = ("data/meta", "data/cascade", "models/meta", "models/cascade", "metrics", "plots/alignment", "plots/cascade")
 
 
 def write_params(**changes: dict[str, object]) -> None:
@@ -85,6 +87,7 @@ def prepare() -> pd.DataFrame:
 
 
 def train_experts() -> None:
+    fetch_weights.main()
     for expert in EXPERTS:
         init_expert.main(["--expert", expert])
         for subset in SUBSETS:
@@ -93,6 +96,7 @@ def train_experts() -> None:
 
 def last_stages() -> None:
     build_meta.main()
+    evaluate_alignment.main()
     train_meta.main()
     score_cascade.main()
     evaluate_cascade.main()
@@ -105,6 +109,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         write_params()
         prepare()
+        fetch_weights.main()
         train_stage1.main([])
         score_stage1.main()
         calibrate.main()
@@ -135,7 +140,7 @@ def test_the_expected_files_are_there(project: Path) -> None:
         *(f"data/cascade/scores_{role}.parquet" for role in ("calib", "tune", "test")),
         "data/cascade/costs.json",
         "data/cascade/test_predictions.parquet",
-        "plots/build_meta/alignment.csv",
+        "plots/alignment/alignment.csv",
         "plots/cascade/frontier.csv",
         "plots/cascade/frontier.png",
         *(f"metrics/{name}.json" for name in ("alignment", "meta", "cascade")),
@@ -278,6 +283,7 @@ def test_all_subsets_start_from_the_same_network(tmp_path: Path, monkeypatch: py
     with Path("params.yaml").open("w") as stream:
         yaml.dump(params, stream)
     prepare()
+    fetch_weights.main()
     init_expert.main(["--expert", "maxvit"])
     init = load_file("models/experts/maxvit/init.safetensors")
     states = []

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from assay.core.params import ParamsError, load
 from assay.core.stage import run
+from assay.core.tensors import save_tensors
 from assay.images.model.backbones import load_checkpoint
 from assay.images.model.store import open_writer
 from assay.params.images import Images
@@ -48,6 +49,8 @@ def project(folder: Path, **changes: object) -> Path:
     params["train_stage1"] |= small | {"batch_size": 8} | changes
     with (folder / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)
+    # Random weights: no tensors.
+    save_tensors(folder / "data/weights/stage1.safetensors", {})
     return folder
 
 

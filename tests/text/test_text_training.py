@@ -283,5 +283,5 @@ def test_a_loss_that_is_no_number_is_an_error(
         model.head.bias[0] = float("nan")
     train = data(text_encoder, make_rows(16))
     options: dict[str, Any] = {"class_weights": None, "seed": 3, "cpu": True}
-    with pytest.raises(FloatingPointError, match="the loss is no number; a smaller lr"):
+    with pytest.raises(FloatingPointError, match="the loss is NaN or infinite; a smaller lr"):
         fine_tune(model, load_tokenizer(text_encoder), train, train[:4], train_settings(), tmp_path, **options)

@@ -170,10 +170,17 @@ def inside(root: str | Path, name: str) -> Path:
     if posix.is_absolute() or windows.anchor or ".." in windows.parts:
         raise ValueError(f"name {name!r}: must be relative and without '..'; give a path relative to {root}")
     joined = root / name
-    try:
-        resolved = joined.resolve()
-    except RuntimeError as error:  # pathlib's word for a loop of links
-        raise ValueError(f"name {name!r}: its links form a loop; remove them from {root}") from error
-    if not resolved.is_relative_to(root.resolve()):
+    # pathlib's own word for a loop of links differs between Python's versions.
+    if _is_loop(joined):
+        raise ValueError(f"name {name!r}: its links form a loop; remove them from {root}")
+    if not joined.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"name {name!r}: a link leads out of {root}; replace it by the file itself")
     return joined
+
+
+def _is_loop(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False

@@ -105,7 +105,7 @@ def exit_heats(root: Path) -> list[Heat]:
 def alignment_rows(root: Path) -> list[Mapping[str, object]]:
     """Each measure of the folds' embeddings before and after alignment, with chance where the metrics name it."""
     sides: dict[str, dict[str, float]] = {}
-    for row in read_csv(root / "plots/build_meta/alignment.csv"):
+    for row in read_csv(root / "plots/alignment/alignment.csv"):
         sides.setdefault(row["measure"], {})[row["side"]] = float(row["value"])
     path = root / "metrics/alignment.json"
     chance = read_json(path).get("chance") if path.is_file() else None

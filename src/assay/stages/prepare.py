@@ -28,7 +28,7 @@ from assay.params.images import Audit, Images, Prepare
 FORGED = Path("data/forged/manifest.csv")
 OUTPUT = Path("data/processed")
 METRICS = Path("metrics/data.json")
-# What a picture's header says, and manifests repeat.
+# What an image's header says, and manifests repeat.
 FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
@@ -50,18 +50,18 @@ def collect(settings: Prepare) -> sources.Listing:
 def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
     """Write the pixel store; returns the rows it holds, all rejected files, and the rows' fingerprints."""
     settings = params.prepare
-    how = decode_settings(settings, side=settings.size)
+    limits = decode_settings(settings, side=settings.size)
     paths = list(listing.rows["path"])
     kept: list[int] = []
     sample_ids: list[str] = []
-    facts, refused, prints = [], [], []
+    facts, failed, prints = [], [], []
     with open_writer(OUTPUT, side=settings.size, sample_ids=sample_ids) as writer:
-        results = decode_all(paths, how, workers=params.runtime.workers)
+        results = decode_all(paths, limits, workers=params.runtime.workers)
         names = zip(listing.rows["image_path"], listing.rows["dataset"], strict=True)
-        bar = progress(results, name="decoding", unit="picture", total=len(paths))
+        bar = progress(results, name="decoding", unit="image", total=len(paths))
         for number, ((image_path, dataset), result) in enumerate(zip(names, bar, strict=True)):
             if isinstance(result, Refused):
-                refused.append((image_path, dataset, result.reason, result.detail))
+                failed.append((image_path, dataset, result.reason, result.detail))
                 continue
             kept.append(number)
             info = result.info
@@ -71,7 +71,7 @@ def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.Data
             writer.append(result.pixels[None])
     rows = listing.rows.iloc[kept].reset_index(drop=True).assign(sample_id=sample_ids)
     rows = rows.join(pd.DataFrame(facts, columns=FACTS))
-    rejected = pd.concat([listing.rejected, pd.DataFrame(refused, columns=sources.REJECTED)], ignore_index=True)
+    rejected = pd.concat([listing.rejected, pd.DataFrame(failed, columns=sources.REJECTED)], ignore_index=True)
     return rows, rejected, prints
 
 

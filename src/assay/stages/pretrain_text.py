@@ -83,16 +83,16 @@ def train(encoder: Encoder, tokenizer: Any, texts: dict[str, list[str]], params:
         history = pretrain(model, rows["train"], collator, settings, checkpoints, seed=seed, cpu=device == "cpu")
         after = masked_figures(model, rows["val"], collator)
         write_csv(OUTPUT / "history.csv", pd.DataFrame(history))
-    figures = {f"start_{name}": before[name] for name in ("masked_accuracy", "masked_loss")} | after
-    print("masked tokens of val: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-    return figures
+    found = {f"start_{name}": before[name] for name in ("masked_accuracy", "masked_loss")} | after
+    print("masked tokens of val: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+    return found
 
 
 def main() -> None:
     params = load(Text)
     settings = params.pretrain_text
     set_up_torch(threads=params.runtime.threads)
-    with timed("pretrain_text") as figures:
+    with timed("pretrain_text") as measured:
         given = SOURCE / "encoder"
         if given.is_dir():
             print(f"pretrained weights are given ({params.fetch_text.encoder}): nothing to pretrain")
@@ -104,7 +104,7 @@ def main() -> None:
         found = train(encoder, tokenizer, texts, params) if settings.epochs > 0 else {}
         save_encoder(OUTPUT, encoder.cpu(), tokenizer)
         write_json(OUTPUT / "pretraining.json", found)
-        figures["texts"] = settings.epochs * len(texts["train"])
+        measured["texts"] = settings.epochs * len(texts["train"])
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def pretrain(params: Vlm) -> tuple[pd.DataFrame, int]:
     seed, cpu = params.runtime.seed, pick_device(params.runtime.device).type == "cpu"
     records = read_messages(ROWS / "captions.jsonl")
     if not records:
-        raise ValueError("pretrain_vlm.base config: no picture has a caption; add a column caption, or give weights")
+        raise ValueError("pretrain_vlm.base config: no image has a caption; add a column caption, or give weights")
     processor = load_processor(ROWS / "processor", min_pixels=prepared.min_pixels, max_pixels=prepared.max_pixels)
     examples = Examples(records, processor, root=Path(), max_pixels=params.render_corridors.max_pixels)
     model = small_network(settings.small, processor.tokenizer, seed=seed)
@@ -68,13 +68,13 @@ def main() -> None:
     params = load(Vlm)
     settings = params.pretrain_vlm
     set_up_torch(threads=params.runtime.threads)
-    with timed("pretrain_vlm") as figures:
+    with timed("pretrain_vlm") as measured:
         shutil.rmtree(OUTPUT, ignore_errors=True)
         OUTPUT.mkdir(parents=True)
         history = pd.DataFrame(columns=["network", *HISTORY])
         if settings.base == "config":
             history, count = pretrain(params)
-            figures["pictures"] = settings.epochs * count
+            measured["images"] = settings.epochs * count
             write_json(OUTPUT / "base" / "source.json", {"source": "config", "revision": ""})
             print(f"caption loss {history['loss'].iloc[-1]:.3f} at the end; saved in {OUTPUT / 'base'}")
         given = {"base": settings.base, "high_risk": settings.high_risk}

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Random weights come from here, the same for every subset; everything later is seeded per epoch.
     torch.manual_seed(seed)
     name = f"train_expert@{flags.expert}-{flags.subset}"
-    with timed(name) as figures:
+    with timed(name) as measured:
         folds = pd.read_csv(DATA / "folds.csv", dtype={"sample_id": str})
         rows = rows_of_subset(read_manifest(DATA, "train"), folds, flags.subset)
         weights = WEIGHTS / f"{flags.expert}.safetensors"
@@ -76,14 +76,14 @@ def main(arguments: list[str] | None = None) -> None:
         )
         init = MODELS / flags.expert / "init.safetensors"
         load_head(network, init)
-        print(f"{name}: {len(rows)} pictures of {rows['group_id'].nunique()} groups", flush=True)
+        print(f"{name}: {len(rows)} images of {rows['group_id'].nunique()} groups", flush=True)
         task = FitTask(settings=settings, data_config=config, seed=seed, cpu=params.runtime.device == "cpu")
         info = {"embedding_dim": settings.embedding_dim, "subset": flags.subset, "num_rows": len(rows)}
         inputs = [weights, init, *(DATA / file for file in (*MANIFESTS, "folds.csv", META))]
         with resumable(name, params={"network": settings, "runtime": params.runtime}, inputs=inputs) as resume:
             output = MODELS / flags.expert / flags.subset
             fit_network(network, task, train=rows, data_dir=DATA, output_dir=output, resume=resume, info=info)
-        figures["pictures"] = len(rows) * settings.epochs
+        measured["images"] = len(rows) * settings.epochs
 
 
 if __name__ == "__main__":

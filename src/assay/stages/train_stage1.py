@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     set_up_torch(threads=params.runtime.threads)
     # Random weights come from here; everything later is seeded per epoch.
     torch.manual_seed(seed)
-    with timed("train_stage1") as figures, ExitStack() as stack:
+    with timed("train_stage1") as measured, ExitStack() as stack:
         weights = load_weights(flags.file)
         network, config = build(settings.architecture, weights=weights, image_size=settings.image_size)
         train = read_manifest(flags.data_dir, "train")
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
                 info={},
                 on_epoch=on_epoch,
             )
-        figures["pictures"] = len(train) * settings.epochs
+        measured["images"] = len(train) * settings.epochs
 
 
 if __name__ == "__main__":

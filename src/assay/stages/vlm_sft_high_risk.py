@@ -27,7 +27,7 @@ KEYS = ("sample_id", "group", "transform")
 
 
 def asked_again(record: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
-    """The same picture under the second model's question; every label but the high one is the rest."""
+    """The same image under the second model's question; every label but the high one is the rest."""
     label = record["label"] if record["label"] in prompt.labels else prompt.labels[0]
     return prompt.record(record["images"][0], label=label, **{key: record[key] for key in KEYS})
 

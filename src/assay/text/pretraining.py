@@ -79,7 +79,7 @@ def pretrain(
         folder: of checkpoints; an interrupted run goes on from the last one.
 
     Raises:
-        FloatingPointError: the loss is no number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     log, save = log_and_save_steps(
         len(rows),

@@ -102,7 +102,7 @@ def fine_tune(
         folder: of checkpoints; an interrupted run goes on from the last one.
 
     Raises:
-        FloatingPointError: the loss is no number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     num_classes = model.head.out_features
     log, save = log_and_save_steps(

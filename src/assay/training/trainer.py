@@ -93,7 +93,7 @@ def shared_arguments(folder: Path, settings: Any, *, seed: int, cpu: bool) -> di
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "seed": seed,
         "use_cpu": cpu,
-        # Else the Trainer logs the mean of earlier losses in the place of one that is no number, see `train_to_end`.
+        # Else the Trainer logs the mean of earlier losses in the place of one that is NaN, see `train_to_end`.
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_total_limit": 1,
@@ -136,7 +136,7 @@ def train_to_end(trainer: Trainer, *, name: str) -> list[dict[str, Any]]:
         name: of the training, for messages.
 
     Raises:
-        FloatingPointError: the loss is no number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     # The lines of `PrintFigures` are enough.
     trainer.remove_callback(PrinterCallback)
@@ -147,5 +147,5 @@ def train_to_end(trainer: Trainer, *, name: str) -> list[dict[str, Any]]:
     history: list[dict[str, Any]] = trainer.state.log_history
     # The mean also has the steps after the last line.
     if not np.isfinite([mean, *(row["loss"] for row in history if "loss" in row)]).all():
-        raise FloatingPointError(f"{name}: the loss is no number; a smaller lr may help")
+        raise FloatingPointError(f"{name}: the loss is NaN or infinite; a smaller lr may help")
     return history

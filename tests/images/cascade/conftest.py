@@ -58,7 +58,7 @@ def save_experts(models: Path) -> None:
         save_file({name: value * 20 for name, value in head.items()}, models / "head.safetensors")
         for fold, subset in enumerate(["full", *(f"fold_{fold}" for fold in range(FOLDS))]):
             torch.manual_seed(100 * number + fold + 1)
-            network, _ = build_expert(ARCHITECTURE, weights="random", image_size=SIDE, embedding_dim=DIM)
+            network, _ = build_expert(ARCHITECTURE, weights={}, image_size=SIDE, embedding_dim=DIM)
             load_head(network, models / "head.safetensors")
             save_checkpoint(
                 models / "experts" / expert / subset,

@@ -49,7 +49,7 @@ def pictures(num: int, *, side: int = SIDE, seed: int = 0) -> torch.Tensor:
 
 def expert(seed: int, *, side: int = SIDE) -> ExpertNetwork:
     torch.manual_seed(seed)
-    network, _ = build_expert(TINY, weights="random", image_size=side, embedding_dim=DIM)
+    network, _ = build_expert(TINY, weights={}, image_size=side, embedding_dim=DIM)
     liven(network, network.head)
     return network
 
@@ -70,7 +70,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     maps = {}
     for number, name in enumerate(EXPERTS):
         side = (SIDE, 48)[number]
-        _, config = build_expert(TINY, weights="random", image_size=side, embedding_dim=DIM)
+        _, config = build_expert(TINY, weights={}, image_size=side, embedding_dim=DIM)
         for fold, subset in enumerate(("fold_0", "fold_1", "full")):
             save_checkpoint(
                 folder / "experts" / name / subset,
@@ -160,7 +160,7 @@ def test_a_part_that_is_missing_is_named_with_its_stage(models: Path, tmp_path: 
 @pytest.fixture(scope="module")
 def cascade() -> Cascade:
     torch.manual_seed(0)
-    network, config = build(TINY, weights="random", image_size=SIDE)
+    network, config = build(TINY, weights={}, image_size=SIDE)
     liven(network, network.get_classifier())
     stage1 = Predictor(Checkpoint(network.eval(), config, {}))
     view = View({name: FeatureExtractor(expert(seed), config) for seed, name in enumerate(EXPERTS)}, {})

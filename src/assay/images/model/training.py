@@ -70,26 +70,26 @@ class Loop:
     schedule_unit: str
 
     def train_epoch(self, epoch: int) -> Row:
-        """One pass over the training pictures, with weights updated; metrics of the logits as they came."""
+        """One pass over the training images, with weights updated; metrics of the logits as they came."""
         self.train_set.epoch = self.batches.epoch = epoch
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
         self.model.train()
         return self._run(self.train_loader, f"epoch {epoch}", self._step)
 
     def validate(self, epoch: int) -> Row:
-        """Metrics on the validation pictures, in evaluation mode."""
+        """Metrics on the validation images, in evaluation mode."""
         self.model.eval()
         with torch.inference_mode():
             return self._run(self.val_loader, f"epoch {epoch} val", self._forward)
 
-    def _forward(self, pictures: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with self.accelerator.autocast():
-            logits = self.model(self.normalize(pictures)).squeeze(1)
+            logits = self.model(self.normalize(images)).squeeze(1)
         # In float32: half precision saturates the loss of confident logits.
         return logits, nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
 
-    def _step(self, pictures: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, loss = self._forward(pictures, labels)
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, loss = self._forward(images, labels)
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -97,12 +97,12 @@ class Loop:
             self.schedule.step()
         return logits, loss
 
-    def _run(self, loader: Any, what: str, step: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Row:
+    def _run(self, loader: Any, name: str, step: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Row:
         outputs, targets = [], []
-        for pictures, labels in progress(loader, name=what, unit="batch"):
-            logits, loss = step(pictures, labels)
+        for images, labels in progress(loader, name=name, unit="batch"):
+            logits, loss = step(images, labels)
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"{what}: the loss is {loss.item()}; a smaller lr may help")
+                raise FloatingPointError(f"{name}: the loss is {loss.item()}; a smaller lr may help")
             logits, labels = self.accelerator.gather_for_metrics((logits.detach().float(), labels))
             outputs.append(logits.cpu())
             targets.append(labels.cpu())
@@ -122,12 +122,12 @@ def start(
     """Hand model, optimizer and loaders to Accelerate.
 
     Raises:
-        ValueError: pictures of one class only.
+        ValueError: images of one class only.
     """
     for role, data in (("train", train_set), ("val", val_set)):
         if set(data.labels.tolist()) != {0.0, 1.0}:
             raise ValueError(
-                f"role {role} must hold real and forged pictures; its labels are {set(data.labels.tolist())}"
+                f"role {role} must hold real and forged images; its labels are {set(data.labels.tolist())}"
             )
     accelerator = Accelerator(cpu=cpu, mixed_precision=settings.mixed_precision)
     workers = settings.loader_workers

@@ -1,0 +1,68 @@
+"""The folds' embeddings and their common anchors as files, and each fold's map onto the refit's space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assay.images.manifest import read_manifest
+from assay.images.model.dataset import PictureSet
+from assay.images.model.experts import load_extractor
+from assay.images.model.store import open_store
+from assay.images.stacking import EXPERTS
+from assay.images.stacking.alignment import Alignment, fit_procrustes, identity
+from assay.images.stacking.out_of_fold import Stacked, join_anchors, join_folds
+from assay.params.stacking import Stacking
+
+DATA = Path("data/processed")
+KFOLD = Path("data/kfold")
+MODELS = Path("models/experts")
+
+
+def read_folds(params: Stacking) -> tuple[Stacked, list[Stacked]]:
+    """The out-of-fold rows of all folds, and what each fold's networks say of the anchors."""
+    dim = params.expert(EXPERTS[0]).embedding_dim
+    tables = [pd.read_parquet(KFOLD / f"fold_{number}.parquet") for number in range(params.prepare.folds)]
+    folds = pd.read_csv(DATA / "folds.csv", dtype={"sample_id": str})
+    rows = join_folds(tables, folds, experts=EXPERTS, dim=dim)
+    return rows, join_anchors(tables, experts=EXPERTS, dim=dim)
+
+
+def refit_anchors(anchors: Stacked, *, device: str) -> dict[str, np.ndarray]:
+    """The refit networks' embeddings of the anchors, in the anchors' order: expert -> float32 [n, d]."""
+    manifest = read_manifest(DATA, "calib").set_index("sample_id").loc[anchors.keys["sample_id"]].reset_index()
+    store = open_store(DATA)
+    found = {}
+    for expert in EXPERTS:
+        extractor = load_extractor(MODELS / expert / "full", device=device)
+        data = PictureSet(store, manifest, image_size=extractor.image_size)
+        found[expert] = extractor.extract(data, what=f"{expert} full")[0]
+    return found
+
+
+def fit_alignments(
+    anchors: list[Stacked], target: dict[str, np.ndarray], *, method: str
+) -> dict[tuple[str, int], Alignment]:
+    """(expert, fold) -> map onto the refit's space."""
+    maps = {}
+    for fold, stack in enumerate(anchors):
+        for expert, source in stack.embeddings.items():
+            maps[expert, fold] = (
+                fit_procrustes(source, target[expert]) if method == "procrustes" else identity(source.shape[1])
+            )
+    return maps
+
+
+def apply_alignments(stack: Stacked, maps: dict[tuple[str, int], Alignment]) -> dict[str, np.ndarray]:
+    """Every row mapped by its own fold's map: expert -> float32 [n, d]."""
+    fold = stack.keys["base_fold"].to_numpy()
+    aligned = {}
+    for expert, values in stack.embeddings.items():
+        result = np.empty_like(values)
+        for number in np.unique(fold):
+            mask = fold == number
+            result[mask] = maps[expert, int(number)].apply(values[mask])
+        aligned[expert] = result
+    return aligned

@@ -1,0 +1,42 @@
+"""evaluate_alignment: how far the folds' embeddings share coordinates, before and after alignment.
+
+    python -m assay.stages.evaluate_alignment
+
+Output: metrics/alignment.json and plots/alignment. Nothing is learned from them: build_meta does not wait for this.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from assay.core.io import write_json
+from assay.core.params import load
+from assay.core.stage import run, timed
+from assay.core.torch_setup import set_up_torch
+from assay.images.stacking.alignment_report import alignment_report, save_alignment_data
+from assay.images.stacking.folds import apply_alignments, fit_alignments, read_folds, refit_anchors
+from assay.params.stacking import Stacking
+
+METRICS = Path("metrics/alignment.json")
+PLOTS = Path("plots/alignment")
+SHOWN = ("correlation", "fold_predictability", "random_cv_auc", "leave_base_fold_out_auc", "gap")
+
+
+def main() -> None:
+    params = load(Stacking)
+    seed, threads = params.runtime.seed, params.runtime.threads
+    set_up_torch(threads=threads)
+    with timed("evaluate_alignment"):
+        rows, anchors = read_folds(params)
+        target = refit_anchors(anchors[0], device=params.runtime.device)
+        maps = fit_alignments(anchors, target, method="procrustes")
+        aligned = apply_alignments(rows, maps)
+        report = alignment_report(rows, aligned, anchors, maps, target, seed=seed, threads=threads)
+        write_json(METRICS, report)
+        save_alignment_data(PLOTS, report)
+    for name in SHOWN:
+        print(f"{name:26s} raw {report[f'raw.{name}']:.4f}   aligned {report[f'aligned.{name}']:.4f}")
+
+
+if __name__ == "__main__":
+    run(main)
