@@ -45,32 +45,31 @@ def watery(pixels: np.ndarray) -> int:
     return int((blue > red + 80).sum())
 
 
-def test_shape_and_type(renderer):
-    pixels = renderer.render(EMPTY)
-    assert pixels.shape == (120, 160, 3)
-    assert pixels.dtype == np.uint8
-    assert pixels.std() > 10
+@pytest.fixture(scope="module")
+def drawn(renderer) -> list[np.ndarray]:
+    """The pixels of `scenes`."""
+    return [renderer.render(scene) for scene in scenes()]
 
 
-def test_the_same_scene_gives_the_same_bytes_whatever_was_drawn_before(renderer):
-    forward = [renderer.render(scene) for scene in scenes()]
-    backward = [renderer.render(scene) for scene in scenes()[::-1]][::-1]
-    for one, two in zip(forward, backward, strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert len({pixels.tobytes() for pixels in forward}) == len(forward)
+def test_the_same_scene_gives_the_same_bytes_whatever_was_drawn_before(renderer, drawn):
+    assert {pixels.shape for pixels in drawn} == {(120, 160, 3)}
+    assert drawn[0].dtype == np.uint8
+    np.testing.assert_array_equal([renderer.render(scene) for scene in scenes()[::-1]][::-1], drawn)
+    assert len({pixels.tobytes() for pixels in drawn}) == len(drawn)
 
 
-def test_renderers_after_and_beside_another_give_the_same_bytes(renderer):
-    expected = [renderer.render(scene) for scene in scenes()]
+def test_renderers_after_and_beside_another_give_the_same_bytes(renderer, drawn):
     with Renderer((80, 60)) as small, Renderer(SIZE) as other:
         assert small.render(scenes()[0]).shape == (60, 80, 3)
-        for scene, pixels in zip(scenes(), expected, strict=True):
-            np.testing.assert_array_equal(other.render(scene), pixels)
-    for scene, pixels in zip(scenes(), expected, strict=True):
-        np.testing.assert_array_equal(renderer.render(scene), pixels)
+        np.testing.assert_array_equal([other.render(scene) for scene in scenes()], drawn)
+    np.testing.assert_array_equal([renderer.render(scene) for scene in scenes()], drawn)
 
 
-def test_another_process_gives_the_same_bytes(renderer):
+def python(code: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **options)
+
+
+def test_another_process_gives_the_same_bytes(drawn):
     code = (
         "import hashlib, numpy as np\n"
         "from assay.corridors.rendering import Renderer\n"
@@ -81,19 +80,14 @@ def test_another_process_gives_the_same_bytes(renderer):
         f"with Renderer({SIZE}) as renderer:\n"
         "    print(hashlib.sha256(b''.join(renderer.render(scene).tobytes() for scene in scenes)).hexdigest())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    here = hashlib.sha256(b"".join(renderer.render(scene).tobytes() for scene in scenes())).hexdigest()
-    assert done.stdout.strip() == here
+    assert python(code).stdout.strip() == hashlib.sha256(b"".join(pixels.tobytes() for pixels in drawn)).hexdigest()
 
 
-def test_fire_glows_and_an_empty_corridor_does_not(renderer):
+def test_fire_glows_water_is_blue_and_an_empty_corridor_is_neither(renderer):
     assert burning(renderer.render(EMPTY)) == 0
     assert burning(renderer.render(dataclasses.replace(EMPTY, things=(FIRE,)))) > 200
     dark = dataclasses.replace(EMPTY, things=(FIRE,), brightness=(0.05,) * 3, ambient=(0.05,) * 3)
     assert burning(renderer.render(dark)) > 200
-
-
-def test_water_is_blue(renderer):
     assert watery(renderer.render(EMPTY)) == 0
     assert watery(renderer.render(dataclasses.replace(EMPTY, things=(WATER,)))) > 500
 
@@ -108,7 +102,7 @@ def test_sampled_fires_burn_and_corridors_without_risk_do_not(renderer):
             assert burning(renderer.render(none)) < 40
 
 
-def test_everything_a_caption_names_shows_in_the_picture(renderer):
+def test_everything_a_caption_names_shows_in_the_image(renderer):
     rng = np.random.default_rng(4)
     for scene in [sample_scene(rng, label) for label in LABELS for _ in range(12)]:
         pixels = renderer.render(scene).astype(int)
@@ -130,7 +124,7 @@ def test_positive_z_is_right(renderer):
 
 
 @pytest.mark.parametrize("size", [(160,), (0, 120), (160.0, 120)])
-def test_a_size_that_is_no_size_is_refused(size):
+def test_a_size_that_is_no_size_is_rejected(size):
     with pytest.raises(ValueError, match="size: got"):
         Renderer(size)
 
@@ -151,7 +145,7 @@ OPEN = "from assay.corridors.rendering import Renderer\nwith Renderer((16, 12)):
 def test_without_a_driver_the_error_names_the_packages(tmp_path: Path):
     """libglvnd, told to take its drivers from a file that is not there, finds none: as on a system without Mesa."""
     environment = {**os.environ, "__EGL_VENDOR_LIBRARY_FILENAMES": str(tmp_path / "none.json")}
-    done = subprocess.run([sys.executable, "-c", OPEN], capture_output=True, text=True, env=environment, check=False)
+    done = python(OPEN, env=environment)
     assert done.returncode != 0
     message = done.stderr.strip().splitlines()[-1]
     assert message.startswith("RuntimeError:")
@@ -171,8 +165,7 @@ def test_without_a_library_the_error_names_it_and_the_packages(library):
         "ctypes.util.find_library = lambda name: None if name == hidden else find(name)\n"
         "ctypes.cdll.LoadLibrary = refuse\n"
     )
-    done = subprocess.run([sys.executable, "-c", code + OPEN], capture_output=True, text=True, check=False)
-    message = done.stderr.strip().splitlines()[-1]
+    message = python(code + OPEN).stderr.strip().splitlines()[-1]
     assert f'Library "{library}" not found' in message
     assert f"apt-get install {PACKAGES}" in message
     assert {"libegl1", "libgl1-mesa-dri", "libglu1-mesa"} <= set(message.split())
@@ -180,5 +173,6 @@ def test_without_a_library_the_error_names_it_and_the_packages(library):
 
 def test_importing_the_module_needs_neither_gl_nor_miniworld():
     code = "import sys, assay.corridors.rendering, assay.corridors.sampling; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"miniworld", "pyglet", "gymnasium", "matplotlib"} & set(done.stdout.split())
+    loaded = set(python(code).stdout.split())
+    assert "assay.corridors.rendering" in loaded
+    assert not {"miniworld", "pyglet", "gymnasium", "matplotlib"} & loaded

@@ -154,7 +154,8 @@ def test_errors_name_the_field_and_the_value(build, words):
 def test_captions_of_hand_made_scenes():
     things = (block(0.9, 1.4), FIRE, block(0.05, 0.6, x=6.0), DOOR, block(0.0, 2.4, "water", x=8.0), CARPET)
     # Fire before water before cabinets; from left to right within a kind; neither walls nor what hangs on them or carpets.
-    assert caption(corridor(*things)) == "楼道：右边火、横着水、左边柜子、中间柜子"
+    for order in (things, things[::-1]):
+        assert caption(corridor(*order)) == "楼道：右边火、横着水、左边柜子、中间柜子"
     barrels = [Thing("barrel", 4.0, z, height=0.9) for z in (-0.9, -0.5, 0.9)]
     assert caption(corridor(*barrels)) == "楼道：左边桶、右边桶"
     assert caption(corridor()) == "楼道：空"
@@ -179,11 +180,6 @@ def test_both_sides_of_each_border_between_the_sides_of_a_caption(start, end, wo
     assert caption(corridor(block(start, end))) == f"楼道：{words}"
 
 
-def test_a_caption_does_not_depend_on_the_order_of_things():
-    things = (block(0.9, 1.4), FIRE, DOOR, CARPET)
-    assert caption(corridor(*things)) == caption(corridor(*things[::-1]))
-
-
 @pytest.fixture(scope="module")
 def sampled() -> dict[str, list[Scene]]:
     rng = np.random.default_rng(7)
@@ -194,7 +190,7 @@ def sampled() -> dict[str, list[Scene]]:
 def test_sampled_scenes_agree_with_the_rule_and_keep_clear_of_its_thresholds(sampled, label):
     for scene in sampled[label]:
         assert risk(scene) == label
-        assert clear_risk(scene, MARGIN) == label
+        assert clear_risk(scene) == label
         assert not crowded(scene)
         assert visible_things(scene) == scene.things
 
@@ -217,12 +213,16 @@ def test_the_margins_hold_in_metres(sampled, label):
             assert carton or middle or dry <= 1.1 - MARGIN
 
 
-def test_a_kind_alone_does_not_give_the_class_away(sampled):
+def test_no_kind_gives_the_class_away_and_every_kind_texture_and_view_is_drawn(sampled):
     found = {label: {thing.kind for scene in sampled[label] for thing in scene.things} for label in LABELS}
     assert found[LOW] & found[MEDIUM] & found[HIGH] >= {"barrel", "chair", "desk", "cabinet"}
     assert "water" in found[LOW] & found[MEDIUM]
     assert {"fire", "carton", "water"} <= found[NOT_A_CORRIDOR]
-    assert set().union(*found.values()) == set(KINDS)
+    scenes = [scene for scenes in sampled.values() for scene in scenes]
+    assert {thing.kind for scene in scenes for thing in scene.things} == set(KINDS)
+    assert {scene.wall for scene in scenes} == set(WALLS)
+    assert {scene.floor for scene in scenes} == set(FLOORS)
+    assert {scene.kind for scene in scenes} == set(VIEWS)
 
 
 def test_captions_name_each_thing_on_the_floor_and_its_side_and_never_a_class(sampled):
@@ -248,13 +248,6 @@ def test_captions_tell_scenes_with_things_apart(sampled):
     assert len({caption(scene) for scene in standing}) > 0.25 * len(standing)
     for label in (LOW, MEDIUM, HIGH):
         assert len({caption(scene) for scene in sampled[label]}) > 20
-
-
-def test_every_texture_and_view_is_drawn_from(sampled):
-    scenes = [scene for scenes in sampled.values() for scene in scenes]
-    assert {scene.wall for scene in scenes} == set(WALLS)
-    assert {scene.floor for scene in scenes} == set(FLOORS)
-    assert {scene.kind for scene in scenes} == set(VIEWS)
 
 
 @pytest.mark.parametrize("label", LABELS)

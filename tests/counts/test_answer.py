@@ -9,8 +9,6 @@ import pytest
 
 from assay.core.io import write_json
 from assay.counts.answer import answer, pick_variant, sentences
-from assay.data.outputs import check_output
-from assay.data.tables import write_rows
 
 
 class Echo:
@@ -45,18 +43,6 @@ def test_rows_keep_their_order_and_settings_of_their_own() -> None:
 def test_nothing_usable_is_still_a_row_each() -> None:
     rows = answer(Echo(), pd.DataFrame({"text": ["", " "], "setting": None}, dtype=object), setting=None)  # type: ignore[arg-type]
     assert rows["status"].tolist() == ["error", "error"]
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_answers_are_written_and_read_back(tmp_path: Path, suffix: str) -> None:
-    rows = answer(Echo(), pd.DataFrame({"text": ["数学?", ""], "setting": None}, dtype=object), setting=None)  # type: ignore[arg-type]
-    path = tmp_path / f"out{suffix}"
-    check_output(path)
-    write_rows(rows, path)
-    readers = {".csv": pd.read_csv, ".jsonl": lambda p: pd.read_json(p, lines=True), ".parquet": pd.read_parquet}
-    back = readers[suffix](path)
-    assert back["text"].fillna("").tolist() == ["数学?", ""]
-    assert back["status"].tolist() == ["ok", "error"]
 
 
 def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path: Path) -> None:

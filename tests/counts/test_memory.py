@@ -1,10 +1,10 @@
-"""The memory plan against real models: counted bytes, measured activations, and changes that then do fit."""
+"""The memory plan against real models: counted bytes, measured activations, and settings that then do fit."""
 
 from __future__ import annotations
 
-import re
+import itertools
 from dataclasses import replace
-from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,24 +13,26 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, BertConfig, Qwen2Config
 
+from assay.core.params import load
 from assay.counts.memory import (
-    FOUR_BIT_BYTES,
     GIB,
     MemoryPlan,
     ModelShape,
-    TrainingSetup,
     available_memory,
-    changed_plans,
-    lora_shape,
     plan_memory,
     plan_table,
     require_fit,
+    savings,
     shape_of,
 )
+from assay.params.counts import Counts, CountVariant
 
 CARD = 24 * GIB
-FULL = TrainingSetup(weight_bytes=4, batch_size=8, sequence_length=1024, activation_bytes=4, checkpointing=False)
-FRUGAL = replace(FULL, weight_bytes=2, activation_bytes=2, checkpointing=True)
+VARIANTS = load(Counts, Path(__file__).parents[2] / "params.yaml").train_counts
+SIZES = {"batch_size": 8, "max_tokens": 1024, "mixed_precision": "no"}
+FULL = VARIANTS.quantile.model_copy(update=SIZES)
+LORA = VARIANTS.llm_lora.model_copy(update=SIZES | {"weights_dtype": "float32", "checkpointing": False})
+FRUGAL = LORA.model_copy(update={"weights_dtype": "bfloat16", "checkpointing": True})
 
 
 def qwen_config(*, hidden: int = 128, layers: int = 4, intermediate: int = 746, labels: int = 3, **more: Any) -> Any:
@@ -59,11 +61,24 @@ def qwen_1_5b() -> Any:
 
 @pytest.fixture(scope="module")
 def big() -> ModelShape:
-    return shape_of(qwen_1_5b())
+    return shape_of(qwen_1_5b(), device="cuda")
 
 
-def plan(shape: ModelShape, setup: TrainingSetup, available: int = CARD, **more: Any) -> MemoryPlan:
-    return plan_memory(shape, setup, available=available, **more)
+@pytest.fixture(scope="module")
+def adapted() -> ModelShape:
+    """The same with LoRA on every linear layer."""
+    with torch.device("meta"):
+        return shape_of(with_lora(qwen_1_5b()), device="cuda")
+
+
+def plan(shape: ModelShape, settings: CountVariant, available: int = CARD, **changes: Any) -> MemoryPlan:
+    return plan_memory(shape, settings.model_copy(update=changes), available=available)
+
+
+def message(refused: MemoryPlan) -> str:
+    with pytest.raises(ValueError, match=r"^counts model needs .* GiB are available") as error:
+        require_fit(refused, what="counts model")
+    return str(error.value)
 
 
 def batch(config: Any, *, size: int = 4, length: int = 256) -> dict[str, torch.Tensor]:
@@ -93,183 +108,131 @@ def saved_bytes(model: Any, inputs: dict[str, torch.Tensor], *, autocast: bool) 
     return sum(seen.values())
 
 
-def test_the_shape_of_the_real_architecture_is_read_without_its_weights(big: ModelShape) -> None:
-    assert big.num_params == big.trainable_params == 1_543_715_840
-    assert replace(big, num_params=1, trainable_params=1) == ModelShape(
-        num_params=1,
-        trainable_params=1,
+def test_the_shape_of_the_real_architecture_is_read_without_its_weights(big: ModelShape, adapted: ModelShape) -> None:
+    assert adapted.trainable_params == adapted.num_params - big.num_params == 18_466_304
+    assert big == ModelShape(
+        num_params=1_543_715_840,
+        trainable_params=1_543_715_840,
         num_layers=28,
         hidden_size=1536,
         intermediate_size=8960,
         num_heads=12,
-        num_kv_heads=2,
         vocab_size=151936,
         num_labels=1,
         gated_mlp=True,
+        stores_scores=False,
     )
 
 
-def test_the_lora_shape_is_the_one_that_peft_makes(big: ModelShape) -> None:
-    with torch.device("meta"):
-        wrapped = shape_of(with_lora(qwen_1_5b()))
-    assert wrapped.trainable_params == 18_466_304
-    assert wrapped == lora_shape(big)
-    assert lora_shape(wrapped) == wrapped
-    assert lora_shape(big, rank=8).trainable_params < wrapped.trainable_params
-
-
-def test_full_fp32_training_takes_16_bytes_a_parameter_and_no_24_gib_card_holds_it(big: ModelShape) -> None:
+def test_full_fp32_training_takes_16_bytes_a_parameter_and_no_24_gib_card_holds_it(
+    big: ModelShape, adapted: ModelShape
+) -> None:
     full = plan(big, FULL)
     assert full.parameters + full.gradients + full.optimizer == 16 * big.num_params
-    assert 16 * big.num_params / GIB == pytest.approx(23.0, abs=0.05)
     assert full.total > CARD
     assert full.reserve == pytest.approx(0.1 * (16 * big.num_params + full.activations))
-    frugal = plan(lora_shape(big), FRUGAL)
-    assert frugal.total < full.total / 10
-    assert frugal.total < CARD / 2
+    frugal = plan(adapted, FRUGAL)
+    assert frugal.total < min(full.total / 10, CARD / 2)
     require_fit(frugal, what="counts model")
 
 
 @pytest.mark.parametrize(
-    ("size", "length", "expected"),
+    ("settings", "available", "expected"),
     [
-        (1, 256, "lora instead of full"),
-        (12, 256, "lora instead of full, bf16 instead of fp32"),
-        (8, 1024, "lora instead of full, checkpointing on"),
+        (LORA, CARD, {"checkpointing": True}),
+        (LORA.model_copy(update={"batch_size": 1}), 5 * GIB, {"weights_dtype": "bfloat16", "checkpointing": True}),
+        (FRUGAL.model_copy(update={"batch_size": 600}), CARD, {"batch_size": 37}),
+        (FRUGAL.model_copy(update={"batch_size": 1, "max_tokens": 4096}), 3 * GIB, {"weights_dtype": "4bit"}),
     ],
 )
 def test_the_message_names_the_first_change_that_then_fits(
-    big: ModelShape, size: int, length: int, expected: str
+    adapted: ModelShape, settings: CountVariant, available: int, expected: dict[str, Any]
 ) -> None:
-    refused = plan(big, replace(FULL, batch_size=size, sequence_length=length))
-    with pytest.raises(ValueError, match=r"^counts model needs .* but 24.00 GiB are available") as error:
-        require_fit(refused, what="counts model")
-    assert f" Set {expected}: " in str(error.value)
-    shape, setup = lora_shape(big), refused.setup
-    if "bf16" in expected:
-        setup = replace(setup, weight_bytes=2, activation_bytes=2)
-    if "checkpointing" in expected:
-        setup = replace(setup, checkpointing=True)
-    again = plan(shape, setup)
-    assert again.total <= CARD
-    assert str(error.value).endswith(f": {again.total / GIB:.2f} GiB")
-    for names, earlier in changed_plans(refused):
-        if earlier == again:
-            break
-        assert earlier.total > CARD, names
+    said = message(plan(adapted, settings, available))
+    texts = ", ".join(f"{name} {str(value).lower()}" for name, value in expected.items())
+    after = plan(adapted, settings, **expected).total
+    assert after <= available
+    assert said.endswith(f"but {available / GIB:.2f} GiB are available. Set {texts}: {after / GIB:.2f} GiB")
+    for step in itertools.takewhile(lambda step: step != expected, savings(settings)):
+        assert plan(adapted, settings, **step).total > available, step
 
 
-def test_a_batch_is_halved_until_it_fits_and_no_further(big: ModelShape) -> None:
-    lora = plan(lora_shape(big), replace(FULL, weight_bytes=2, activation_bytes=2, batch_size=64, sequence_length=256))
-    with pytest.raises(ValueError, match=r"Set checkpointing on"):
-        require_fit(lora, what="counts model")
-    kept = plan(lora.shape, replace(lora.setup, checkpointing=True, batch_size=600))
-    with pytest.raises(ValueError, match=r"Set batch_size (\d+):") as error:
-        require_fit(kept, what="counts model")
-    found = int(re.findall(r"batch_size (\d+):", str(error.value))[0])
-    assert plan(kept.shape, replace(kept.setup, batch_size=found)).total <= CARD
-    assert plan(kept.shape, replace(kept.setup, batch_size=2 * found)).total > CARD
+def test_changes_are_tried_alone_then_together_and_only_those_that_the_variant_has() -> None:
+    small = {"batch_size": 2, "max_tokens": 300}
+    steps = [{"mixed_precision": "bf16"}, {"batch_size": 1}, {"max_tokens": 150}]
+    assert list(savings(FULL.model_copy(update=small)))[:4] == [*steps, steps[0]]
+    assert list(savings(FULL.model_copy(update=small)))[-1] == steps[0] | steps[1] | steps[2]
+    lora = list(savings(LORA.model_copy(update=small)))
+    assert lora[:2] == [{"weights_dtype": "bfloat16"}, {"checkpointing": True}]
+    # Four bits and shorter texts cost quality: they come last.
+    assert lora[-1] == {"weights_dtype": "4bit", "checkpointing": True, "batch_size": 1, "max_tokens": 150}
 
 
-def test_four_bits_and_short_texts_are_the_last_resort_and_then_it_says_so_plainly(big: ModelShape) -> None:
-    tight = plan(lora_shape(big), replace(FRUGAL, batch_size=1, sequence_length=4096), available=int(2.5 * GIB))
-    with pytest.raises(ValueError, match=r"Set max_tokens (\d+), four_bit on: "):
-        require_fit(tight, what="counts model")
-    every = list(changed_plans(tight))
-    # A batch of one has nothing to halve: of the six changes five are left.
-    assert {names for names, _ in every} == {
-        names
-        for size in range(1, 6)
-        for names in combinations(("lora", "bf16", "checkpointing", "max_tokens", "four_bit"), size)
-    }
-    assert all(changed.setup.sequence_length >= 128 for _, changed in every)
-    with pytest.raises(ValueError, match=r"No change of lora, .*, four_bit fits .*: take a smaller model") as error:
-        require_fit(replace(tight, available=GIB), what="counts model")
-    assert f"({min(changed.total for _, changed in every) / GIB:.2f} GiB at the least)" in str(error.value)
+def test_what_no_setting_brings_below_the_limit_is_said_plainly(adapted: ModelShape) -> None:
+    tight = plan(adapted, FRUGAL, available=GIB // 2)
+    least = min(plan(adapted, FRUGAL, **step).total for step in savings(FRUGAL))
+    assert f"No smaller setting fits ({least / GIB:.2f} GiB at the least): take a smaller model" in message(tight)
 
 
-def test_four_bits_leave_the_embedding_table_at_two_bytes(big: ModelShape) -> None:
-    shape = lora_shape(big)
+def test_four_bits_leave_the_embedding_table_at_two_bytes(big: ModelShape, adapted: ModelShape) -> None:
     table = big.vocab_size * big.hidden_size
-    expected = (big.num_params - table) * 0.5625 + 2 * table
-    packed = plan(shape, replace(FRUGAL, weight_bytes=FOUR_BIT_BYTES))
-    assert packed.parameters - 4 * shape.trainable_params == pytest.approx(expected)
-    assert packed.parameters < plan(shape, FRUGAL).parameters / 2
+    frozen = adapted.num_params - adapted.trainable_params
+    packed = plan(adapted, FRUGAL, weights_dtype="4bit")
+    assert packed.parameters - 4 * adapted.trainable_params == pytest.approx((frozen - table) * 0.5625 + 2 * table)
 
 
-def test_autocast_keeps_a_narrow_copy_of_every_wider_matrix_but_not_of_the_embedding_table(big: ModelShape) -> None:
-    narrow = replace(FULL, weight_bytes=2, trainable_bytes=2, activation_bytes=2)
-    matrices = big.num_params - big.vocab_size * big.hidden_size
-    trained = plan(big, replace(narrow, trainable_bytes=4)).activations - plan(big, narrow).activations
-    assert trained == 2 * matrices
-    shape = lora_shape(big)
-    frozen = plan(shape, replace(narrow, weight_bytes=4)).activations - plan(shape, narrow).activations
-    assert frozen == 2 * matrices
-
-
-def test_a_change_takes_nothing_back_and_the_batch_goes_to_one_before_the_text_is_cut(big: ModelShape) -> None:
-    four_bit = replace(FULL, weight_bytes=FOUR_BIT_BYTES)
-    every = list(changed_plans(plan(lora_shape(big), four_bit)))
-    assert {changed.setup.weight_bytes for _, changed in every} == {FOUR_BIT_BYTES}
-    both = [changed.setup for names, changed in every if names == ("batch_size", "max_tokens")]
-    assert [(setup.batch_size, setup.sequence_length) for setup in both] == [(1, 512), (1, 256), (1, 128)]
+def test_autocast_keeps_a_narrow_copy_of_every_wider_matrix_but_not_of_the_embedding_table(
+    adapted: ModelShape,
+) -> None:
+    wide = plan(adapted, LORA, mixed_precision="bf16").activations
+    narrow = plan(adapted, LORA, weights_dtype="bfloat16").activations
+    # Of the adapters and the head, in fp32, a narrow copy is kept in both.
+    frozen, table = adapted.num_params - adapted.trainable_params, adapted.vocab_size * adapted.hidden_size
+    assert wide - narrow == 2 * (frozen - (table - adapted.trainable_params))
 
 
 def test_more_of_anything_is_more_and_checkpointing_is_less(big: ModelShape) -> None:
-    base = plan(big, FULL)
-    for change in ({"batch_size": 9}, {"sequence_length": 1025}, {"stores_scores": True}):
-        more = plan(big, replace(FULL, **change))
+    base = plan(big, LORA)
+    scores = replace(big, stores_scores=True)
+    for more in (plan(big, LORA, batch_size=9), plan(big, LORA, max_tokens=1025), plan(scores, LORA)):
         assert more.activations > base.activations
         assert (more.parameters, more.gradients, more.optimizer) == (base.parameters, base.gradients, base.optimizer)
-    assert plan(big, replace(FULL, batch_size=16)).activations == 2 * base.activations
-    assert plan(big, replace(FULL, checkpointing=True)).activations < base.activations / 10
-    assert plan(big, FULL, reserve=0).total < base.total < plan(big, FULL, reserve=0.2).total
+    assert plan(big, LORA, batch_size=16).activations == 2 * base.activations
+    assert plan(big, LORA, checkpointing=True).activations < base.activations / 10
 
 
-def test_the_published_figure_for_a_plain_transformer() -> None:
+def test_the_published_number_for_a_plain_transformer() -> None:
+    s, b, h, a = 128, 2, 64, 4
     shape = ModelShape(
-        num_params=10**6,
-        trainable_params=10**6,
+        num_params=6400,  # no more than the embedding table, of which no narrow copy is kept
+        trainable_params=6400,
         num_layers=1,
-        hidden_size=64,
-        intermediate_size=256,
-        num_heads=4,
-        num_kv_heads=4,
+        hidden_size=h,
+        intermediate_size=4 * h,
+        num_heads=a,
         vocab_size=100,
         num_labels=2,
         gated_mlp=False,
-    )
-    s, b, h, a = 128, 2, 64, 4
-    setup = TrainingSetup(
-        weight_bytes=2,
-        trainable_bytes=2,
-        batch_size=b,
-        sequence_length=s,
-        activation_bytes=2,
-        checkpointing=False,
         stores_scores=True,
     )
+    planned = plan(shape, FULL, batch_size=b, max_tokens=s, mixed_precision="bf16").activations
     ends = s * b * (2 * h + 2) * 2
-    assert plan(shape, setup).activations - ends == s * b * h * (34 + 5 * a * s / h)
+    assert planned - ends == s * b * h * (34 + 5 * a * s / h)
 
 
-@pytest.mark.parametrize("kind", ["bert", "qwen", "qwen-bf16", "qwen-lora"])
+@pytest.mark.parametrize("kind", ["bert", "qwen", "qwen-lora"])
 def test_parameters_gradients_and_states_are_those_of_a_real_step(kind: str) -> None:
     if kind == "bert":
         config: Any = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128)
     else:
         config = qwen_config(hidden=64, layers=2, intermediate=128)
-    model = build(config)
-    model = model.bfloat16() if kind == "qwen-bf16" else with_lora(model) if kind == "qwen-lora" else model
-    trained = [value for value in model.parameters() if value.requires_grad]
-    optimizer = torch.optim.AdamW(trained)
+    model = with_lora(build(config)) if kind == "qwen-lora" else build(config)
+    optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad])
     model.train()(**batch(config, size=2, length=16)).loss.backward()
     optimizer.step()
-    width = trained[0].element_size()
-    setup = replace(FULL, weight_bytes=width, trainable_bytes=width, activation_bytes=width)
-    shape = shape_of(model)
+    shape = shape_of(model, device="cpu")
     assert shape.gated_mlp == (kind != "bert")
-    planned = plan(shape, setup)
+    planned = plan(shape, LORA)
     assert planned.parameters == sum(value.nbytes for value in model.parameters())
     assert planned.gradients == sum(value.grad.nbytes for value in model.parameters() if value.grad is not None)
     states = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
@@ -278,102 +241,51 @@ def test_parameters_gradients_and_states_are_those_of_a_real_step(kind: str) -> 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize(
-    "kind", ["fp32", "bf16", "autocast", "lora-fp32", "lora-bf16", "lora-dropout", "checkpointing", "bert"]
+    "kind", ["fp32", "autocast", "lora-fp32", "lora-bf16", "lora-dropout", "checkpointing", "bert"]
 )
 def test_the_activations_are_within_a_factor_of_two_of_the_saved_tensors(kind: str, attention: str) -> None:
     config: Any = qwen_config()
     if kind == "bert":
         config = BertConfig(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512)
     model = build(config, attn_implementation=attention)
-    if kind in ("bf16", "lora-bf16", "lora-dropout"):
+    narrow = kind in ("lora-bf16", "lora-dropout")
+    if narrow:
         model = model.bfloat16()
     if kind.startswith("lora"):
         model = with_lora(model, dropout=0.1 if kind == "lora-dropout" else 0.0)
     if kind == "checkpointing":
         model.gradient_checkpointing_enable()
     measured = saved_bytes(model, batch(config), autocast=kind == "autocast")
-    own = model.dtype.itemsize
-    setup = replace(
-        FULL,
-        weight_bytes=own,
-        trainable_bytes=own if kind == "bf16" else 4,
-        activation_bytes=2 if kind == "autocast" else own,
-        batch_size=4,
-        sequence_length=256,
-        checkpointing=kind == "checkpointing",
-        stores_scores=attention == "eager" or kind == "bert",  # BERT has attention dropout: SDPA on a CPU stores them
+    shape = shape_of(model, device="cpu")
+    assert shape.stores_scores == (kind == "bert")  # it has attention dropout: SDPA on a CPU stores them
+    shape = replace(shape, stores_scores=shape.stores_scores or attention == "eager")
+    settings = LORA.model_copy(
+        update={
+            "weights_dtype": "bfloat16" if narrow else "float32",
+            "mixed_precision": "bf16" if kind == "autocast" else "no",
+            "batch_size": 4,
+            "max_tokens": 256,
+        }
     )
-    planned = plan(shape_of(model), setup).activations
+    planned = plan(shape, settings, checkpointing=kind == "checkpointing").activations
     if kind == "checkpointing":  # the one full layer comes on the way back, after what is saved here
-        flat = replace(setup, checkpointing=False)
-        one, two = (plan(replace(shape_of(model), num_layers=n), flat).activations for n in (1, 2))
+        one, two = (plan(replace(shape, num_layers=n), settings).activations for n in (1, 2))
         planned -= two - one
     print(kind, attention, f"planned / measured {planned / measured:.2f}")
     assert measured / 2 < planned < measured * 2
 
 
 def test_the_table_shows_every_line_in_gib_with_its_share(big: ModelShape) -> None:
-    lines = plan_table(plan(big, FULL)).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [
-        "parameters",
-        "gradients",
-        "optimizer",
-        "activations",
-        "reserve",
-        "total",
-        "available",
-    ]
-    assert lines[0].split() == ["GiB", "share"]
-    assert lines[1].split()[1] == "5.75"
-    assert lines[3].split()[1] == "11.50"
-    assert lines[6].split()[2] == "100.0%"
-    assert lines[7].split()[1] == "24.00"
-    assert sum(float(line.split()[2][:-1]) for line in lines[1:6]) == pytest.approx(100, abs=0.3)
+    head, *lines = [line.split() for line in plan_table(plan(big, FULL)).splitlines()]
+    names = ["parameters", "gradients", "optimizer", "activations", "reserve", "total", "available"]
+    assert head == ["GiB", "share"]
+    assert [line[0] for line in lines] == names
+    assert [lines[number][1] for number in (0, 2, 6)] == ["5.75", "11.50", "24.00"]
+    assert lines[5][2] == "100.0%"
+    assert sum(float(line[2][:-1]) for line in lines[:5]) == pytest.approx(100, abs=0.3)
 
 
 def test_the_memory_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < available_memory("cpu") < psutil.virtual_memory().total
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 if device == "cuda:1" else 5, 9))
     assert (available_memory("cuda"), available_memory("cuda:1")) == (5, 7)
-    with pytest.raises(ValueError, match=r"device is 'cuda:2': set it to one of cpu, cuda:0, cuda:1"):
-        available_memory("cuda:2")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ValueError, match=r"device is 'cuda': set it to one of cpu$"):
-        available_memory("cuda")
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("weight_bytes", 3),
-        ("trainable_bytes", 1),
-        ("activation_bytes", 8),
-        ("optimizer", "sgd"),
-        ("batch_size", 0),
-        ("batch_size", True),
-        ("sequence_length", 2.5),
-        ("checkpointing", "yes"),
-    ],
-)
-def test_a_bad_setting_is_named_with_its_value(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{field} .*{value}.*: set it to "):
-        replace(FULL, **{field: value})
-
-
-def test_bad_shapes_and_limits_are_refused(big: ModelShape) -> None:
-    with pytest.raises(ValueError, match=r"trainable_params 1543715841 is over num_params 1543715840"):
-        replace(big, trainable_params=big.num_params + 1)
-    with pytest.raises(ValueError, match=r"num_heads and num_kv_heads are 7 and 2 with hidden_size 1536"):
-        replace(big, num_heads=7)
-    with pytest.raises(ValueError, match=r"trainable_params must be .* got 0"):
-        shape_of(qwen_1_5b().requires_grad_(False))
-    with pytest.raises(ValueError, match=r"available must be .* got 0"):
-        plan(big, FULL, available=0)
-    with pytest.raises(ValueError, match=r"reserve is 1.5"):
-        plan(big, FULL, reserve=1.5)
-    packed = build(qwen_config(hidden=64, layers=1, intermediate=128))
-    kind = type("Params4bit", (torch.nn.Parameter,), {})
-    packed.score.weight = kind(torch.zeros(3, 64))
-    with pytest.raises(ValueError, match=r"packed in four bits"):
-        shape_of(packed)

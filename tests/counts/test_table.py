@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.counts.table import assign_roles, check_rows, full_text, limit_rows
+from assay.counts.table import check_rows, full_text, limit_rows, split_groups
 
 
 def table(**columns: list[object]) -> pd.DataFrame:
@@ -35,9 +35,10 @@ def test_a_count_that_cant_be_used_is_a_row_with_its_reason(count: object, reaso
     assert rejected[["row", "reason"]].to_numpy().tolist() == [[2, reason]]
 
 
-def test_counts_written_as_text_are_numbers() -> None:
-    rows, rejected = check_rows(table(text=["a", "b", "c"], counts=["17", "17.0", " 3 "]), max_count=None)
+def test_counts_written_as_text_are_numbers_and_long_texts_are_kept() -> None:
+    rows, rejected = check_rows(table(text=["a", "b", "long " * 4000], counts=["17", "17.0", " 3 "]), max_count=None)
     assert rows["counts"].tolist() == [17, 17, 3]
+    assert len(rows["text"][2]) == 19_999
     assert rejected.empty
 
 
@@ -46,11 +47,6 @@ def test_an_empty_text_is_a_row_with_its_reason(text: object) -> None:
     rows, rejected = check_rows(table(text=["fine", text]), max_count=None)
     assert len(rows) == 1
     assert rejected["reason"].tolist() == ["empty text"]
-
-
-def test_a_text_of_twenty_thousand_characters_is_kept() -> None:
-    rows, _ = check_rows(table(text=["long " * 4000]), max_count=None)
-    assert len(rows["text"][0]) == 19_999
 
 
 def test_sample_ids_are_unique_and_do_not_depend_on_order() -> None:
@@ -75,17 +71,14 @@ def test_the_setting_comes_first() -> None:
 
 
 def test_no_group_stands_in_two_roles_and_shares_are_kept() -> None:
-    groups = pd.Series(np.repeat(np.arange(200), 7))
-    roles = assign_roles(groups, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=3)
+    groups, shares = pd.Series(np.repeat(np.arange(200), 7)), {"train": 0.7, "val": 0.1, "test": 0.2}
+    roles = split_groups(groups, shares, seed=3)
     per_group = pd.DataFrame({"group": groups, "role": roles}).groupby("group")["role"].agg(["nunique", "first"])
     assert (per_group["nunique"] == 1).all()
     assert per_group["first"].value_counts().to_dict() == {"train": 140, "test": 40, "val": 20}
-    assert np.array_equal(roles, assign_roles(groups, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=3))
-
-
-def test_two_questions_cant_be_split_in_three() -> None:
+    assert np.array_equal(roles, split_groups(groups, shares, seed=3))
     with pytest.raises(ValueError, match="2 group"):
-        assign_roles(pd.Series(["a", "b", "a"]), {"train": 0.7, "val": 0.1, "test": 0.2}, seed=0)
+        split_groups(pd.Series(["a", "b", "a"]), shares, seed=0)
 
 
 def test_rows_of_a_group_are_limited_by_chance_and_stay_in_order() -> None:

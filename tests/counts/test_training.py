@@ -6,27 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import get_linear_schedule_with_warmup
+from safetensors.torch import save_file
+from transformers import TrainerCallback, get_linear_schedule_with_warmup
 
 from assay.core.params import load
 from assay.counts.bins import quantile_bins
 from assay.counts.networks import build_network, load_tokenizer
 from assay.counts.objectives import ClassObjective, Objective, RegressionObjective, class_weights
-from assay.counts.training import (
-    Phase,
-    body_trained,
-    encode,
-    make_trainer,
-    phase_arguments,
-    run_phase,
-)
+from assay.counts.training import Phase, body_trained, encode, make_trainer, phase_arguments, run_phase
 from assay.params.counts import Classifier, Counts
 
 ROOT = Path(__file__).parents[2]
@@ -65,13 +58,22 @@ def values(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+def train(
+    model: Any, base: Path, objective: Objective, folder: Path, *, phase: Phase = ALL, texts: list[str], targets: Any
+) -> list[dict[str, Any]]:
+    tokenizer = load_tokenizer(base)
+    rows = encode(tokenizer, texts, targets, max_tokens=24)
+    options = phase_arguments(settings(), phase, folder, num_rows=len(rows), seed=3, cpu=True)
+    return run_phase(model, tokenizer, rows, objective, options, phase=phase)
+
+
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder: Path, tmp_path: Path, accumulation: int) -> None:
     """Same seed, same batches in the same order: loss after loss, and the weights at the end."""
-    objective, how = class_objective(), settings(gradient_accumulation=accumulation)
+    objective, changed = class_objective(), settings(gradient_accumulation=accumulation)
     tokenizer = load_tokenizer(tiny_encoder)
     rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
-    arguments = phase_arguments(how, ALL, tmp_path / "run", num_rows=len(COUNTS), seed=3, cpu=True)
+    arguments = phase_arguments(changed, ALL, tmp_path / "run", num_rows=len(COUNTS), seed=3, cpu=True)
     arguments.logging_steps, arguments.save_strategy = 1, "no"
     model = no_dropout(network(tiny_encoder, objective))
     trainer = make_trainer(model, tokenizer, rows, objective, arguments, phase=ALL)
@@ -111,15 +113,13 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder: Path, tmp_
 
 
 def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder: Path, tmp_path: Path) -> None:
-    objective, tokenizer = class_objective(), load_tokenizer(tiny_encoder)
-    rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
-    model = network(tiny_encoder, objective)
+    objective = class_objective()
+    model, targets = network(tiny_encoder, objective), objective.targets(COUNTS)
     before, body = values(model), body_trained(model)
     for phase, frozen in ((Phase("head", 1.0, 1e-2, 1e-2), True), (Phase("all", 1.0, 1e-3, 1e-3), False)):
         for parameter in body:
             parameter.requires_grad = not frozen
-        how = phase_arguments(settings(), phase, tmp_path / phase.name, num_rows=len(COUNTS), seed=3, cpu=True)
-        run_phase(model, tokenizer, rows, objective, how, phase=phase)
+        train(model, tiny_encoder, objective, tmp_path / phase.name, phase=phase, texts=TEXTS, targets=targets)
         after = values(model)
         moved = {name for name in after if not torch.equal(after[name], before[name])}
         assert {name for name in moved if name.startswith("classifier")} == {"classifier.weight", "classifier.bias"}
@@ -135,70 +135,62 @@ def test_a_regression_learns(tiny_encoder: Path, tmp_path: Path) -> None:
     texts = [f"w{n % 2} w{5 + n % 7}" for n in range(64)]
     logs = np.log1p(counts)
     objective = RegressionObjective(True, float(logs.mean()), float(logs.std()), 4.0, 40.0)
-    tokenizer, model = load_tokenizer(tiny_encoder), network(tiny_encoder, RegressionObjective(True, 0, 1, 1, 2))
-    rows = encode(tokenizer, texts, objective.targets(counts), max_tokens=24)
-    phase = Phase("all", 12.0, 5e-3, 5e-3)
-    how = phase_arguments(settings(), phase, tmp_path, num_rows=len(texts), seed=3, cpu=True)
-    history = run_phase(model, tokenizer, rows, objective, how, phase=phase)
+    model, phase = network(tiny_encoder, objective), Phase("all", 12.0, 5e-3, 5e-3)
+    targets = objective.targets(counts)
+    history = train(model, tiny_encoder, objective, tmp_path, phase=phase, texts=texts, targets=targets)
     assert history[-1]["loss"] < 0.2 < history[0]["loss"]
 
 
-def test_a_loss_that_is_no_number_is_told(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_nan_or_infinite_is_told(tiny_encoder: Path, tmp_path: Path) -> None:
     objective = RegressionObjective(True, 0.0, 1.0, 4.0, 40.0)
-    tokenizer, model = load_tokenizer(tiny_encoder), network(tiny_encoder, objective)
-    rows = encode(tokenizer, TEXTS, np.full(len(TEXTS), np.inf), max_tokens=24)
-    how = phase_arguments(settings(), ALL, tmp_path, num_rows=len(rows), seed=3, cpu=True)
+    model, targets = network(tiny_encoder, objective), np.full(len(TEXTS), np.inf)
     with pytest.raises(FloatingPointError, match="all: the loss is NaN or infinite; a smaller lr may help"):
-        run_phase(model, tokenizer, rows, objective, how, phase=ALL)
+        train(model, tiny_encoder, objective, tmp_path, texts=TEXTS, targets=targets)
 
 
-KILLED = textwrap.dedent(
-    """
-    import os, signal, sys
-    import numpy as np, torch
-    from pathlib import Path
-    from safetensors.torch import save_file
-    sys.path.insert(0, {tests!r})
-    import test_training as t
-    from assay.counts.training import *
-    base, folder, kill = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+class Kill(TrainerCallback):
+    """Ends the process after a step, as a crash would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def whole_run(base: Path, folder: Path, *, kill: int | None = None) -> None:
+    """Train three epochs in ``folder``, from a checkpoint if there is one, and write weights and history."""
     torch.set_num_threads(1)
-    objective, tokenizer = t.class_objective(), t.load_tokenizer(base)
-    rows = encode(tokenizer, t.TEXTS, objective.targets(t.COUNTS), max_tokens=24)
-    model = t.network(base, objective)
-    phase = Phase("all", 3.0, 1e-3, 1e-2)
-    how = phase_arguments(t.settings(length_grouped=True), phase, folder / "run", num_rows=len(t.COUNTS), seed=3, cpu=True)
-    if kill:
-        from transformers import TrainerCallback
-        class Kill(TrainerCallback):
-            def on_step_end(self, args, state, control, **_):
-                if state.global_step == kill:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        make = CountTrainer.__init__
-        def init(self, *a, **k):
-            make(self, *a, **k)
-            self.add_callback(Kill())
-        CountTrainer.__init__ = init
-    history = run_phase(model, tokenizer, rows, objective, how, phase=phase)
-    save_file({{k: v.contiguous() for k, v in model.state_dict().items()}}, folder / "end.safetensors")
+    objective, tokenizer = class_objective(), load_tokenizer(base)
+    rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
+    model, phase = network(base, objective), Phase("all", 3.0, 1e-3, 1e-2)
+    options = phase_arguments(
+        settings(length_grouped=True), phase, folder / "run", num_rows=len(COUNTS), seed=3, cpu=True
+    )
+    if kill is not None:
+        trainer = make_trainer(model, tokenizer, rows, objective, options, phase=phase)
+        trainer.add_callback(Kill(kill))
+        trainer.train()
+    history = run_phase(model, tokenizer, rows, objective, options, phase=phase)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "end.safetensors")
     (folder / "history.txt").write_text(repr(history))
-    """
-)
 
 
 def test_a_killed_run_resumes_bit_identically(tiny_encoder: Path, tmp_path: Path) -> None:
     """Dropout is on and batches are drawn anew each epoch: the kill comes in the second epoch, between checkpoints."""
-    code = KILLED.format(tests=str(Path(__file__).parent))
-    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TQDM_DISABLE": "1"}
-
-    def go(folder: Path, kill: int) -> int:
-        folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-c", code, str(tiny_encoder), str(folder), str(kill)]
-        return subprocess.run(command, env=env, cwd=ROOT, check=False, capture_output=True).returncode
-
-    assert go(tmp_path / "straight", 0) == 0
-    assert go(tmp_path / "killed", 11) == -signal.SIGKILL
-    assert list((tmp_path / "killed" / "run").glob("checkpoint-*"))
-    assert go(tmp_path / "killed", 0) == 0
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    straight.mkdir()
+    killed.mkdir()
+    code = "import sys; sys.path.insert(0, sys.argv[3]); from test_training import Path, whole_run\n"
+    code += "whole_run(Path(sys.argv[1]), Path(sys.argv[2]), kill=11)"
+    command = [sys.executable, "-c", code, str(tiny_encoder), str(killed), str(Path(__file__).parent)]
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    assert subprocess.run(command, env=env, cwd=ROOT, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert list((killed / "run").glob("checkpoint-*"))
+    threads = torch.get_num_threads()
+    for folder in (killed, straight):
+        whole_run(tiny_encoder, folder)
+    torch.set_num_threads(threads)
     for name in ("end.safetensors", "history.txt"):
-        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+        assert (straight / name).read_bytes() == (killed / name).read_bytes(), name

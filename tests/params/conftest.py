@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 from assay.core.params import read_yaml
+from assay.params.schema import validate_file
 
-EMBEDDED: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED: dict[str, Any] = read_yaml(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def full() -> dict[str, Any]:
+    """The content of params/full.yaml over the embedded default, checked."""
+    return validate_file(ROOT / "params" / "full.yaml", base=ROOT / "params.yaml")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,7 @@ from assay.params.schema import validate_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
-EMBEDDED: dict[str, Any] = read_yaml(ROOT / "params.yaml")
-
-
-def edited(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    content = copy.deepcopy(EMBEDDED)
-    edit(content)
-    return content
-
-
-def put(content: dict[str, Any], key: str, value: object) -> None:
-    *parents, last = key.split(".")
-    for name in parents:
-        content = content[name]
-    content[last] = value
+Edit = Callable[[str, object], dict[str, Any]]
 
 
 def message(content: dict[str, Any]) -> str:
@@ -56,15 +42,6 @@ def test_an_exponent_is_a_number(tmp_path: Path, text: str) -> None:
     assert lr == 1e-5
 
 
-def test_one_e_minus_five_as_dvc_writes_it(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    head, tail = text.split("train_stage1:", 1)
-    before = tail.split("  lr: ", 1)
-    path = tmp_path / "params.yaml"
-    path.write_text(f"{head}train_stage1:{before[0]}  lr: 1e-05\n{before[1].split(chr(10), 1)[1]}", encoding="utf-8")
-    assert load(Images, path).train_stage1.lr == 1e-5
-
-
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
@@ -89,27 +66,25 @@ def test_one_e_minus_five_as_dvc_writes_it(tmp_path: Path) -> None:
         ("roles", None, "dictionary"),
     ],
 )
-def test_a_bad_value_is_told_by_key_value_and_what_is_allowed(key: str, value: object, told: str) -> None:
-    text = message(edited(lambda content: put(content, key, value)))
+def test_a_bad_value_is_told_by_key_value_and_what_is_allowed(put: Edit, key: str, value: object, told: str) -> None:
+    text = message(put(key, value))
     line = next(line for line in text.splitlines() if line.strip().startswith(key))
     assert told in line
     shown = value[-1] if key == "forge.families" and isinstance(value, list) else value
     assert repr(shown) in line
 
 
-def test_an_integer_is_a_good_float() -> None:
-    settings = validate(Images, edited(lambda content: put(content, "train_stage1.weight_decay", 0)))
+def test_an_integer_is_a_good_float(put: Edit) -> None:
+    settings = validate(Images, put("train_stage1.weight_decay", 0))
     assert settings.train_stage1.weight_decay == 0.0
 
 
-def test_all_errors_stand_in_one_message() -> None:
-    def spoil(content: dict[str, Any]) -> None:
-        put(content, "train_stage1.lr", "abc")
-        put(content, "train_stage1.epoch", 5)
-        put(content, "prepare.sources", [{"dataset": "a b", "kind": "forge"}])
-        del content["forge"]["recon"]["lr"]
-
-    lines = message(edited(spoil)).splitlines()
+def test_all_errors_stand_in_one_message(put: Edit) -> None:
+    content = put("train_stage1.lr", "abc")
+    content["train_stage1"]["epoch"] = 5
+    content["prepare"]["sources"] = [{"dataset": "a b", "kind": "forge"}]
+    del content["forge"]["recon"]["lr"]
+    lines = message(content).splitlines()
     assert lines[0] == "params.yaml: 4 value(s) can't be used"
     assert sorted(line.split(":")[0].strip() for line in lines[1:]) == [
         "forge.recon.lr",
@@ -146,8 +121,8 @@ def test_all_errors_stand_in_one_message() -> None:
         ("train_stage1.augment.scale", 1.0, "less than 1"),
     ],
 )
-def test_keys_that_contradict_each_other(key: str, value: object, told: str | None) -> None:
-    content = edited(lambda content: put(content, key, value))
+def test_keys_that_contradict_each_other(put: Edit, key: str, value: object, told: str | None) -> None:
+    content = put(key, value)
     if told is None:
         assert validate(Images, content).forge.seen == [name for name in content["forge"]["families"] if name != value]
         return
@@ -158,13 +133,13 @@ def test_keys_that_contradict_each_other(key: str, value: object, told: str | No
     assert len(line) < 250  # the values that matter, not the whole section
 
 
-def test_no_unseen_family_makes_all_of_them_seen() -> None:
-    settings = validate(Images, edited(lambda content: put(content, "forge.unseen", None)))
-    assert settings.forge.seen == EMBEDDED["forge"]["families"]
+def test_no_unseen_family_makes_all_of_them_seen(put: Edit) -> None:
+    content = put("forge.unseen", None)
+    assert validate(Images, content).forge.seen == content["forge"]["families"]
 
 
 def test_settings_cannot_be_changed_later() -> None:
-    settings = validate(Images, EMBEDDED)
+    settings = validate(Images, read_yaml(FILES[0]))
     with pytest.raises(ValueError, match="frozen"):
         settings.train_stage1.lr = 1.0  # type: ignore[misc]
 
@@ -178,8 +153,10 @@ def test_a_section_no_line_knows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["runtime", "roles", "prepare", "train_stage1"])
-def test_a_missing_section(name: str) -> None:
-    assert f"  {name}: missing" in message(edited(lambda content: content.pop(name)))
+def test_a_missing_section(put: Edit, name: str) -> None:
+    content = put(name, None)
+    del content[name]
+    assert f"  {name}: missing" in message(content)
 
 
 @pytest.mark.parametrize("value", ["hub", "random", "file: a/b c.safetensors", "file:x", "package: some-pkg==0.1.0"])
@@ -196,8 +173,8 @@ def test_good_weights(value: str) -> None:
         *("package: -r evil", "file: a\nb"),
     ],
 )
-def test_bad_weights(value: str) -> None:
-    text = message(edited(lambda content: put(content, "train_stage1.weights", value)))
+def test_bad_weights(put: Edit, value: str) -> None:
+    text = message(put("train_stage1.weights", value))
     assert "train_stage1.weights" in text
     assert repr(value) in text
     assert "allowed: hub, random, 'file: PATH'" in text

@@ -1,35 +1,30 @@
-"""The sections of experts, stacking and cascade: what is refused, and by which key."""
+"""The sections of experts, stacking and cascade: what is rejected, and by which key."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assay.core.params import ParamsError, validate
 from assay.images.stacking import EXPERTS
-from assay.params.schema import validate_file
 from assay.params.stacking import Stacking, TrainExpert
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
 Edit = Callable[[str, object], dict[str, Any]]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_files_that_ship_have_both_experts(path: Path) -> None:
-    params = validate(Stacking, validate_file(path, base=FILES[0]))
+def test_experts_are_read_by_name_in_the_order_of_the_code(full: dict[str, Any]) -> None:
+    params = validate(Stacking, full)
     assert EXPERTS == ("efficientnetv2_b3", "maxvit")
+    assert set(EXPERTS) == set(TrainExpert.model_fields)
     assert params.expert("maxvit") is params.train_expert.maxvit
-    assert params.expert("efficientnetv2_b3").embedding_dim == 256
     with pytest.raises(ValueError, match="expert 'resnet' is unknown; train_expert has efficientnetv2_b3, maxvit"):
         params.expert("resnet")
 
 
-def test_the_real_settings_name_the_real_networks() -> None:
-    params = validate(Stacking, validate_file(FILES[1], base=FILES[0]))
+def test_the_real_settings_name_the_real_networks(full: dict[str, Any]) -> None:
+    params = validate(Stacking, full)
     found = {name: (params.expert(name).architecture, params.expert(name).image_size) for name in EXPERTS}
     assert found == {
         "efficientnetv2_b3": ("tf_efficientnetv2_b3.in21k_ft_in1k", 300),
@@ -83,7 +78,3 @@ def test_a_grids_integers_stay_integers(put: Edit) -> None:
     grid = validate(Stacking, content).train_meta.search.grid
     assert grid == {"num_leaves": [4, 8], "learning_rate": [0.1]}
     assert [type(value) for value in grid["num_leaves"]] == [int, int]
-
-
-def test_the_order_of_the_experts_is_code_and_their_names_are_those_of_the_parameters() -> None:
-    assert set(EXPERTS) == set(TrainExpert.model_fields)

@@ -1,36 +1,21 @@
-"""The text sections: what is refused, and by which key."""
+"""The text sections: what is rejected, and by which key."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assay.core.params import ParamsError, validate
-from assay.params.schema import validate_file
 from assay.params.text import Text
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
-SECTIONS = ("fetch_text", "prepare_text", "pretrain_text", "train_text", "evaluate_text")
 Edit = Callable[[str, object], dict[str, Any]]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_files_that_ship_have_the_text_line(path: Path) -> None:
-    content = validate_file(path, base=FILES[0])
-    params = validate(Text, content)
-    for section in SECTIONS:
-        assert getattr(params, section).model_dump() == content[section]
-    assert params.train_text.max_tokens <= (96 if path.name == "params.yaml" else 512)
-
-
-def test_the_real_settings_name_the_real_model() -> None:
-    params = validate(Text, validate_file(FILES[1], base=FILES[0]))
+def test_the_real_settings_name_the_real_model(full: dict[str, Any]) -> None:
+    params = validate(Text, full)
     assert params.fetch_text.encoder == "hub: hfl/chinese-roberta-wwm-ext"
-    assert validate(Text, validate_file(FILES[0], base=FILES[0])).fetch_text.encoder == "config"
 
 
 @pytest.mark.parametrize(
@@ -84,11 +69,11 @@ def test_classes_need_not_be_named(put: Edit) -> None:
     assert validate(Text, put("prepare_text.classes", None)).prepare_text.classes is None
 
 
-def test_texts_longer_than_the_encoder_are_refused(put: Edit) -> None:
+def test_texts_longer_than_the_encoder_are_rejected(put: Edit) -> None:
     """The own encoder has positions for pretrain_text.max_tokens; more would end in an index error after minutes."""
     content = put("train_text.max_tokens", 128)
     with pytest.raises(ParamsError, match="max_tokens"):
         validate(Text, content)
-    # Given weights bring their own positions.
+    # Pretrained weights bring their own positions.
     content["fetch_text"]["encoder"] = "hub: hfl/chinese-roberta-wwm-ext"
     assert validate(Text, content).train_text.max_tokens == 128

@@ -1,4 +1,4 @@
-"""The vlm sections: what is refused, and by which key."""
+"""The vlm sections: what is rejected, and by which key."""
 
 from __future__ import annotations
 
@@ -10,33 +10,13 @@ import pytest
 import yaml
 
 from assay.core.params import ParamsError, validate
-from assay.params.schema import validate_file
 from assay.params.vlm import Vlm
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = [ROOT / "params.yaml", ROOT / "params" / "full.yaml"]
-SECTIONS = (
-    "render_corridors",
-    "prepare_vlm",
-    "pretrain_vlm",
-    "filter_vlm",
-    "vlm_sft",
-    "vlm_sft_high_risk",
-    "vlm_predict",
-)
 Edit = Callable[[str, object], dict[str, Any]]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_files_that_ship_have_the_vlm_line(path: Path) -> None:
-    content = validate_file(path, base=FILES[0])
-    params = validate(Vlm, content)
-    for section in SECTIONS:
-        assert getattr(params, section).model_dump() == content[section]
-
-
-def test_the_real_settings_name_the_real_models() -> None:
-    params = validate(Vlm, validate_file(FILES[1], base=FILES[0]))
+def test_the_real_settings_name_the_real_models(full: dict[str, Any]) -> None:
+    params = validate(Vlm, full)
     assert params.pretrain_vlm.base == params.prepare_vlm.processor == "hub: Qwen/Qwen2.5-VL-7B-Instruct"
     assert params.pretrain_vlm.high_risk == "hub: Qwen/Qwen2.5-VL-3B-Instruct"
     assert params.vlm_sft.weights_dtype == "bfloat16"
@@ -46,7 +26,7 @@ def test_the_real_settings_name_the_real_models() -> None:
 
 @pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
 def test_launch_configurations_name_what_the_network_has(name: str) -> None:
-    content = yaml.safe_load((ROOT / "params/accelerate" / f"{name}.yaml").read_text())
+    content = yaml.safe_load((Path(__file__).resolve().parents[2] / "params/accelerate" / f"{name}.yaml").read_text())
     assert content["distributed_type"] == name.upper()
     layers = content.get("fsdp_config", {}).get("fsdp_transformer_layer_cls_to_wrap", "")
     from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
@@ -86,7 +66,7 @@ def test_a_bad_value_names_its_key(put: Edit, key: str, value: object, message: 
         validate(Vlm, put(key, value))
 
 
-def test_two_classes_with_one_answer_are_refused(put: Edit) -> None:
+def test_two_classes_with_one_answer_are_rejected(put: Edit) -> None:
     classes = [{"name": name, "label": name, "answer": "a"} for name in ("one", "two")]
     with pytest.raises(ParamsError, match="classes must differ in their answer"):
         validate(Vlm, put("prepare_vlm.classes", classes))

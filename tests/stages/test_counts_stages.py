@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+from scipy.stats import spearmanr
+from sklearn.metrics import mean_squared_error
 
 from assay.cli import main as assay
 from assay.core.io import read_json, sha256_file
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 WRITTEN = ("data/counts", "models/counts", "metrics", "plots")
 
 
-def write_params(encoder: Path, **changes: dict[str, object]) -> None:
+def write_params(encoder: Path) -> None:
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text())
     params["runtime"] |= {"threads": 1}
@@ -37,8 +40,6 @@ def write_params(encoder: Path, **changes: dict[str, object]) -> None:
             params["train_counts"][variant]["frozen_layers"] = 1
     params["train_counts"]["staged"]["head_epochs"] = 1.0
     params["evaluate_counts"]["num_resamples"] = 100
-    for section, values in changes.items():
-        params[section] |= values
     with Path("params.yaml").open("w") as stream:
         yaml.dump(params, stream)
 
@@ -83,7 +84,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Pat
     return folder
 
 
-def test_roles_share_no_question_and_refused_rows_have_reasons(here: Path) -> None:
+def test_roles_share_no_question_and_rejected_rows_have_reasons(here: Path) -> None:
     parts = {role: pd.read_parquet(f"data/counts/rows/{role}.parquet") for role in ("train", "val", "test")}
     groups = {role: set(part["group"]) for role, part in parts.items()}
     assert {role: len(names) for role, names in groups.items()} == {"train": 42, "val": 6, "test": 12}
@@ -107,8 +108,8 @@ def test_every_system_is_on_the_same_rows_with_interval(here: Path) -> None:
     for name in (*VARIANTS, "setting_mean", "tfidf_ridge", "tfidf_logreg", "majority", "median"):
         assert metrics[f"{name}.n"] == 60
         assert metrics[f"{name}.n_groups"] == 12
-        for figure in ("mse", "mae", "accuracy", "macro_f1", "within_one", "width_accuracy", "width_macro_f1"):
-            low, value, high = (metrics[f"{name}.{figure}{end}"] for end in ("_low", "", "_high"))
+        for metric in ("mse", "mae", "accuracy", "macro_f1", "within_one", "width_accuracy", "width_macro_f1"):
+            low, value, high = (metrics[f"{name}.{metric}{end}"] for end in ("_low", "", "_high"))
             assert low <= high
             assert value is not None
     assert metrics["majority.spearman"] is None
@@ -119,10 +120,7 @@ def test_every_system_is_on_the_same_rows_with_interval(here: Path) -> None:
     )
 
 
-def test_predictions_give_the_figures_again(here: Path) -> None:
-    from scipy.stats import spearmanr
-    from sklearn.metrics import mean_squared_error
-
+def test_predictions_give_the_metrics_again(here: Path) -> None:
     frame = pd.read_parquet("data/counts/test_predictions.parquet")
     metrics = read_json("metrics/counts.json")
     for name in (*VARIANTS, "setting_mean", "tfidf_ridge", "tfidf_logreg"):
@@ -136,9 +134,8 @@ def test_predictions_give_the_figures_again(here: Path) -> None:
 
 def test_the_choice_was_made_on_val(here: Path) -> None:
     metrics, choice = read_json("metrics/counts.json"), read_json("models/counts/choice.json")
-    for what, figure in (("count", "spearman"), ("bin", "macro_f1")):
-        best = max(VARIANTS, key=lambda name: metrics[f"val.{name}.{figure}"] or -1)
-        assert choice[what] == best
+    for purpose, metric in (("count", "spearman"), ("bin", "macro_f1")):
+        assert choice[purpose] == max(VARIANTS, key=lambda name: metrics[f"val.{name}.{metric}"] or -1)
 
 
 def test_plots_are_there_and_hold_every_row(here: Path) -> None:
@@ -176,11 +173,18 @@ def test_answers_do_not_depend_on_batch_or_order(here: Path) -> None:
             assert np.array_equal(probs.to_numpy().argmax(axis=1), together["bin"])
 
 
-def test_one_question_is_answered_in_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_question_and_lines_of_a_text_file_are_answered_in_words(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert assay(["counts", "how many ways w3?", "--setting", "gpt w1", "--variant", "quantile", "--threads", "1"]) == 0
     said = capsys.readouterr().out
     assert "units, bin" in said
     assert "by quantile, probabilities by bin" in said
+    (tmp_path / "q.txt").write_text("is it prime\nhow many ways\n")
+    assert assay(["counts", "--file", str(tmp_path / "q.txt"), "--threads", "1"]) == 0
+    out = capsys.readouterr()
+    assert len(out.out.splitlines()) == 3
+    assert "2 question(s) by" in out.err
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -198,14 +202,6 @@ def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here: Path
     assert [bool(value) for value in rows["truncated"][[0, 2]]] == [False, True]
 
 
-def test_lines_of_a_text_file_are_questions(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "q.txt").write_text("is it prime\nhow many ways\n")
-    assert assay(["counts", "--file", str(tmp_path / "q.txt"), "--threads", "1"]) == 0
-    out = capsys.readouterr()
-    assert len(out.out.splitlines()) == 3
-    assert "2 question(s) by" in out.err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -221,15 +217,13 @@ def test_lines_of_a_text_file_are_questions(here: Path, tmp_path: Path, capsys: 
 def test_wrong_use_is_one_line(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    import re
-
     assert assay(["counts", *arguments]) == 2
     said = capsys.readouterr().err
     assert re.search(message, said)
     assert len(said.strip().splitlines()) == 1
 
 
-def test_a_variant_that_cannot_fit_is_refused_before_training(
+def test_a_variant_that_cannot_fit_is_rejected_before_training(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("assay.counts.networks.available_memory", lambda device: 1000)

@@ -1,8 +1,7 @@
-"""Pictures of scenes, drawn by miniworld without a screen."""
+"""Images of scenes, drawn by miniworld without a screen."""
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -23,8 +22,9 @@ class Renderer:
     `size` is (width, height) in pixels; scenes are composed for 4 to 3. The same scene gives the same bytes, whatever
     was drawn before and in any process, on one machine with one driver; another driver may round otherwise.
 
-    Raises ValueError for a size that is not two whole numbers from 1, and RuntimeError, on entry, where the system
-    lacks OpenGL's libraries.
+    Raises:
+        ValueError: a size that is not two whole numbers from 1.
+        RuntimeError: on entry, where the system lacks OpenGL's libraries.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -37,9 +37,7 @@ class Renderer:
         self._world = _open_world(self.size)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._world is not None:
             self._world.close()
             self._world = None
@@ -74,6 +72,6 @@ def _open_world(size: tuple[int, int]) -> SceneWorld:
 def _no_gl(error: Exception) -> RuntimeError:
     found = f"{type(error).__name__}: {error}"
     return RuntimeError(
-        f"corridor pictures need OpenGL, which this system lacks ({found}); "
+        f"corridor images need OpenGL, which this system lacks ({found}); "
         f"on Debian install it: apt-get install {PACKAGES}"
     )

@@ -54,7 +54,10 @@ def sample_scene(rng: np.random.Generator, label: str) -> Scene:
     """A random scene whose class is `label`, by the rule and by the rule with every threshold moved by MARGIN.
 
     Whatever could not be made out (hidden, out of view, too small) is left out before the class is judged, so that
-    picture, caption and class agree. Raises ValueError for a label that is not one of LABELS.
+    image, caption and class agree.
+
+    Raises:
+        ValueError: a label that is not one of LABELS.
     """
     if label not in LABELS:
         raise ValueError(f"label: got {label!r}; use one of {', '.join(LABELS)}")
@@ -66,11 +69,11 @@ def sample_scene(rng: np.random.Generator, label: str) -> Scene:
     raise AssertionError(f"no scene of class {label} in {MAX_TRIES} tries")
 
 
-def clear_risk(scene: Scene, margin: float = MARGIN) -> str | None:
-    """The class of a scene if moving every threshold by `margin` metres, either way, leaves it as it is; else None."""
+def clear_risk(scene: Scene) -> str | None:
+    """The class of a scene if moving every threshold by MARGIN, either way, leaves it as it is; else None."""
     base = DEFAULT_LIMITS
     found = {
-        risk(scene, Limits(base.blocked + a * margin, base.narrow + b * margin, base.at_wall + c * margin))
+        risk(scene, Limits(base.blocked + a * MARGIN, base.narrow + b * MARGIN, base.at_wall + c * MARGIN))
         for a, b, c in itertools.product((-1, 0, 1), repeat=3)
     }
     return found.pop() if len(found) == 1 else None
@@ -188,6 +191,11 @@ def _empty(rng: np.random.Generator, kind: str, size: float, camera_x: float, pi
     )
 
 
+def _z_in_view(rng: np.random.Generator, scene: Scene, away: float) -> float:
+    """The z of a place in the camera's view, `away` metres along x."""
+    return scene.camera[2] + away * math.tan(uniform(rng, -0.45, 0.45) - scene.heading)
+
+
 def _room(rng: np.random.Generator) -> Scene:
     """A room with up to four things, some of which would be dangerous in a corridor."""
     scene = _empty(rng, "room", uniform(rng, 6.5, 9), 0.5, uniform(rng, -14, -4))
@@ -195,7 +203,7 @@ def _room(rng: np.random.Generator) -> Scene:
     things = []
     for x in np.linspace(3, scene.length - 1.2, int(rng.integers(5))).tolist():
         away = x - scene.camera[0]
-        z = scene.camera[2] + away * math.tan(uniform(rng, -0.45, 0.45) - scene.heading)
+        z = _z_in_view(rng, scene, away)
         things.append(ordinary(rng, pick(rng, kinds), x, min(max(z, 1 - scene.width / 2), scene.width / 2 - 1)))
     return replace(scene, things=tuple(things))
 
@@ -208,7 +216,7 @@ def _outdoor(rng: np.random.Generator) -> Scene:
         kind, away = pick(rng, ("tree", "tree", "pine", "building")), uniform(rng, 6, 18)
         height = uniform(rng, 6, 9) if kind == "building" else uniform(rng, 3, 6)
         away += 12 if kind == "building" else 0
-        z = scene.camera[2] + away * math.tan(uniform(rng, -0.45, 0.45) - scene.heading)
+        z = _z_in_view(rng, scene, away)
         things.append(Thing(kind, 30 + away, z, uniform(rng, -math.pi, math.pi), height))
     red, green, blue = (float(value) for value in rng.uniform((0.4, 0.6, 0.8), (0.7, 0.85, 1.0)))
     floor = pick(rng, OUTDOOR_FLOORS)

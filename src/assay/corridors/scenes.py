@@ -1,4 +1,4 @@
-"""A made-up picture as data: what stands where in a corridor (or elsewhere), how risky that is, and its caption.
+"""A made-up image as data: what stands where in a corridor (or elsewhere), how risky that is, and its caption.
 
 Lengths are metres and angles radians unless said otherwise. The floor is the plane y = 0; x runs away from the
 camera's end of the corridor, from 0 to `length`; z runs across it, from -width/2 (left) to width/2 (right).

@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.corridors.scenes import PANELS, PATCHES, Scene, Thing
 
-# miniworld's vertical field of view, and the shape of the picture that scenes are composed for.
+# miniworld's vertical field of view, and the shape of the image that scenes are composed for.
 FIELD_OF_VIEW = 60.0
 ASPECT = 4 / 3
 GRID = (60, 80)
@@ -20,9 +20,9 @@ LARGE = 0.2 * GRID[0] * GRID[1]
 
 
 def project(scene: Scene, points: np.ndarray) -> np.ndarray:
-    """Points [N, 3] as seen by the camera, [N, 3]: across and up in -1..1 at the picture's edges, and depth in metres.
+    """Points [N, 3] as seen by the camera, [N, 3]: across and up in -1..1 at the image's edges, and depth in metres.
 
-    The depth of a point beside or behind the camera is raised to 0.1 m, which throws it far out of the picture.
+    The depth of a point beside or behind the camera is raised to 0.1 m, which throws it far out of the image.
     """
     turn, tilt = scene.heading, math.radians(scene.pitch)
     forward = (math.cos(turn) * math.cos(tilt), math.sin(tilt), -math.sin(turn) * math.cos(tilt))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 
 from assay.counts.bins import Bins
 
@@ -25,38 +25,27 @@ def _words() -> TfidfVectorizer:
     return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
 
 
-def tfidf_ridge(texts: list[str], counts: np.ndarray, *, alpha: float) -> Pipeline:
-    """Ridge regression on the TF-IDF of words and word pairs; the target is log(1 + count)."""
-    return make_pipeline(_words(), Ridge(alpha=alpha)).fit(texts, np.log1p(counts))
-
-
-def ridge_counts(model: Pipeline, texts: list[str], *, low: float, high: float) -> np.ndarray:
-    """Counts float64 [n] by a fitted `tfidf_ridge`, kept within the range of train."""
-    return np.clip(np.expm1(model.predict(texts)), low, high)
-
-
-def tfidf_logreg(texts: list[str], counts: np.ndarray, bins: Bins, *, c: float, seed: int) -> Pipeline:
-    """Multinomial logistic regression on the same features, over bins."""
+def logreg_probs(train: pd.DataFrame, texts: list[str], bins: Bins, *, c: float, seed: int) -> np.ndarray:
+    """Probabilities [n, num_bins] by multinomial logistic regression over bins; a bin that train lacks has 0."""
     model = make_pipeline(_words(), LogisticRegression(C=c, max_iter=1000, random_state=seed))
-    return model.fit(texts, bins.assign(counts))
-
-
-def logreg_probs(model: Pipeline, texts: list[str], bins: Bins) -> np.ndarray:
-    """Probabilities [n, num_bins] by a fitted `tfidf_logreg`; a bin that train lacks has 0."""
+    model.fit(list(train["text"]), bins.assign(train["counts"]))
     probs = np.zeros((len(texts), bins.num_bins))
     probs[:, model[-1].classes_] = model.predict_proba(texts)
     return probs
 
 
 def baseline_counts(train: pd.DataFrame, *roles: pd.DataFrame, alpha: float) -> list[dict[str, np.ndarray]]:
-    """For each of ``roles`` the counts of the baselines that predict a number: ``setting_mean`` and ``tfidf_ridge``."""
+    """For each of ``roles`` the counts of the baselines that predict a number: ``setting_mean`` and ``tfidf_ridge``.
+
+    The latter is ridge regression of log(1 + count), kept within the range of train.
+    """
     counts = train["counts"].to_numpy()
-    ridge = tfidf_ridge(list(train["text"]), counts, alpha=alpha)
-    keep = {"low": float(counts.min()), "high": float(counts.max())}
+    ridge = make_pipeline(_words(), Ridge(alpha=alpha)).fit(list(train["text"]), np.log1p(counts))
+    low, high = float(counts.min()), float(counts.max())
     return [
         {
             "setting_mean": setting_counts(train, role["setting"]),
-            "tfidf_ridge": ridge_counts(ridge, list(role["text"]), **keep),
+            "tfidf_ridge": np.clip(np.expm1(ridge.predict(list(role["text"]))), low, high),
         }
         for role in roles
     ]

@@ -44,7 +44,7 @@ class Bins:
         values = np.asarray(counts, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ValueError("counts to bin must be finite numbers; drop the missing ones first")
-        return np.searchsorted(np.asarray(self.edges[1:-1]), values, side="left").astype(np.int64)
+        return cut(values, self.edges[1:-1])
 
     def num_outside(self, counts: npt.ArrayLike) -> int:
         """How many counts lie outside the range of train."""
@@ -62,7 +62,7 @@ class Bins:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; ``bins_from_json`` reads them back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return asdict(self)
 
 
 def matched_cuts(scores: npt.ArrayLike, shares: npt.ArrayLike) -> np.ndarray:

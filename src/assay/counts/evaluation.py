@@ -1,4 +1,4 @@
-"""Every system on the same rows and in the same units, and what follows from the figures."""
+"""Every system on the same rows and in the same units, and what follows from the metrics."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def measure(
     truth: np.ndarray, groups: np.ndarray, said: Answers, bins: Mapping[str, Bins], *, num_resamples: int, seed: int
 ) -> Resampled:
     """All metrics on group-bootstrap resamples: of counts, of quantile bins, and as ``width_`` of equal-width bins."""
-    how = {"num_resamples": num_resamples, "seed": seed}
-    found = resample(truth, said.counts, groups, metrics=regression_metrics, **how)
+    options = {"num_resamples": num_resamples, "seed": seed}
+    found = resample(truth, said.counts, groups, metrics=regression_metrics, **options)
     for kind, predicted, prefix in (("quantile", said.quantile, ""), ("equal_width", said.width, "width_")):
         metrics = partial(ordinal_metrics, num_classes=bins[kind].num_bins)
-        part = resample(bins[kind].assign(truth), predicted, groups, metrics=metrics, **how)
+        part = resample(bins[kind].assign(truth), predicted, groups, metrics=metrics, **options)
         found.point.update({f"{prefix}{name}": value for name, value in part.point.items()})
         found.draws.update({f"{prefix}{name}": values for name, values in part.draws.items()})
     return found
@@ -59,13 +59,13 @@ def _known(value: float | None) -> float:
 
 
 def conclusion(chosen: Mapping[str, str], reports: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What to use, in words that follow from the figures; the choice was made on val, the figures are those of test."""
+    """What to use, in words that follow from the metrics; the choice was made on val, the metrics are those of test."""
     lines = []
-    for what, metric, words in (("count", "spearman", "Spearman"), ("bin", "macro_f1", "macro-F1")):
-        name, peer = chosen[what], PEERS[metric]
+    for purpose, metric, words in (("count", "spearman", "Spearman"), ("bin", "macro_f1", "macro-F1")):
+        name, peer = chosen[purpose], PEERS[metric]
         report, gain = reports[name], f"{metric}_gain"
         lines.append(
-            f"For a {what} use {name} (best {words} on val): on test {words} {report[metric]:.3f} "
+            f"For a {purpose} use {name} (best {words} on val): on test {words} {report[metric]:.3f} "
             f"[{report[f'{metric}_low']:.3f}, {report[f'{metric}_high']:.3f}], {verdict(report, gain)} {peer}'s "
             f"{reports[peer][metric]:.3f} ({gain_text(report, gain)})."
         )

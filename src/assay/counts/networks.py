@@ -17,14 +17,7 @@ from transformers.utils import logging
 
 from assay.core.io import read_json, write_json
 from assay.core.tensors import save_tensors
-from assay.counts.memory import (
-    FOUR_BIT_BYTES,
-    MemoryPlan,
-    TrainingSetup,
-    available_memory,
-    plan_memory,
-    shape_of,
-)
+from assay.counts.memory import MemoryPlan, available_memory, plan_memory, shape_of
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
 from assay.training.networks import folder_hashes, loading_options, read_tokenizer
 
@@ -47,19 +40,6 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def lora_config(settings: LlmLora) -> LoraConfig:
-    """Adapters on the named linear layers; the new head is trained in full."""
-    names = "|".join(re.escape(name) for name in settings.target_modules)
-    return LoraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        # As a pattern: peft keeps a list as a set, and would write it in an order that changes with the hash seed.
-        target_modules=rf".*\.({names})",
-    )
-
-
 def _with_head(model: Any, settings: CountVariant, num_outputs: int) -> Any:
     """CORAL's head has one weight vector and a bias per threshold."""
     if isinstance(settings, Ordinal) and settings.loss == "coral":
@@ -72,9 +52,9 @@ def _with_head(model: Any, settings: CountVariant, num_outputs: int) -> Any:
 def _classifier(base: Path, settings: CountVariant, *, num_outputs: int, pad_token_id: int) -> Any:
     """A sequence classifier on the pretrained weights in ``base``; its head has torch's random values."""
     weights_dtype = settings.weights_dtype if isinstance(settings, LlmLora) else "float32"
-    how = loading_options(weights_dtype, field="train_counts.llm_lora.weights_dtype")
+    options = loading_options(weights_dtype, field="train_counts.llm_lora.weights_dtype")
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=num_outputs, local_files_only=True, **how
+        base, num_labels=num_outputs, local_files_only=True, **options
     )
     model.config.pad_token_id = pad_token_id
     return model
@@ -98,7 +78,17 @@ def freeze_lowest(model: Any, num_layers: int) -> None:
 def _prepared(model: Any, settings: CountVariant, *, num_outputs: int) -> Any:
     """Adapters, head and frozen layers as the settings ask."""
     if isinstance(settings, LlmLora):
-        return get_peft_model(model, lora_config(settings))
+        # Adapters on the named linear layers; the new head is trained in full.
+        names = "|".join(re.escape(name) for name in settings.target_modules)
+        adapters = LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            # As a pattern: peft keeps a list as a set, and would write it in an order that changes with the hash seed.
+            target_modules=rf".*\.({names})",
+        )
+        return get_peft_model(model, adapters)
     model = _with_head(model, settings, num_outputs)
     if isinstance(settings, EncoderVariant) and settings.frozen_layers is not None:
         freeze_lowest(model, settings.frozen_layers)
@@ -122,21 +112,7 @@ def memory_plan(base: Path, settings: CountVariant, *, num_outputs: int, device:
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
         model = _prepared(model, settings, num_outputs=num_outputs)
-    narrow = settings.mixed_precision != "no"
-    width, checkpointing = 4.0, False
-    if isinstance(settings, LlmLora):
-        width = {"float32": 4.0, "bfloat16": 2.0, "4bit": FOUR_BIT_BYTES}[settings.weights_dtype]
-        narrow, checkpointing = narrow or settings.weights_dtype != "float32", settings.checkpointing
-    setup = TrainingSetup(
-        weight_bytes=width,
-        batch_size=settings.batch_size,
-        sequence_length=settings.max_tokens,
-        activation_bytes=2 if narrow else 4,
-        checkpointing=checkpointing,
-        # BERT drops attention weights in training, and on a CPU their matrix is then kept.
-        stores_scores=device == "cpu" and getattr(config, "attention_probs_dropout_prob", 0) > 0,
-    )
-    return plan_memory(shape_of(model), setup, available=available_memory(device))
+    return plan_memory(shape_of(model, device=device), settings, available=available_memory(device))
 
 
 def save_network(folder: Path, model: Any, tokenizer: Any, *, base: Path, record: dict[str, Any]) -> None:

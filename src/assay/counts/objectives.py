@@ -6,8 +6,9 @@ there are when gradients are accumulated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,34 +21,42 @@ from assay.counts.bins import Bins, bins_from_json
 from assay.params.counts import Classifier, CountVariant, LlmLora, Ordinal, Regression
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """Targets, loss and predictions of one kind of variant."""
 
     @property
+    @abstractmethod
     def num_outputs(self) -> int:
         """Outputs the network needs."""
 
+    @abstractmethod
     def targets(self, counts: np.ndarray) -> np.ndarray:
         """What the network is trained on, [n], from counts [n]."""
 
+    @abstractmethod
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Sum of the loss over a batch: outputs [n, num_outputs], targets [n]."""
 
     def probs(self, outputs: np.ndarray) -> np.ndarray | None:
         """Probability of each bin [n, num_bins], or None where there are no bins."""
+        return None
 
+    @abstractmethod
     def counts(self, outputs: np.ndarray) -> np.ndarray:
         """Predicted count float64 [n], never below 1."""
 
+    @abstractmethod
     def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
         """Predicted bin int64 [n]: of the variant's own bins, or of ``quantile`` where it has none."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; ``objective_from_json`` reads them back."""
+        kind = next(name for name, cls in KINDS.items() if isinstance(self, cls))
+        return {"kind": kind, **asdict(self)}  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
-class RegressionObjective:
+class RegressionObjective(Objective):
     """Squared error on the standardised count, or on log(1 + count) standardised.
 
     Predictions stay within ``low`` and ``high``, the range of train. A prediction made on the log scale is the median
@@ -59,7 +68,10 @@ class RegressionObjective:
     std: float
     low: float
     high: float
-    num_outputs: int = 1
+
+    @property
+    def num_outputs(self) -> int:
+        return 1
 
     def targets(self, counts: np.ndarray) -> np.ndarray:
         values = np.log1p(counts) if self.log else np.asarray(counts, dtype=np.float64)
@@ -68,9 +80,6 @@ class RegressionObjective:
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(outputs.squeeze(1), targets, reduction="sum")
 
-    def probs(self, outputs: np.ndarray) -> np.ndarray | None:
-        return None
-
     def counts(self, outputs: np.ndarray) -> np.ndarray:
         values = outputs[:, 0].astype(np.float64) * self.std + self.mean
         return np.clip(np.expm1(values) if self.log else values, self.low, self.high)
@@ -78,59 +87,58 @@ class RegressionObjective:
     def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
         return quantile.assign(self.counts(outputs))
 
-    def to_json(self) -> dict[str, Any]:
-        numbers = {name: getattr(self, name) for name in ("log", "mean", "std", "low", "high")}
-        return {"kind": "regression", **numbers}
+
+@dataclass(frozen=True)
+class BinnedObjective(Objective):
+    """What classes and ordinal bins share."""
+
+    bins: Bins
+
+    @abstractmethod
+    def probs(self, outputs: np.ndarray) -> np.ndarray:
+        """Probability of each bin [n, num_bins]."""
+
+    def targets(self, counts: np.ndarray) -> np.ndarray:
+        return self.bins.assign(counts)
+
+    def counts(self, outputs: np.ndarray) -> np.ndarray:
+        return self.bins.expected(self.probs(outputs))
 
 
 @dataclass(frozen=True)
-class ClassObjective:
+class ClassObjective(BinnedObjective):
     """Cross-entropy over bins, each weighted by ``weights`` (mean 1 over train)."""
 
-    bins: Bins
     weights: tuple[float, ...]
 
     @property
     def num_outputs(self) -> int:
         return self.bins.num_bins
 
-    def targets(self, counts: np.ndarray) -> np.ndarray:
-        return self.bins.assign(counts)
-
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         weights = torch.tensor(self.weights, dtype=outputs.dtype, device=outputs.device)
         return functional.cross_entropy(outputs, targets, weight=weights, reduction="sum")
 
-    def probs(self, outputs: np.ndarray) -> np.ndarray | None:
+    def probs(self, outputs: np.ndarray) -> np.ndarray:
         return softmax(outputs.astype(np.float64), axis=1)
-
-    def counts(self, outputs: np.ndarray) -> np.ndarray:
-        return self.bins.expected(self.probs(outputs))  # type: ignore[arg-type]
 
     def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
         return np.asarray(outputs.argmax(axis=1), dtype=np.int64)
 
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": "classes", "bins": self.bins.to_json(), "weights": list(self.weights)}
-
 
 @dataclass(frozen=True)
-class OrdinalObjective:
+class OrdinalObjective(BinnedObjective):
     """CORN (Shi, Cao and Raschka 2021) or CORAL (Cao, Mirjalili and Raschka 2020) over ordered bins.
 
     Output k speaks of "beyond bin k": in CORN given that bin k is reached, so that the product of the first k + 1
     probabilities is that of lying beyond bin k; in CORAL directly.
     """
 
-    bins: Bins
     name: str
 
     @property
     def num_outputs(self) -> int:
         return self.bins.num_bins - 1
-
-    def targets(self, counts: np.ndarray) -> np.ndarray:
-        return self.bins.assign(counts)
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self.name == "corn":
@@ -138,7 +146,7 @@ class OrdinalObjective:
         levels = levels_from_labelbatch(targets, self.bins.num_bins, dtype=outputs.dtype).to(outputs.device)
         return coral_loss(outputs, levels, reduction="sum")
 
-    def probs(self, outputs: np.ndarray) -> np.ndarray | None:
+    def probs(self, outputs: np.ndarray) -> np.ndarray:
         beyond = expit(outputs.astype(np.float64))
         if self.name == "corn":
             beyond = np.cumprod(beyond, axis=1)
@@ -147,21 +155,22 @@ class OrdinalObjective:
         steps = np.clip(-np.diff(np.hstack([ones, beyond, zeros]), axis=1), 0, None)
         return steps / steps.sum(axis=1, keepdims=True)
 
-    def counts(self, outputs: np.ndarray) -> np.ndarray:
-        return self.bins.expected(self.probs(outputs))  # type: ignore[arg-type]
-
     def bins_of(self, outputs: np.ndarray, quantile: Bins) -> np.ndarray:
         # The rank of both papers: how many thresholds are passed with a probability above one half.
-        passed = np.cumsum(self.probs(outputs), axis=1)[:, :-1]  # type: ignore[arg-type]
+        passed = np.cumsum(self.probs(outputs), axis=1)[:, :-1]
         return np.asarray((passed < 0.5).sum(axis=1), dtype=np.int64)
 
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": "ordinal", "bins": self.bins.to_json(), "name": self.name}
+
+KINDS: dict[str, type[Objective]] = {
+    "regression": RegressionObjective,
+    "classes": ClassObjective,
+    "ordinal": OrdinalObjective,
+}
 
 
-def class_weights(bins: Bins, how: str) -> tuple[float, ...]:
+def class_weights(bins: Bins, rule: str) -> tuple[float, ...]:
     """Weight of each bin: 1, or for ``balanced`` inverse to its share of train (0 where it is empty), mean 1 over train."""
-    if how == "none":
+    if rule == "none":
         return (1.0,) * bins.num_bins
     filled = sum(share > 0 for share in bins.shares)
     return tuple(1 / (filled * share) if share > 0 else 0.0 for share in bins.shares)
@@ -186,12 +195,12 @@ def objective_from_json(record: dict[str, Any]) -> Objective:
     Raises:
         ValueError: of a kind that is not known.
     """
-    kind = record["kind"]
-    if kind == "regression":
-        mean, std, low, high = (float(record[name]) for name in ("mean", "std", "low", "high"))
-        return RegressionObjective(bool(record["log"]), mean, std, low, high)
-    if kind == "classes":
-        return ClassObjective(bins_from_json(record["bins"]), tuple(map(float, record["weights"])))
-    if kind == "ordinal":
-        return OrdinalObjective(bins_from_json(record["bins"]), str(record["name"]))
-    raise ValueError(f"objective of kind {kind!r} is not known; train the variant again")
+    fields = dict(record)
+    kind = fields.pop("kind")
+    if kind not in KINDS:
+        raise ValueError(f"objective of kind {kind!r} is not known; train the variant again")
+    if "bins" in fields:
+        fields["bins"] = bins_from_json(fields["bins"])
+    if "weights" in fields:
+        fields["weights"] = tuple(fields["weights"])
+    return KINDS[kind](**fields)

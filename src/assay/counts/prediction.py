@@ -19,14 +19,10 @@ from assay.training.networks import batched_logits
 BATCH = 32
 
 
-def network_outputs(
-    model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str, batch_size: int = BATCH
-) -> np.ndarray:
-    """Outputs float32 [n, k] of the network, in the order of ``texts``; longer texts are truncated."""
-    if not texts:
-        return np.zeros((0, 1), dtype=np.float32)
+def network_outputs(model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) -> np.ndarray:
+    """Outputs float32 [n, k] of the network, in the order of ``texts`` (n > 0); longer texts are truncated."""
     ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
-    return batched_logits(model, tokenizer, ids, what=what, batch_size=batch_size)
+    return batched_logits(model, tokenizer, ids, what=what, batch_size=BATCH)
 
 
 @dataclass(frozen=True)
@@ -60,25 +56,19 @@ class CountPredictor:
         """One row per question.
 
         Args:
-            questions: not empty.
+            questions: at least one, none of them empty.
             setting: what produces the answer, say "GPT-4, 0-Shot"; part of the texts in training.
 
         Returns:
             Columns text, count (expected), bin (from 0), low and high (whole counts of the bin), truncated, and for a
             classifier p_0, p_1, ...: the probability of each bin.
-
-        Raises:
-            ValueError: a question that is empty or no text.
         """
-        for number, question in enumerate(questions):
-            if not isinstance(question, str) or not question.strip():
-                raise ValueError(f"question {number} is empty or no text: {question!r}")
         texts = [full_text(question, setting) for question in questions]
         outputs = self.outputs(texts)
         counts, probs = self.objective.counts(outputs), self.objective.probs(outputs)
         index = self.bins_of(outputs)
         ranges = [self.bins.whole_range(int(number)) for number in index]
-        lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
+        lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]]
         frame = pd.DataFrame(
             {
                 "text": questions,
@@ -89,8 +79,7 @@ class CountPredictor:
                 "truncated": [length > self.max_tokens for length in lengths],
             }
         )
-        columns = [] if probs is None else [f"p_{number}" for number in range(probs.shape[1])]
-        return frame if probs is None else pd.concat([frame, pd.DataFrame(probs, columns=columns)], axis=1)
+        return frame if probs is None else frame.join(pd.DataFrame(probs).add_prefix("p_"))
 
 
 def load_predictor(folder: Path, *, device: str = "cpu") -> CountPredictor:

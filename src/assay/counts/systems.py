@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from assay.counts.answers import Answers, answers
-from assay.counts.baselines import baseline_counts, logreg_probs, tfidf_logreg
+from assay.counts.baselines import baseline_counts, logreg_probs
 from assay.counts.bins import Bins, cut, matched_cuts
 from assay.counts.prediction import load_predictor
 from assay.params.counts import EvaluateCounts
@@ -36,8 +36,7 @@ def baseline_answers(
     largest = {kind: np.full(size, int(np.argmax(item.shares))) for kind, item in bins.items()}
     middle = np.full(size, bins["quantile"].means[int(largest["quantile"][0])])
     on_val, on_test = baseline_counts(train, val, test, alpha=settings.ridge_alpha)
-    logreg = tfidf_logreg(list(train["text"]), counts, bins["quantile"], c=settings.logistic_c, seed=seed)
-    probs = logreg_probs(logreg, list(test["text"]), bins["quantile"])
+    probs = logreg_probs(train, list(test["text"]), bins["quantile"], c=settings.logistic_c, seed=seed)
     # Bins are cut as those of the variants that predict a number.
     numbers = {
         name: answers(values, bins, quantile=cut(values, matched_cuts(on_val[name], shares)))

@@ -40,20 +40,20 @@ def _problem(text: Any, count: Any, *, max_count: int | None) -> tuple[str, str]
 
 
 def check_rows(table: pd.DataFrame, *, max_count: int | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Usable rows and refused ones.
+    """Usable rows and rejected ones.
 
     Returns:
         Columns sample_id, text, setting ("" for none), counts (int64), group; and `REJECTED`, row counted from 1. Rows
         without a group whose text is the same form one group. Rows equal in text and count are told apart by how often
         they occurred before.
     """
-    kept, refused = [], []
+    kept, rejected = [], []
     seen: dict[tuple[str, int], int] = {}
     columns = (table[name] for name in ("text", "setting", "counts", "group"))
     for number, (question, setting, given, named) in enumerate(zip(*columns, strict=True), start=1):
         problem = _problem(question, given, max_count=max_count)
         if problem is not None:
-            refused.append((number, str(question or "")[:SHOWN], *problem))
+            rejected.append((number, str(question or "")[:SHOWN], *problem))
             continue
         text, count = full_text(question, setting), int(float(given))
         copy = seen[text, count] = seen.get((text, count), -1) + 1
@@ -61,10 +61,10 @@ def check_rows(table: pd.DataFrame, *, max_count: int | None) -> tuple[pd.DataFr
         group = str(named) if named is not None else hashlib.sha256(question.encode()).hexdigest()[:16]
         kept.append((digest, text, (setting or "").strip(), count, group))
     rows = pd.DataFrame(kept, columns=["sample_id", "text", "setting", "counts", "group"]).astype({"counts": "int64"})
-    return rows, pd.DataFrame(refused, columns=REJECTED)
+    return rows, pd.DataFrame(rejected, columns=REJECTED)
 
 
-def assign_roles(groups: pd.Series, shares: dict[str, float], *, seed: int) -> np.ndarray:
+def split_groups(groups: pd.Series, shares: dict[str, float], *, seed: int) -> np.ndarray:
     """Role of every row, object [n]; no group stands in two roles.
 
     Raises:

@@ -7,10 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from assay.core.params import Line, Section, Share
-from assay.params.shared import Runtime
-
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+from assay.params.shared import MaxTokens, NumBins, NumResamples, Optimization, Positive, Rate, RoleShares, Runtime
 
 
 class CausalConfig(Section):
@@ -35,19 +32,12 @@ class FetchCounts(Section):
     causal_lm_config: CausalConfig = Field(description="the network where causal_lm is config")
 
 
-class CountRoles(Section):
-    """Share of the groups (questions) that goes to each role."""
+class CountRoles(RoleShares):
+    """A group is a question."""
 
     train: Share
     val: Share
     test: Share
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        shares = self.model_dump()
-        if min(shares.values()) == 0 or abs(sum(shares.values()) - 1) > 1e-9:
-            raise ValueError(f"the three shares must be above 0 and sum to 1, they sum to {sum(shares.values()):g}")
-        return self
 
 
 class RowsPerGroup(Section):
@@ -62,22 +52,17 @@ class PrepareCounts(Section):
     roles: CountRoles
     max_rows_per_group: RowsPerGroup
     max_count: Positive | None = Field(description="larger counts are rejected; null: none is")
-    equal_width_bins: int = Field(ge=2, le=100)
-    quantile_bins: int = Field(ge=2, le=100)
+    equal_width_bins: NumBins
+    quantile_bins: NumBins
     ties: Literal["merge", "error"] = Field(description="where tied counts give one quantile twice")
 
 
-class CountVariant(Section):
-    """How one variant is trained; ``epochs`` may be a part of one."""
+class CountVariant(Optimization):
+    """How one variant is trained; ``lr`` is that of the pretrained weights (of the adapters, with LoRA)."""
 
-    epochs: float = Field(gt=0, le=1000)
-    batch_size: Positive
     gradient_accumulation: Positive
-    lr: Rate = Field(description="of the pretrained weights (of the adapters, with LoRA)")
     head_lr: Rate = Field(description="of the new head, which starts from nothing")
-    weight_decay: float = Field(ge=0, lt=1)
-    warmup: Share = Field(description="share of the steps over which the rate rises")
-    max_tokens: int = Field(ge=8, le=8192)
+    max_tokens: MaxTokens
     length_grouped: bool = Field(description="texts of similar length in a batch: less padding")
     mixed_precision: Literal["no", "bf16", "fp16"]
 
@@ -147,7 +132,7 @@ VARIANTS: tuple[str, ...] = tuple(TrainCounts.model_fields)
 
 
 class EvaluateCounts(Section):
-    num_resamples: int = Field(ge=100, le=100_000)
+    num_resamples: NumResamples
     ridge_alpha: float = Field(gt=0, description="penalty of the TF-IDF + ridge baseline")
     logistic_c: float = Field(gt=0, description="inverse penalty of the TF-IDF + logistic regression baseline")
 

@@ -1,4 +1,4 @@
-"""Parameters of the images line: is this picture real or forged?"""
+"""Parameters of the images line: is this image real or forged?"""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share, ShareRange, ordered
-from assay.params.shared import Roles, Runtime
+from assay.params.shared import NumBins, NumResamples, Positive, Roles, Runtime
 
 Family = Literal["recon", "blend", "splice", "inpaint", "resample"]
-Positive = Annotated[int, Field(ge=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 QualityRange = Annotated[list[Quality], Len(2, 2), AfterValidator(ordered)]
 
 
 class FetchPhotos(Section):
     source: str = Field(min_length=1, description="packages, none, or a folder of photographs")
-    max_pixels: int = Field(ge=4096, description="larger pictures are refused as decompression bombs")
+    max_pixels: int = Field(ge=4096, description="larger images are rejected as decompression bombs")
 
 
 class Recon(Section):
@@ -27,8 +26,8 @@ class Recon(Section):
 
     width: int = Field(ge=4, le=512)
     latent: int = Field(ge=1, le=512)
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    steps: Positive
+    batch_size: Positive
     lr: float = Field(gt=0, le=1)
 
 
@@ -94,7 +93,7 @@ class Forge(Section):
 
 
 class Source(Section):
-    """One data set of labelled pictures."""
+    """One data set of labelled images."""
 
     dataset: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name in manifests and tables")
     kind: Literal["forge", "folders", "manifest"]
@@ -120,10 +119,10 @@ class Audit(Section):
 
 class Prepare(Section):
     sources: list[Source] = Field(min_length=1)
-    size: int = Field(ge=32, le=1024, description="side of a stored picture in pixels")
+    size: int = Field(ge=32, le=1024, description="side of a stored image in pixels")
     resize: Literal["crop", "squash"]
     max_pixels: int = Field(ge=4096)
-    min_side: int = Field(ge=1)
+    min_side: Positive
     folds: int = Field(ge=2, le=20)
     near_duplicates: NearDuplicates
     audit: Audit
@@ -196,7 +195,7 @@ class Training(Section):
 class Calibrate(Section):
     role: Literal["calib", "val"] = Field(description="val: the two-manifest plan; never train, tune or test")
     objective: Literal["nll", "ece"]
-    num_bins: int = Field(ge=2, le=100)
+    num_bins: NumBins
 
 
 class External(Section):
@@ -216,8 +215,8 @@ class Robustness(Section):
 
 
 class Evaluate(Section):
-    num_resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of groups")
-    num_bins: int = Field(ge=2, le=100)
+    num_resamples: NumResamples = Field(description="bootstrap resamples of groups")
+    num_bins: NumBins
     external: list[External]
     robustness: Robustness
     exit_real: list[Share] = Field(min_length=1, description="leave as real at or below this probability")

@@ -1,12 +1,18 @@
-"""Sections that every line of work reads."""
+"""Types and sections that several lines of work read."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from assay.core.params import Section, Share
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+MaxTokens = Annotated[int, Field(ge=8, le=8192)]
+NumBins = Annotated[int, Field(ge=2, le=100)]
+NumResamples = Annotated[int, Field(ge=100, le=100_000)]
 
 
 class Runtime(Section):
@@ -14,12 +20,24 @@ class Runtime(Section):
 
     seed: int = Field(ge=0, le=2**31 - 1)
     threads: int = Field(ge=1, le=256, description="threads of torch and OpenMP")
-    workers: int = Field(ge=1, le=64, description="processes that decode pictures")
+    workers: int = Field(ge=1, le=64, description="processes that decode images")
     device: Literal["auto", "cpu"] = Field(description="auto: what Accelerate finds; cpu: the processor")
 
 
-class Roles(Section):
-    """Share of the groups that goes to each of the five roles."""
+class RoleShares(Section):
+    """Share of the groups that goes to each role; a line's own class names the roles."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        shares = self.model_dump()
+        if min(shares.values()) == 0 or abs(sum(shares.values()) - 1) > 1e-9:
+            number = {3: "three", 4: "four", 5: "five"}[len(shares)]
+            raise ValueError(f"the {number} shares must be above 0 and sum to 1, they sum to {sum(shares.values()):g}")
+        return self
+
+
+class Roles(RoleShares):
+    """The five roles of images and vlm."""
 
     train: Share
     val: Share
@@ -27,9 +45,12 @@ class Roles(Section):
     tune: Share
     test: Share
 
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        shares = self.model_dump()
-        if min(shares.values()) == 0 or abs(sum(shares.values()) - 1) > 1e-9:
-            raise ValueError(f"the five shares must be above 0 and sum to 1, they sum to {sum(shares.values()):g}")
-        return self
+
+class Optimization(Section):
+    """What every fine-tuning and pretraining of a language model needs; ``epochs`` may be a part of one."""
+
+    epochs: float = Field(gt=0, le=1000)
+    batch_size: Positive = Field(description="of one process")
+    lr: Rate
+    weight_decay: float = Field(ge=0, lt=1)
+    warmup: Share = Field(description="share of the steps over which the rate rises")

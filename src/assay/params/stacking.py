@@ -11,7 +11,8 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Section, Share, ShareRange, ordered
-from assay.params.images import Images, Positive, Training
+from assay.params.images import Images, Training
+from assay.params.shared import NumResamples, Positive
 
 IntRange = Annotated[list[Positive], Len(2, 2), AfterValidator(ordered)]
 PositiveRange = Annotated[list[Annotated[float, Field(gt=0)]], Len(2, 2), AfterValidator(ordered)]
@@ -73,7 +74,7 @@ class TrainMeta(Section):
     search: MetaSearch
     ship: Literal["auto", "single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm"]
     test_time_mode: Literal["refit", "fold_average"]
-    num_resamples: int = Field(ge=100, le=100_000)
+    num_resamples: NumResamples
 
 
 class EvaluateCascade(Section):
@@ -81,9 +82,9 @@ class EvaluateCascade(Section):
     budget_real: float = Field(gt=0, lt=1, description="largest share of the real that may leave as forged")
     certify: bool = Field(description="hold the 95 % bound to the budget, not the observed share")
     unsure: Annotated[list[Share], Len(2, 2), AfterValidator(ordered)] | None = Field(
-        description="deferred pictures between these two probabilities get the verdict unsure"
+        description="deferred images between these two probabilities get the verdict unsure"
     )
-    num_resamples: int = Field(ge=100, le=100_000)
+    num_resamples: NumResamples
     frontier_budgets: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
 
 

@@ -8,14 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Section, Share
-from assay.params.shared import Runtime
-
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+from assay.params.shared import MaxTokens, NumResamples, Optimization, Positive, RoleShares, Runtime
 
 
 def ascending(values: list[int]) -> list[int]:
-    """Refuse edges out of order, or twice the same."""
+    """Reject edges out of order, or twice the same."""
     if values != sorted(set(values)):
         raise ValueError(f"must ascend, got {values}")
     return values
@@ -27,20 +24,13 @@ class FetchText(Section):
     encoder: str = Field(min_length=1, description="config: our own, pretrained here; or 'hub: NAME', 'folder: PATH'")
 
 
-class TextRoles(Section):
-    """Share of the groups (near-duplicate texts) that goes to each role."""
+class TextRoles(RoleShares):
+    """A group is a set of near-duplicate texts."""
 
     train: Share
     val: Share
     calib: Share
     test: Share
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        shares = self.model_dump()
-        if min(shares.values()) == 0 or abs(sum(shares.values()) - 1) > 1e-9:
-            raise ValueError(f"the four shares must be above 0 and sum to 1, they sum to {sum(shares.values()):g}")
-        return self
 
 
 class NearDuplicates(Section):
@@ -78,17 +68,13 @@ class OwnEncoder(Section):
         return self
 
 
-class PretrainText(Section):
-    """Masked-language-model pretraining with whole-word masks; not run where weights are given."""
+class PretrainText(Optimization):
+    """Masked-language-model pretraining with whole-word masks; not run where pretrained weights are named."""
 
     encoder: OwnEncoder
     epochs: float = Field(ge=0, le=1000, description="0: start values only")
-    batch_size: Positive
-    lr: Rate
-    weight_decay: float = Field(ge=0, lt=1)
-    warmup: Share = Field(description="share of the steps over which the rate rises")
     dropout: Share
-    max_tokens: int = Field(ge=8, le=8192)
+    max_tokens: MaxTokens
     mask_share: float = Field(gt=0, lt=1, description="share of a text's tokens that are to be predicted")
 
 
@@ -108,13 +94,8 @@ class Linear(Section):
     c: float = Field(gt=0, description="inverse penalty")
 
 
-class TrainText(Section):
-    epochs: float = Field(gt=0, le=1000)
-    batch_size: Positive
-    lr: Rate
-    weight_decay: float = Field(ge=0, lt=1)
-    warmup: Share
-    max_tokens: int = Field(ge=8, le=8192)
+class TrainText(Optimization):
+    max_tokens: MaxTokens
     dropout: Share = Field(description="in the encoder and before the head")
     token_dropout: Share = Field(description="share of the tokens replaced by [MASK] in training")
     label_smoothing: Share
@@ -140,7 +121,7 @@ class PoolText(Section):
 
 
 def known_networks(names: list[str]) -> list[str]:
-    """Refuse names that are not network_<number> or no_pretraining, a name twice, and a list without a member."""
+    """Reject names that are not network_<number> or no_pretraining, a name twice, and a list without a member."""
     odd = [name for name in names if not re.fullmatch(r"no_pretraining|network_(0|[1-9]\d*)", name)]
     if odd or len(set(names)) < len(names):
         raise ValueError(f"known are network_0, network_1, ... and no_pretraining, each once; got {names}")
@@ -150,7 +131,7 @@ def known_networks(names: list[str]) -> list[str]:
 
 
 class EvaluateText(Section):
-    num_resamples: int = Field(ge=100, le=100_000)
+    num_resamples: NumResamples
     logistic_c: float = Field(gt=0, description="inverse penalty of the character-bigram baseline")
     length_edges: Annotated[list[Positive], AfterValidator(ascending)] = Field(
         description="characters at which a new range of lengths begins"

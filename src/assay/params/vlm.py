@@ -9,10 +9,8 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share
-from assay.params.shared import Roles, Runtime
+from assay.params.shared import NumResamples, Optimization, Positive, Roles, Runtime
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
 FactorRange = Annotated[Range, Field(description="[lowest, highest] factor")]
 Degrees = Annotated[list[Annotated[float, Field(ge=0, le=360)]], Len(2, 2)]
 
@@ -22,10 +20,10 @@ class RenderCorridors(Section):
         min_length=1,
         description="render, or the user's own: a CSV, JSONL or parquet file with image and label, or a messages JSONL",
     )
-    num_scenes: Annotated[int, Field(ge=20)] = Field(description="pictures rendered, the classes in equal parts")
+    num_scenes: Annotated[int, Field(ge=20)] = Field(description="images rendered, the classes in equal parts")
     size: Annotated[list[Annotated[int, Field(ge=28, le=4096)]], Len(2, 2)] = Field(description="width, height")
-    max_pixels: Positive = Field(description="larger pictures of the user's are rejected")
-    min_side: Positive = Field(description="pixels; smaller pictures of the user's are rejected")
+    max_pixels: Positive = Field(description="larger images of the user's are rejected")
+    min_side: Positive = Field(description="pixels; smaller images of the user's are rejected")
 
 
 class AnswerClass(Section):
@@ -37,9 +35,9 @@ class AnswerClass(Section):
 
 
 class Augment(Section):
-    """Augmented copies of the training pictures."""
+    """Augmented copies of the training images."""
 
-    copies: Annotated[int, Field(ge=0, le=16)] = Field(description="of each training picture, the transforms in turn")
+    copies: Annotated[int, Field(ge=0, le=16)] = Field(description="of each training image, the transforms in turn")
     scale: FactorRange
     max_degrees: float = Field(ge=0, le=45, description="of rotation, either way")
     hue: float = Field(ge=0, le=180, description="degrees, either way")
@@ -54,12 +52,12 @@ class HighRisk(Section):
     label: str
     near_misses: list[str] = Field(description="labels that the second model sees more often than the others")
     question: str = Field(min_length=1)
-    yes: str = Field(min_length=1, description="its answer for a picture of that class")
+    yes: str = Field(min_length=1, description="its answer for an image of that class")
     no: str = Field(min_length=1)
 
 
 class Small(Section):
-    """What stands for the real processor where none is given: its vocabulary is trained on the prompts and captions."""
+    """What stands for the real processor where none is named: its vocabulary is trained on the prompts and captions."""
 
     vocab_size: Annotated[int, Field(ge=280, le=200_000)]
 
@@ -73,7 +71,7 @@ class PrepareVlm(Section):
     caption_question: str = Field(min_length=1, description="asked in pretraining on captions")
     processor: str = Field(min_length=1, description="config: see small; or 'hub: NAME', 'folder: PATH'")
     small: Small
-    min_pixels: Positive = Field(description="of a picture as the model sees it")
+    min_pixels: Positive = Field(description="of an image as the model sees it")
     max_pixels: Positive
     max_tokens: Annotated[int, Field(ge=16)] = Field(description="a longer conversation is an error, never cut")
     augment: Augment
@@ -118,17 +116,13 @@ class SmallVlm(Section):
         return self
 
 
-class PretrainVlm(Section):
-    """The model that is fine-tuned: given weights, or a small one pretrained on the captions of the training pictures."""
+class PretrainVlm(Optimization):
+    """The model that is fine-tuned: pretrained weights, or a small one pretrained on the captions of the training images."""
 
     base: str = Field(min_length=1, description="config: pretrained here; or 'hub: NAME', 'folder: PATH'")
     high_risk: str = Field(min_length=1, description="base of the second model: base, 'hub: NAME' or 'folder: PATH'")
     small: SmallVlm
-    epochs: float = Field(ge=0, le=1000)
-    batch_size: Positive
-    lr: Rate
-    weight_decay: float = Field(ge=0, lt=1)
-    warmup: Share
+    epochs: float = Field(ge=0, le=1000, description="0: start values only")
 
 
 class Lora(Section):
@@ -152,15 +146,10 @@ class FilterVlm(Section):
     batch_size: Positive
 
 
-class Tuning(Section):
+class Tuning(Optimization):
     """One fine-tuning with LoRA."""
 
-    epochs: float = Field(gt=0, le=1000)
-    batch_size: Positive = Field(description="of one process")
     gradient_accumulation: Positive
-    lr: Rate
-    weight_decay: float = Field(ge=0, lt=1)
-    warmup: Share
     lora: Lora
     train_vision: bool = Field(description="the vision tower is trained too, whole; else frozen")
     class_weights: Literal["none", "balanced"]
@@ -187,14 +176,14 @@ class VlmSftHighRisk(Tuning):
 
 
 class VlmPredict(Section):
-    num_resamples: int = Field(ge=100, le=100_000)
+    num_resamples: NumResamples
     batch_size: Positive
     max_strength: float = Field(gt=0, le=10, description="of the correction")
     num_mistakes: Positive = Field(description="worst mistakes shown")
 
 
 def known_networks(networks: dict[str, str]) -> dict[str, str]:
-    """Refuse networks that no one can train: their names say what they learn."""
+    """Reject networks that no one can train: their names say what they learn."""
     rows = dict.fromkeys(("no_augmentation", "no_filter"), "rows/train.jsonl")
     for name, file in networks.items():
         if not re.fullmatch(r"base|no_augmentation|no_filter|order_[1-9]\d*", name):

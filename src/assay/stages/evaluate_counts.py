@@ -58,13 +58,13 @@ def save_plots(truth: np.ndarray, said: dict[str, Answers], bins: dict[str, Bins
     """Confusions of the classifiers (as plot data too), predictions against truth, training curves."""
     matrices, labels = {}, {}
     for name in ("equal_width", "quantile", "staged", "ordinal", "llm_lora", "tfidf_logreg"):
-        kind, predicted = (
-            ("equal_width", said[name].width) if name == "equal_width" else ("quantile", said[name].quantile)
-        )
-        ranges = [bins[kind].whole_range(number) for number in range(bins[kind].num_bins)]
+        own = bins["equal_width" if name == "equal_width" else "quantile"]
+        predicted = said[name].width if name == "equal_width" else said[name].quantile
+        actual = own.assign(truth)
+        ranges = [own.whole_range(number) for number in range(own.num_bins)]
         labels[name] = [f"{low}-{high}" for low, high in ranges]
-        matrices[name] = class_confusion(bins[kind].assign(truth), predicted, num_classes=bins[kind].num_bins)
-        true, guess = np.array(labels[name])[bins[kind].assign(truth)], np.array(labels[name])[predicted]
+        matrices[name] = class_confusion(actual, predicted, num_classes=own.num_bins)
+        true, guess = np.array(labels[name])[actual], np.array(labels[name])[predicted]
         write_csv(PLOTS / "confusion" / f"{name}.csv", pd.DataFrame({"true": true, "predicted": guess}))
     save_confusions_png(PLOTS / "confusion.png", matrices, labels, title=f"Bins on test (n = {len(truth)})")
     shown = {name: item.counts for name, item in said.items() if name not in ("majority", "median")}

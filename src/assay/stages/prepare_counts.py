@@ -18,7 +18,7 @@ from assay.core.io import write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.counts.bins import Bins, equal_width_bins, quantile_bins
-from assay.counts.table import ROLES, assign_roles, check_rows, limit_rows
+from assay.counts.table import ROLES, check_rows, limit_rows, split_groups
 from assay.data.tables import read_frame
 from assay.params.counts import Counts
 from assay.report.counts_plots import save_distribution_png
@@ -34,17 +34,17 @@ PERCENTILES = (5, 50, 90, 99)
 def token_lengths(texts: pd.Series) -> dict[str, float]:
     """Percentiles and maximum of the texts' lengths in tokens of the encoder, special tokens included."""
     lengths = [len(ids) for ids in AutoTokenizer.from_pretrained(ENCODER)(list(texts), verbose=False)["input_ids"]]
-    figures = {f"tokens.p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
-    return figures | {"tokens.max": float(max(lengths))}
+    metrics = {f"tokens.p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
+    return metrics | {"tokens.max": float(max(lengths))}
 
 
-def role_figures(role: str, rows: pd.DataFrame, bins: dict[str, Bins]) -> dict[str, float]:
+def role_metrics(role: str, rows: pd.DataFrame, bins: dict[str, Bins]) -> dict[str, float]:
     """What is worth knowing of one role's counts."""
     counts = rows["counts"].to_numpy()
-    figures = {"n": len(rows), "n_groups": rows["group"].nunique(), "mean": counts.mean(), "variance": counts.var()}
-    figures |= {f"p{p}": np.percentile(counts, p) for p in PERCENTILES} | {"max": counts.max(), "min": counts.min()}
-    figures["clipped"] = bins["quantile"].num_outside(counts)
-    return {f"{role}.{name}": float(value) for name, value in figures.items()}
+    metrics = {"n": len(rows), "n_groups": rows["group"].nunique(), "mean": counts.mean(), "variance": counts.var()}
+    metrics |= {f"p{p}": np.percentile(counts, p) for p in PERCENTILES} | {"max": counts.max(), "min": counts.min()}
+    metrics["clipped"] = bins["quantile"].num_outside(counts)
+    return {f"{role}.{name}": float(value) for name, value in metrics.items()}
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
         rows, rejected = check_rows(table, max_count=settings.max_count)
         if rows.empty:
             raise ValueError(f"none of {len(table)} rows can be used: {rejected['reason'].value_counts().to_dict()}")
-        roles = assign_roles(rows["group"], settings.roles.model_dump(), seed=seed)
+        roles = split_groups(rows["group"], settings.roles.model_dump(), seed=seed)
         limits = settings.max_rows_per_group.model_dump()
         parts = {role: limit_rows(rows[roles == role], limits[role], seed=seed) for role in ROLES}
         train = parts["train"]["counts"]
@@ -63,13 +63,13 @@ def main() -> None:
             "equal_width": equal_width_bins(train, num_bins=settings.equal_width_bins),
             "quantile": quantile_bins(train, num_bins=settings.quantile_bins, ties=settings.ties),
         }
-        figures = {"rejected": float(len(rejected))} | token_lengths(rows["text"])
+        metrics = {"rejected": float(len(rejected))} | token_lengths(rows["text"])
         for role, part in parts.items():
-            figures |= role_figures(role, part, bins)
+            metrics |= role_metrics(role, part, bins)
             write_parquet(OUTPUT / f"{role}.parquet", part)
         write_csv(OUTPUT / "rejected.csv", rejected)
         write_json(OUTPUT / "bins.json", {kind: item.to_json() for kind, item in bins.items()})
-        write_json(METRICS, figures)
+        write_json(METRICS, metrics)
         save_distribution_png(
             PLOT,
             {role: part["counts"].to_numpy() for role, part in parts.items()},
@@ -83,7 +83,7 @@ def main() -> None:
         print(f"{kind}: edges {' '.join(f'{edge:g}' for edge in item.edges)}; share of train {shares}")
         if item.note:
             print(f"{kind}: NOTE {item.note}")
-    print(f"{figures['test.clipped']:.0f} counts of test lie outside the range of train and fall into the outer bins")
+    print(f"{metrics['test.clipped']:.0f} counts of test lie outside the range of train and fall into the outer bins")
 
 
 if __name__ == "__main__":
