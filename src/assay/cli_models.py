@@ -182,7 +182,7 @@ def usable_cpus() -> int:
 
 
 def add_command(
-    commands: Commands[argparse.ArgumentParser], run: Callable[[argparse.Namespace], int], **options: str
+    commands: Commands[argparse.ArgumentParser], run: Callable[[argparse.Namespace], int], **options: Any
 ) -> argparse.ArgumentParser:
     """A command named as the function that runs it, and described by its docstring."""
     parser = commands.add_parser(run.__name__, description=run.__doc__, **options)

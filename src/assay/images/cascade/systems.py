@@ -63,7 +63,7 @@ def frontier_table(
     rows = []
     for budget in budgets:
         found = fit_thresholds(tune.stage1, tune.labels, budget_forged=budget, budget_real=budget, certify=False)
-        decisions = decide(stage1, ensemble, **found.exits)
+        decisions = decide(stage1, ensemble, **found.exits, unsure=None)
         share = float(decisions.deferred.mean())
         cost = cascade_cost(costs["stage1"], costs["ensemble"], share)
         error = balanced_error(decisions.verdicts == FORGED, labels)
