@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from assay import __version__
-from assay.cli_models import add_model_commands, positive, usable_cpus
+from assay.cli_models import add_command, add_model_commands, positive, usable_cpus
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -48,23 +48,10 @@ def repro(arguments: argparse.Namespace) -> int:
 
     if arguments.single_item and not arguments.targets:
         raise ValueError("--single-item needs targets")
-
+    targets, options = arguments.targets, {"single_item": arguments.single_item, "force": arguments.force}
     if arguments.engine == "ray":
-        return repro_on_cluster(
-            arguments.targets,
-            jobs=arguments.jobs,
-            address=arguments.address,
-            cpus=arguments.cpus,
-            single_item=arguments.single_item,
-            force=arguments.force,
-        )
-    return repro_here(
-        arguments.targets,
-        jobs=arguments.jobs or usable_cpus(),
-        single_item=arguments.single_item,
-        force=arguments.force,
-        pull=arguments.pull,
-    )
+        return repro_on_cluster(targets, jobs=arguments.jobs, address=arguments.address, cpus=arguments.cpus, **options)
+    return repro_here(targets, jobs=arguments.jobs or usable_cpus(), pull=arguments.pull, **options)
 
 
 def why(arguments: argparse.Namespace) -> int:
@@ -100,47 +87,29 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("repro", help="dvc repro, independent stages side by side", description=repro.__doc__)
+    one = add_command(commands, repro, help="dvc repro, independent stages side by side")
     one.add_argument("targets", nargs="*", metavar="TARGET", help="stages, or groups as train_expert (all stages)")
-    one.add_argument(
-        "--jobs", "-j", type=positive, metavar="N", help="stages at a time (the CPUs; with Ray: what it has)"
-    )
+    jobs = "stages at a time (the CPUs; with Ray: what it has)"
+    one.add_argument("--jobs", "-j", type=positive, metavar="N", help=jobs)
     one.add_argument("--single-item", "-s", action="store_true", help="the targets without the stages that they need")
     one.add_argument("--force", "-f", action="store_true", help="run stages also where nothing changed")
     one.add_argument("--pull", action="store_true", help="take from the DVC remote what it has")
     one.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster (%(default)s)")
-    one.add_argument(
-        "--address", metavar="HOST:PORT", help="of the Ray cluster (RAY_ADDRESS, or the one on this machine)"
-    )
+    address = "of the Ray cluster (RAY_ADDRESS, or the one on this machine)"
+    one.add_argument("--address", metavar="HOST:PORT", help=address)
     one.add_argument("--cpus", type=positive, default=2, help="CPUs that Ray keeps for a stage (%(default)s)")
-    one.set_defaults(run=repro)
-    two = commands.add_parser("why", help="why will a stage run, and what follows?", description=why.__doc__)
-    two.add_argument(
-        "stage", metavar="STAGE", help="as in dvc.yaml, say train_expert@maxvit-full, or a group: train_expert"
-    )
-    two.set_defaults(run=why)
-    three = commands.add_parser("check", help="check params.yaml, dvc.yaml, dvc.lock, links", description=check.__doc__)
-    three.add_argument(
-        "--fix",
-        action="store_true",
-        help="drop what dvc.lock says of stages that are gone",
-    )
-    three.set_defaults(run=check)
-    four = commands.add_parser("gate", help="fresh clone: would dvc repro run anything?", description=gate.__doc__)
-    four.set_defaults(run=gate)
-    five = commands.add_parser("params", help="check a parameter file and use it", description=params.__doc__)
-    five.add_argument(
-        "--use",
-        default="params.yaml",
-        metavar="FILE",
-        help="say params/full.yaml, or default: the embedded one (%(default)s)",
-    )
-    five.set_defaults(run=params)
-    six = commands.add_parser("report", help="metrics and plots on one page", description=report.__doc__)
+    two = add_command(commands, why, help="why will a stage run, and what follows?")
+    stage = "as in dvc.yaml, say train_expert@maxvit-full, or a group: train_expert"
+    two.add_argument("stage", metavar="STAGE", help=stage)
+    three = add_command(commands, check, help="check params.yaml, dvc.yaml, dvc.lock, links")
+    three.add_argument("--fix", action="store_true", help="drop what dvc.lock says of stages that are gone")
+    add_command(commands, gate, help="fresh clone: would dvc repro run anything?")
+    five = add_command(commands, params, help="check a parameter file and use it")
+    use = "say params/full.yaml, or default: the embedded one (%(default)s)"
+    five.add_argument("--use", default="params.yaml", metavar="FILE", help=use)
+    six = add_command(commands, report, help="metrics and plots on one page")
     six.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")
-    six.set_defaults(run=report)
-    seven = commands.add_parser("results", help="write docs/results.md from metrics/", description=results.__doc__)
-    seven.set_defaults(run=results)
+    add_command(commands, results, help="write docs/results.md from metrics/")
     add_model_commands(commands)
     return parser
 

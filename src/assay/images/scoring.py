@@ -27,7 +27,7 @@ CELL = ["jpeg_quality", "resize", "blur_sigma"]
 def score_rows(predictor: Predictor, manifest: pd.DataFrame, store: PixelStore, *, name: str) -> pd.DataFrame:
     """The keys of a manifest's rows with stage 1's ``logit`` (float64)."""
     data = PictureSet(store, manifest, image_size=predictor.image_size)
-    return manifest[KEYS].assign(logit=predictor.logits(data, what=f"stage 1 on {name}"))
+    return manifest[KEYS].assign(logit=predictor.logits(data, name=f"stage 1 on {name}"))
 
 
 def baseline_probs(train: pd.DataFrame, test: pd.DataFrame, store: PixelStore, *, seed: int) -> pd.DataFrame:

@@ -16,8 +16,9 @@ import pandas as pd
 from assay.core.io import read_json, write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.images.cascade.evaluation import evaluate, frontier_table
+from assay.images.cascade.evaluation import evaluate
 from assay.images.cascade.measure import measured
+from assay.images.cascade.systems import frontier_table
 from assay.images.cascade.thresholds import certification_text
 from assay.images.decode_set import decode_settings
 from assay.images.manifest import read_manifest
@@ -54,11 +55,13 @@ def main() -> None:
         found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=seed)
         metrics = flatten(found.reports) | found.others
         write_json(METRICS, metrics)
-        table = frontier_table(tune, test, found, costs=costs, budgets=settings.frontier_budgets, seed=seed)
+        table = frontier_table(
+            tune, test, temperature=found.temperature, costs=costs, budgets=settings.frontier_budgets, seed=seed
+        )
         write_csv(PLOTS / "frontier.csv", table)
         n = int(test.slices["test"].sum())
         save_frontier_png(PLOTS / "frontier.png", table, title=f"Cost against error on test (n = {n})")
-        record = found.exits | {
+        record = found.thresholds.exits | {
             "stage1_temperature": stage1_temperature,
             "ensemble_temperature": found.temperature,
             "unsure": settings.unsure,
@@ -69,8 +72,8 @@ def main() -> None:
         predictions = test.keys.assign(prob=made.probs, verdict=made.verdicts, decided_by=made.decided_by)
         write_parquet(SCORES / "test_predictions.parquet", predictions)
     print(system_table(metrics, list(found.reports), COLUMNS).to_string())
-    print(certification_text(found.thresholds.exit_real, what="forged that leave as real"))
-    print(certification_text(found.thresholds.exit_forged, what="real that leave as forged"))
+    print(certification_text(found.thresholds.exit_real, name="forged that leave as real"))
+    print(certification_text(found.thresholds.exit_forged, name="real that leave as forged"))
     print(
         f"{metrics['share_deferred']:.1%} deferred, speedup {metrics['speedup']:.2f} over always-ensemble, "
         f"balanced accuracy {-found.others['balanced_accuracy_loss']:+.4f}"

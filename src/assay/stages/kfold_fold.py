@@ -47,7 +47,7 @@ def embed(rows: pd.DataFrame, store: PixelStore, *, expert: str, subset: str, de
     began = time.perf_counter()
     extractor = load_extractor(MODELS / expert / subset, device=device)
     data = PictureSet(store, rows, image_size=extractor.image_size)
-    embeddings, logits = extractor.extract(data, what=f"{expert} {subset}")
+    embeddings, logits = extractor.extract(data, name=f"{expert} {subset}")
     print(f"{expert} {subset}: {len(rows)} images embedded in {time.perf_counter() - began:.1f} s", flush=True)
     return expert_frame(expert, embeddings, logits)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from assay.core.io import write_json, write_parquet
@@ -50,7 +49,7 @@ def main() -> None:
             scores["ensemble"] = ensemble_logits(ensemble, images, name=role)
             for expert, extractor in refit.items():
                 data = PictureSet(store, manifest, image_size=extractor.image_size)
-                scores[expert] = extractor.extract(data, what=f"{expert} on {role}")[1].astype(np.float64)
+                scores[expert] = extractor.logits(data, name=f"{expert} on {role}")
             write_parquet(OUTPUT / f"scores_{role}.parquet", scores)
         stage1 = load_predictor(MODELS / "stage1", device=device)
         costs = {"stage1": count_macs(stage1.network, image_size=stage1.image_size), "ensemble": ensemble.macs()}

@@ -36,14 +36,13 @@ def main() -> None:
         features, labels = read_npy(DATA / "X_meta.npy"), read_npy(DATA / "y_meta.npy")
         keys = pd.read_parquet(DATA / "sample_ids.parquet")
         base_fold, groups = keys["base_fold"].to_numpy(), keys["group_id"].to_numpy()
-        columns = meta.Columns(tuple(EXPERTS))
         best, selection_auc = meta.search(
             features, labels, base_fold, settings=settings.search, seed=seed, threads=threads
         )
         print(f"best settings {best}, leave-base-fold-out AUC {selection_auc:.4f} (a selection score, not a result)")
         model = meta.lightgbm_classifier(seed=seed, threads=threads, **best)
         logits_model = meta.lightgbm_classifier(seed=seed, threads=threads, **LOGITS_MODEL)
-        singles = columns.logits(features)
+        singles = meta.expert_logits(features, len(EXPERTS))
         reports = {
             f"single.{expert}": summarise(
                 labels, expit(singles[:, i]), groups, num_resamples=settings.num_resamples, seed=seed
@@ -51,7 +50,7 @@ def main() -> None:
             for i, expert in enumerate(EXPERTS)
         }
         expert = int(np.argmax([reports[f"single.{name}"]["auc"] for name in EXPERTS]))
-        candidates = {"columns": columns, "expert": expert, "model": model, "logits_model": logits_model}
+        candidates = {"experts": EXPERTS, "expert": expert, "model": model, "logits_model": logits_model}
         probs = meta.candidate_probs(features, labels, base_fold, **candidates)
         reports |= {
             name: summarise(labels, values, groups, num_resamples=settings.num_resamples, seed=seed)

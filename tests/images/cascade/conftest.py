@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.special import expit
 
 from assay.core.io import write_json
+from assay.images.cascade.model import Cascade, load
 from assay.images.decode_set import DecodeSettings
 from assay.images.model.backbones import DataConfig, create_network, save_checkpoint
 from assay.images.model.experts import build_expert, initial_head, load_head
 from assay.images.model.prediction import load_predictor
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment
-from assay.images.stacking.meta import Columns, MetaModel
+from assay.images.stacking.meta import MetaModel
 from assay.images.stacking.saved import save_alignments, save_meta
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE, SIDE, STORE_SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 40, 8, 2
-CONFIG = DataConfig(SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")
 DECODE = DecodeSettings(side=STORE_SIDE, resize="squash", max_pixels=2_000_000, min_side=8, hash_side=8)
 
 
-def smooth_pictures(count: int, *, seed: int = 0) -> list[np.ndarray]:
-    """uint8 RGB pictures of many sizes and colours."""
-    rng = np.random.default_rng(seed)
+def smooth_images(count: int) -> list[np.ndarray]:
+    """uint8 RGB images of many sizes and colours."""
+    rng = np.random.default_rng(0)
     found = []
     for _ in range(count):
         small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
@@ -42,49 +45,47 @@ def smooth_pictures(count: int, *, seed: int = 0) -> list[np.ndarray]:
     return found
 
 
+def save(folder: Path, network: torch.nn.Module, *, side: int = SIDE, **info: Any) -> None:
+    config = DataConfig(side, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")
+    save_checkpoint(folder, network.state_dict(), architecture=ARCHITECTURE, data_config=config, info=info)
+
+
 def save_stage1(models: Path) -> None:
     torch.manual_seed(0)
     network = create_network(ARCHITECTURE, pretrained=False, image_size=SIDE)
     with torch.no_grad():
-        network.get_classifier().weight.mul_(400.0)  # an untrained network says nearly the same to every picture
-    state = network.state_dict()
-    save_checkpoint(models / "stage1", state, architecture=ARCHITECTURE, data_config=CONFIG, info={})
-    write_json(models / "stage1/calibration_temp.json", {"temperature": 1.5})
+        network.get_classifier().weight.mul_(400.0)  # an untrained network says nearly the same to every image
+    save(models / "stage1", network)
 
 
 def save_experts(models: Path) -> None:
+    """Refit and folds of both experts, the second at 48 pixels."""
     for number, expert in enumerate(EXPERTS):
-        head = initial_head(ARCHITECTURE, image_size=SIDE, embedding_dim=DIM, seed=number)
+        side = (SIDE, 48)[number]
+        head = initial_head(ARCHITECTURE, image_size=side, embedding_dim=DIM, seed=number)
         save_file({name: value * 20 for name, value in head.items()}, models / "head.safetensors")
         for fold, subset in enumerate(["full", *(f"fold_{fold}" for fold in range(FOLDS))]):
             torch.manual_seed(100 * number + fold + 1)
-            network, _ = build_expert(ARCHITECTURE, weights={}, image_size=SIDE, embedding_dim=DIM)
+            network, _ = build_expert(ARCHITECTURE, weights={}, image_size=side, embedding_dim=DIM)
             load_head(network, models / "head.safetensors")
-            save_checkpoint(
-                models / "experts" / expert / subset,
-                network.state_dict(),
-                architecture=ARCHITECTURE,
-                data_config=CONFIG,
-                info={"embedding_dim": DIM, "subset": subset},
-            )
+            save(models / "experts" / expert / subset, network, side=side, embedding_dim=DIM)
 
 
 def save_both_levels(models: Path) -> None:
-    """Meta-model and thresholds; a third of the pictures leaves on either side, and a third is deferred."""
-    means = np.random.default_rng(1).normal(size=(len(EXPERTS), FOLDS, DIM))
+    """Meta-model and thresholds; a third of the images leaves on either side, and a third is deferred."""
+    rng = np.random.default_rng(1)
     maps = {
-        (expert, fold): Alignment(np.zeros(DIM), np.eye(DIM), means[number, fold])
-        for number, expert in enumerate(EXPERTS)
+        (expert, fold): Alignment(rng.normal(size=DIM), np.linalg.qr(rng.normal(size=(DIM, DIM)))[0], np.zeros(DIM))
+        for expert in EXPERTS
         for fold in range(FOLDS)
     }
     save_alignments(models / "meta/alignment.safetensors", maps)
-    save_meta(models / "meta", MetaModel("mean_logit", Columns(EXPERTS)), {"test_time_mode": "fold_average"})
+    save_meta(models / "meta", MetaModel("mean_logit", EXPERTS), {"test_time_mode": "fold_average"})
+    images = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE))) for image in smooth_images(60)]
+    logits = load_predictor(models / "stage1", device="cpu").array_logits(np.stack(images)) / 1.5
+    low, high = (float(value) for value in np.quantile(expit(logits), [1 / 3, 2 / 3]))
+    assert high - low > 0.01, "stage 1 says the same to every image"
     record = {"stage1_temperature": 1.5, "ensemble_temperature": 2.0, "unsure": None, "decode": asdict(DECODE)}
-    stage1 = load_predictor(models / "stage1", device="cpu")
-    pictures = [np.asarray(Image.fromarray(picture).resize((SIDE, SIDE))) for picture in smooth_pictures(60)]
-    logits = stage1.array_logits(np.stack(pictures)) / 1.5
-    low, high = (float(value) for value in np.quantile(1 / (1 + np.exp(-logits)), [1 / 3, 2 / 3]))
-    assert high - low > 0.01, "stage 1 says the same to every picture"
     write_json(models / "cascade/cascade.json", record | {"exit_real": low, "exit_forged": high})
 
 
@@ -99,31 +100,48 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models
 
 
+@pytest.fixture(scope="session")
+def cascade(tiny_models: Path) -> Cascade:
+    return load(tiny_models)
+
+
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of 24 pictures in three formats."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """A folder of 24 images in three formats."""
+    folder = tmp_path / "images"
     folder.mkdir()
-    for number, pixels in enumerate(smooth_pictures(24)):
+    for number, pixels in enumerate(smooth_images(24)):
         Image.fromarray(pixels).save(folder / f"{number:02}.{('png', 'jpg', 'webp')[number % 3]}")
     return folder
 
 
 @pytest.fixture
-def assay(tiny_models: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """The real command, run in ``tmp_path`` with the tiny models; arguments may be bytes."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+def start(tiny_models: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Begins the real command in ``tmp_path`` with the tiny models; arguments may be bytes."""
 
-    def call(*arguments: str | bytes, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
+    def heed_interrupts() -> None:
+        # A shell's background job ignores SIGINT, and would hand that on to what is started here.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def begin(*arguments: str | bytes, environment: dict[str, str] | None = None, **streams: int):
         command = [sys.executable, "-m", "assay.cli", "predict", "--models", str(tiny_models), "--device", "cpu"]
-        return subprocess.run(
-            [*command, *arguments],
-            cwd=tmp_path,
-            env=environment | variables,
-            input=stdin,
-            capture_output=True,
-            timeout=240,
-            check=False,
+        variables = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **(environment or {})}
+        variables.pop("TQDM_DISABLE", None)
+        return subprocess.Popen(
+            [*command, *arguments], cwd=tmp_path, env=variables, preexec_fn=heed_interrupts, **streams
         )
+
+    return begin
+
+
+@pytest.fixture
+def assay(start: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., tuple[int, bytes, str]]:
+    """The real command run to its end: exit status, standard output, standard error."""
+
+    def call(*arguments: str | bytes, stdin: bytes = b"", **environment: str) -> tuple[int, bytes, str]:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = start(*arguments, environment=environment, **pipes)
+        output, error = process.communicate(stdin, timeout=240)
+        return process.returncode, output, error.decode()
 
     return call

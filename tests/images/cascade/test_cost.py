@@ -20,9 +20,7 @@ def test_a_networks_count_equals_the_hand_count() -> None:
         nn.Flatten(),
         nn.Linear(4, 5),
     )
-    wanted = 16 * 16 * 8 * 27 + 8 * 8 * 8 * 9 + 8 * 8 * 4 * 8 + 4 * 5
-    assert count_macs(network, image_size=16) == wanted
-    assert count_macs(network.train(), image_size=16) == wanted
+    assert count_macs(network.train(), image_size=16) == 16 * 16 * 8 * 27 + 8 * 8 * 8 * 9 + 8 * 8 * 4 * 8 + 4 * 5
 
 
 def test_attention_is_counted() -> None:
@@ -33,8 +31,8 @@ def test_attention_is_counted() -> None:
             super().__init__()
             self.qkv = nn.Conv2d(3, 3 * dim, 1)
 
-        def forward(self, pictures: object) -> object:
-            q, k, v = self.qkv(pictures).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
+        def forward(self, images: object) -> object:
+            q, k, v = self.qkv(images).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
             return nn.functional.scaled_dot_product_attention(q, k, v)
 
     assert count_macs(Attention(), image_size=7) == tokens * 3 * 3 * dim + 2 * tokens * tokens * dim
@@ -46,15 +44,8 @@ def test_a_published_network_has_its_published_cost() -> None:
     assert count_macs(network, image_size=224) == pytest.approx(1.8e9, rel=0.02)
 
 
-@pytest.mark.parametrize(("share", "gain"), [(0.7, 1.12), (0.5, 1.44), (0.3, 2.0), (0.1, 3.4)])
-def test_speedup_by_the_share_that_is_deferred(share: float, gain: float) -> None:
-    # cost = c1 + r (cE + cM) with c1 = 0.193 (cE + cM).
-    assert speedup(0.193, 1.0, share) == pytest.approx(gain, rel=0.02)
-    assert cascade_cost(0.193, 1.0, share) == pytest.approx(0.193 + share)
-
-
-def test_the_ends_of_the_cascade_cost_what_they_run() -> None:
-    assert cascade_cost(10, 90, 0) == 10
-    assert cascade_cost(10, 90, 1) == 100
-    assert speedup(10, 90, 0) == 9
-    assert speedup(10, 90, 1) == 0.9, "a filter in front of everything costs more than none"
+def test_speedup_by_the_share_that_is_deferred() -> None:
+    # The last: a filter in front of everything costs more than none.
+    for share, cost, gain in ((0.0, 10, 9.0), (0.1, 19, 90 / 19), (0.5, 55, 90 / 55), (1.0, 100, 0.9)):
+        assert cascade_cost(10, 90, share) == cost
+        assert speedup(10, 90, share) == gain

@@ -8,26 +8,16 @@ import pytest
 from assay.images.cascade.decision import decide, deferred_mask
 from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL
 
-
-def two_levels(num_rows: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return rng.random(num_rows), rng.random(num_rows)
+FIRST, SECOND = np.random.default_rng(0).random((2, 200))
 
 
-def test_deferring_everything_is_the_ensemble() -> None:
-    first, second = two_levels()
-    found = decide(first, second, exit_real=NEVER_REAL, exit_forged=NEVER_FORGED)
-    assert np.array_equal(found.probs, second)
-    assert np.array_equal(found.verdicts == "forged", second >= 0.5)
-    assert set(found.decided_by) == {"ensemble"}
-
-
-def test_deferring_nothing_is_stage_1() -> None:
-    first, second = two_levels()
-    found = decide(first, np.full_like(second, np.nan), exit_real=np.nextafter(0.5, 0), exit_forged=0.5)
-    assert np.array_equal(found.probs, first)
-    assert np.array_equal(found.verdicts == "forged", first >= 0.5)
-    assert set(found.decided_by) == {"stage1"}
+def test_deferring_everything_is_the_ensemble_and_nothing_is_stage_1() -> None:
+    everything = decide(FIRST, SECOND, exit_real=NEVER_REAL, exit_forged=NEVER_FORGED)
+    nothing = decide(FIRST, np.full(200, np.nan), exit_real=np.nextafter(0.5, 0), exit_forged=0.5)
+    for found, probs, name in ((everything, SECOND, "ensemble"), (nothing, FIRST, "stage1")):
+        assert np.array_equal(found.probs, probs)
+        assert np.array_equal(found.verdicts == "forged", probs >= 0.5)
+        assert set(found.decided_by) == {name}
 
 
 def test_both_exits_take_their_thresholds_in_and_keep_their_polarity() -> None:
@@ -46,7 +36,7 @@ def test_the_ensemble_may_overrule_a_leaning_but_not_an_exit() -> None:
     assert found.verdicts.tolist() == ["real", "forged"]
 
 
-def test_unsure_is_for_deferred_pictures_strictly_between() -> None:
+def test_unsure_is_for_deferred_images_strictly_between() -> None:
     first = np.array([0.05, 0.5, 0.5, 0.5, 0.5, 0.95])
     second = np.array([0.5, 0.4, 0.41, 0.59, 0.6, 0.5])
     found = decide(first, second, exit_real=0.1, exit_forged=0.9, unsure=(0.4, 0.6))
@@ -56,11 +46,9 @@ def test_unsure_is_for_deferred_pictures_strictly_between() -> None:
     assert set(plain.verdicts) == {"real", "forged"}
 
 
-def test_what_can_not_be_decided_is_refused() -> None:
-    first, second = two_levels(4)
+def test_what_can_not_be_decided_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"exit_real 0.6 must lie below exit_forged 0.6"):
-        decide(first, second, exit_real=0.6, exit_forged=0.6)
-    with pytest.raises(ValueError, match="1 of 2 probabilities are NaN"):
-        decide(np.array([0.5, 0.05]), np.array([np.nan, 0.5]), exit_real=0.1, exit_forged=0.9)
-    with pytest.raises(ValueError, match="1 of 2 probabilities are NaN"):
-        decide(np.array([np.nan, 0.05]), np.array([0.9, 0.5]), exit_real=0.1, exit_forged=0.9)
+        decide(FIRST, SECOND, exit_real=0.6, exit_forged=0.6)
+    for first, second in (([0.5, 0.05], [np.nan, 0.5]), ([np.nan, 0.05], [0.9, 0.5])):
+        with pytest.raises(ValueError, match="1 of 2 probabilities are NaN"):
+            decide(np.array(first), np.array(second), exit_real=0.1, exit_forged=0.9)

@@ -32,28 +32,18 @@ from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict
 from assay.images.model.store import fit_square
 
 
-@pytest.fixture(scope="module")
-def cascade(tiny_models: Path) -> Cascade:
-    return assay.images.cascade.load(tiny_models)
-
-
 def paths_of(*arguments: str, recursive: bool = False, listed: bytes = b"", null: bool = False) -> list[str]:
     items = expand(arguments, recursive=recursive, stdin=io.BytesIO(listed), null=null)
     return [item.path if item.problem is None else f"{item.path}!{item.problem.split(':')[0]}" for item in items]
 
 
+TREE = "a/2.png a/1.JPG a/notes.txt a/deep/3.webp a/deep/er/0.tif b[1].png b1.png -d.png"
+BELOW = ["a/1.JPG", "a/2.png", "a/deep/3.webp", "a/deep/er/0.tif"]
+
+
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (
-        "a/2.png",
-        "a/1.JPG",
-        "a/notes.txt",
-        "a/deep/3.webp",
-        "a/deep/er/0.tif",
-        "b[1].png",
-        "b1.png",
-        "-d.png",
-    ):
+    for name in TREE.split():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "empty").mkdir()
@@ -62,30 +52,35 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_folder_gives_its_pictures_and_with_recursive_those_below(tree: Path) -> None:
-    assert paths_of("a") == ["a/1.JPG", "a/2.png"]
-    assert paths_of("./a/") == ["./a/1.JPG", "./a/2.png"]
-    assert paths_of("a", recursive=True) == ["a/1.JPG", "a/2.png", "a/deep/3.webp", "a/deep/er/0.tif"]
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["a"], BELOW[:2]),
+        (["./a/"], ["./a/1.JPG", "./a/2.png"]),
+        # What names nothing comes with its problem.
+        (["empty", "a/deep/er", "x/*.png"], ["empty!no_pictures", "a/deep/er/0.tif", "x/*.png!no_match"]),
+        (["a/folder.png", "gone.png", ""], ["a/folder.png!no_pictures", "gone.png", ""]),
+        # The order is kept, and nothing is taken together.
+        (["b1.png", "a/2.png", "b1.png", "a"], ["b1.png", "a/2.png", "b1.png", *BELOW[:2]]),
+        # An existing name is no glob, and a glob matches once.
+        (["b[1].png"], ["b[1].png"]),
+        (["b?.png", "*.png"], ["b1.png", "-d.png", "b1.png", "b[1].png"]),
+        (["a*"], BELOW[:2]),
+    ],
+)
+def test_files_folders_and_globs_give_their_images(arguments: list[str], wanted: list[str]) -> None:
+    assert paths_of(*arguments) == wanted
 
 
-def test_what_names_nothing_comes_with_its_problem(tree: Path) -> None:
-    assert paths_of("empty", "a/deep/er", "x/*.png") == ["empty!no_pictures", "a/deep/er/0.tif", "x/*.png!no_match"]
-    assert paths_of("a/folder.png", "gone.png", "") == ["a/folder.png!no_pictures", "gone.png", ""]
+@pytest.mark.usefixtures("tree")
+def test_with_recursive_come_those_of_subfolders() -> None:
+    assert paths_of("a", recursive=True) == BELOW
+    assert sorted(paths_of("a/**", recursive=True)) == [*BELOW, "a/notes.txt"]
 
 
-def test_order_is_kept_and_nothing_is_taken_together(tree: Path) -> None:
-    assert paths_of("b1.png", "a/2.png", "b1.png", "a") == ["b1.png", "a/2.png", "b1.png", "a/1.JPG", "a/2.png"]
-
-
-def test_globs_match_once_and_an_existing_name_is_no_glob(tree: Path) -> None:
-    assert paths_of("b[1].png") == ["b[1].png"]
-    assert paths_of("b?.png", "*.png") == ["b1.png", "-d.png", "b1.png", "b[1].png"]
-    assert paths_of("a*") == ["a/1.JPG", "a/2.png"]
-    below = ["a/1.JPG", "a/2.png", "a/deep/3.webp", "a/deep/er/0.tif", "a/notes.txt"]
-    assert sorted(paths_of("a/**", recursive=True)) == below
-
-
-def test_a_list_holds_files_and_folders_as_they_are_named(tree: Path) -> None:
+@pytest.mark.usefixtures("tree")
+def test_a_list_holds_files_and_folders_as_they_are_named() -> None:
     listed = b"a/2.png\n\nb[1].png\r\ngone*.png\na/deep\nlast\xff.png"
     wanted = ["a/2.png", "b[1].png", "gone*.png", "a/deep/3.webp", os.fsdecode(b"last\xff.png")]
     assert paths_of("-", listed=listed) == wanted
@@ -96,8 +91,7 @@ def test_a_list_holds_files_and_folders_as_they_are_named(tree: Path) -> None:
 def test_links_that_lead_in_a_circle_end(tree: Path) -> None:
     (tree / "a/deep/up").symlink_to(tree / "a")
     (tree / "a/broken.png").symlink_to(tree / "nowhere.png")
-    found = paths_of("a", recursive=True)
-    assert found == ["a/1.JPG", "a/2.png", "a/broken.png", "a/deep/3.webp", "a/deep/er/0.tif"]
+    assert paths_of("a", recursive=True) == [*BELOW[:2], "a/broken.png", *BELOW[2:]]
 
 
 def test_a_folder_that_may_not_be_read_is_an_input_and_hides_no_other() -> None:
@@ -124,9 +118,9 @@ def rows_of(cascade: Cascade, inputs: list[Input], **options: int) -> list[Row]:
     return list(predict_paths(cascade, inputs, **{"batch_size": 5, "decode_threads": 2, **options}))
 
 
-def test_rows_say_what_the_cascade_says(cascade: Cascade, tiny_models: Path, pictures: Path) -> None:
-    """The thresholds and the ensemble applied by hand to each picture alone give the same rows."""
-    inputs = [Input(str(path)) for path in sorted(pictures.iterdir())]
+def test_rows_say_what_the_cascade_says(cascade: Cascade, tiny_models: Path, images: Path) -> None:
+    """The thresholds and the ensemble applied by hand to each image alone give the same rows."""
+    inputs = [Input(str(path)) for path in sorted(images.iterdir())]
     rows = rows_of(cascade, inputs)
     assert {row["decided_by"] for row in rows} == {"stage1", "ensemble"}
     assert {row["verdict"] for row in rows if row["decided_by"] == "stage1"} == {"real", "forged"}
@@ -144,57 +138,51 @@ def test_rows_say_what_the_cascade_says(cascade: Cascade, tiny_models: Path, pic
             assert row["verdict"] == ("real" if row["probability"] <= cascade.exit_real else "forged")
 
 
-def test_batches_threads_and_order_change_nothing(cascade: Cascade, pictures: Path) -> None:
-    inputs = [Input(str(path)) for path in sorted(pictures.iterdir())]
+def test_batches_threads_and_order_change_nothing(cascade: Cascade, images: Path) -> None:
+    inputs = [Input(str(path)) for path in sorted(images.iterdir())]
     first = pd.DataFrame(rows_of(cascade, inputs)).set_index("path")
     backwards = inputs[::-1]
-    for options in (
-        {"batch_size": 1, "decode_threads": 1},
-        {"batch_size": 7},
-        {"batch_size": 100, "decode_threads": 4},
-    ):
-        other = pd.DataFrame(rows_of(cascade, backwards, **options))
+    for batch_size, threads in ((1, 1), (7, 2), (100, 4)):
+        other = pd.DataFrame(rows_of(cascade, backwards, batch_size=batch_size, decode_threads=threads))
         assert other["path"].tolist() == [item.path for item in backwards]
         other = other.set_index("path").loc[first.index]
         np.testing.assert_allclose(other["probability"], first["probability"], rtol=0, atol=2e-6)
         pd.testing.assert_frame_equal(other.drop(columns="probability"), first.drop(columns="probability"))
 
 
-def test_a_bad_file_is_a_row_and_its_neighbours_are_judged(cascade: Cascade, pictures: Path) -> None:
-    (pictures / "text.png").write_text("no picture")
-    (pictures / "empty.png").write_bytes(b"")
-    whole = (pictures / "01.jpg").read_bytes()
-    (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    Image.new("RGB", (2000, 2000)).save(pictures / "large.png")
-    Image.new("RGB", (4, 400)).save(pictures / "narrow.png")
-    os.mkfifo(pictures / "pipe.png")
-    names = ["00.png", "text.png", "empty.png", "cut.jpg", "01.jpg", "large.png", "narrow.png", "pipe.png", "gone.png"]
-    inputs = [Input(str(pictures / name)) for name in [*names, "02.webp", "nul\0.png", "x" * 300]]
+def test_a_bad_file_is_a_row_and_its_neighbours_are_judged(cascade: Cascade, images: Path) -> None:
+    (images / "text.png").write_text("no image")
+    (images / "empty.png").write_bytes(b"")
+    whole = (images / "01.jpg").read_bytes()
+    (images / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (2000, 2000)).save(images / "large.png")
+    Image.new("RGB", (4, 400)).save(images / "narrow.png")
+    os.mkfifo(images / "pipe.png")
+    wanted = {
+        "00.png": None,
+        "text.png": "not_an_image",
+        "empty.png": "not_an_image",
+        "cut.jpg": "truncated",
+        "01.jpg": None,
+        "large.png": "too_many_pixels",
+        "narrow.png": "too_small",
+        "pipe.png": "not_a_file",
+        "gone.png": "not_a_file",
+        "02.webp": None,
+        "nul\0.png": "truncated",
+        "x" * 300: "not_a_file",
+    }
+    inputs = [Input(str(images / name)) for name in wanted]
     rows = rows_of(cascade, [*inputs, Input("folder", "no_pictures: none")], batch_size=4)
-    reasons = [row["reason"] and row["reason"].split(":")[0] for row in rows]
-    assert reasons == [
-        None,
-        "not_an_image",
-        "not_an_image",
-        "truncated",
-        None,
-        "too_many_pixels",
-        "too_small",
-        "not_a_file",
-        "not_a_file",
-        None,
-        "truncated",
-        "not_a_file",
-        "no_pictures",
-    ]
+    assert [row["reason"] and row["reason"].split(":")[0] for row in rows] == [*wanted.values(), "no_pictures"]
     for row in rows:
         assert list(row) == COLUMNS
         judged = [row[name] is not None for name in ("verdict", "probability", "decided_by")]
         assert judged == [row["status"] == "ok"] * 3
-    assert [row["path"] for row in rows[:2]] == [str(pictures / "00.png"), str(pictures / "text.png")]
+    assert [row["path"] for row in rows[:2]] == [str(images / "00.png"), str(images / "text.png")]
 
 
-def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade, pictures: Path) -> None:
+def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade, images: Path) -> None:
     """What bounds memory: with a list without end the first rows come all the same."""
     taken = 0
 
@@ -202,7 +190,7 @@ def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade,
         nonlocal taken
         while True:
             taken += 1
-            yield Input(str(pictures / "00.png"))
+            yield Input(str(images / "00.png"))
 
     rows = predict_paths(cascade, endless(), batch_size=4, decode_threads=2)
     for _ in range(4):
@@ -281,7 +269,7 @@ def test_a_run_that_fails_leaves_the_old_output_and_no_other_file(tmp_path: Path
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_an_output_that_could_not_be_written_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_output_that_could_not_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ValueError, match=r"is a folder"):
         check_output(tmp_path / "folder.csv")
@@ -296,36 +284,32 @@ def test_an_output_that_could_not_be_written_is_refused_at_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "part",
+    ("part", "damage", "stage"),
     [
-        "stage1/model.json",
-        "experts/maxvit/fold_1/model.safetensors",
-        "experts/maxvit/fold_0",
-        "meta/meta.json",
-        "meta/alignment.safetensors",
-        "cascade/cascade.json",
+        ("stage1/model.json", None, "train_stage1"),
+        ("experts/maxvit/fold_1/model.safetensors", None, "train_expert"),
+        ("experts/maxvit/fold_1/model.safetensors", b"damaged", "evaluate_cascade"),
+        ("meta/meta.json", None, "train_meta"),
+        ("meta/alignment.safetensors", None, "train_meta"),
+        ("meta/alignment.safetensors", b"damaged", "evaluate_cascade"),
+        ("cascade/cascade.json", None, "evaluate_cascade"),
     ],
 )
-def test_a_missing_part_is_named_with_the_command_that_makes_it(tiny_models: Path, tmp_path: Path, part: str) -> None:
+def test_what_is_missing_or_damaged_is_named_with_the_command_that_makes_it(
+    tiny_models: Path, tmp_path: Path, part: str, damage: bytes | None, stage: str
+) -> None:
     models = tmp_path / "models"
-    shutil.copytree(tiny_models, models)
-    path = models / part
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(ValueError, match=rf"(?s){path.parent.name}.*dvc repro"):
+    shutil.copytree(tiny_models, models, copy_function=os.link)
+    (models / part).unlink()
+    if damage is not None:
+        (models / part).write_bytes(damage)
+    named = "" if damage else Path(part).name
+    with pytest.raises(ValueError, match=rf"(?s){named}.*dvc repro {stage}"):
         open_cascade(models, device="cpu")
 
 
-@pytest.mark.parametrize("part", ["experts/maxvit/fold_1/model.safetensors", "meta/alignment.safetensors"])
-def test_a_damaged_part_is_an_error_for_the_user(tiny_models: Path, tmp_path: Path, part: str) -> None:
-    models = tmp_path / "models"
-    shutil.copytree(tiny_models, models)
-    (models / part).write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="dvc repro"):
-        open_cascade(models, device="cpu")
-
-
-def test_the_python_call_agrees_with_the_command(cascade: Cascade, pictures: Path) -> None:
-    paths = sorted(pictures.iterdir())
+def test_the_python_call_agrees_with_the_command(cascade: Cascade, images: Path) -> None:
+    paths = sorted(images.iterdir())
     table = cascade.predict([decode_rgb(path, max_pixels=10**6) for path in paths])
     rows = pd.DataFrame(rows_of(cascade, [Input(str(path)) for path in paths]))
     pd.testing.assert_frame_equal(table, rows[list(table.columns)], rtol=0, atol=2e-6)

@@ -1,4 +1,4 @@
-"""The same picture whatever the batch, the loader processes or the epoch a run resumed in."""
+"""The same image whatever the batch, the loader processes or the epoch a run resumed in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def pictures(folder: Path, *, seed: int = 3, image_size: int = SIDE) -> PictureSet:
+def augmented(folder: Path, *, seed: int = 3, image_size: int = SIDE) -> PictureSet:
     manifest = pd.DataFrame({"sample_id": [f"s{n}" for n in range(COUNT)], "label": [n % 2 for n in range(COUNT)]})
     transform = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.ColorJitter(0.5, 0.5, 0.5, 0.1)])
     return PictureSet(open_store(folder), manifest, image_size=image_size, transform=transform, seed=seed)
@@ -39,7 +39,7 @@ def epoch_of(data: PictureSet, *, epoch: int, workers: int = 0) -> tuple[torch.T
 
 
 def test_a_sample_does_not_depend_on_its_batch(folder: Path) -> None:
-    data = pictures(folder)
+    data = augmented(folder)
     together, labels = data.__getitems__([4, 1, 9])
     assert together.dtype == torch.uint8
     assert labels.tolist() == [0.0, 1.0, 1.0]
@@ -49,19 +49,19 @@ def test_a_sample_does_not_depend_on_its_batch(folder: Path) -> None:
 
 def test_loader_processes_change_nothing(folder: Path) -> None:
     for epoch in (1, 2):
-        alone, shared = (epoch_of(pictures(folder), epoch=epoch, workers=workers) for workers in (0, 2))
+        alone, shared = (epoch_of(augmented(folder), epoch=epoch, workers=workers) for workers in (0, 2))
         assert torch.equal(alone[0], shared[0])
         assert torch.equal(alone[1], shared[1])
 
 
 def test_an_epoch_does_not_depend_on_those_before_it(folder: Path) -> None:
-    data = pictures(folder)
+    data = augmented(folder)
     epoch_of(data, epoch=1)
-    assert torch.equal(epoch_of(data, epoch=2)[0], epoch_of(pictures(folder), epoch=2)[0])
+    assert torch.equal(epoch_of(data, epoch=2)[0], epoch_of(augmented(folder), epoch=2)[0])
 
 
 def test_every_epoch_sample_and_seed_draws_anew(folder: Path) -> None:
-    data = pictures(folder)
+    data = augmented(folder)
     store = open_store(folder)
     manifest = pd.DataFrame({"sample_id": ["s0", "s0"], "label": [0, 0]})
     same = PictureSet(store, manifest, image_size=SIDE, transform=v2.ColorJitter(0.5), seed=1)
@@ -69,19 +69,19 @@ def test_every_epoch_sample_and_seed_draws_anew(folder: Path) -> None:
     first = data[5][0]
     data.epoch = 1
     assert not torch.equal(data[5][0], first)
-    assert not torch.equal(pictures(folder, seed=4)[5][0], first)
+    assert not torch.equal(augmented(folder, seed=4)[5][0], first)
 
 
 def test_augmentation_leaves_the_global_generator_alone(folder: Path) -> None:
     torch.manual_seed(11)
     wanted = torch.rand(3)
     torch.manual_seed(11)
-    pictures(folder).__getitems__([0, 1, 2])
+    augmented(folder).__getitems__([0, 1, 2])
     assert torch.equal(torch.rand(3), wanted)
 
 
-def test_pictures_are_made_the_size_asked_for(folder: Path) -> None:
-    assert pictures(folder, image_size=8).__getitems__([0, 1])[0].shape == (2, 3, 8, 8)
+def test_images_are_made_the_size_asked_for(folder: Path) -> None:
+    assert augmented(folder, image_size=8).__getitems__([0, 1])[0].shape == (2, 3, 8, 8)
 
 
 def test_every_row_once_in_an_order_of_seed_and_epoch() -> None:

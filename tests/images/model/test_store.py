@@ -16,7 +16,7 @@ from assay.images.decode_set import Decoded, DecodeSettings, Refused, decode_all
 from assay.images.model.store import fit_square, open_store, open_writer
 
 
-def pictures(count: int, side: int, *, seed: int = 0) -> np.ndarray:
+def images(count: int, side: int, *, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
@@ -30,7 +30,7 @@ def write(folder: Path, values: np.ndarray, *, pieces: int = 1) -> list[str]:
 
 @pytest.mark.parametrize(("count", "pieces"), [(1, 1), (9, 9), (10, 3), (1234, 7)])
 def test_round_trip(tmp_path: Path, count: int, pieces: int) -> None:
-    values = pictures(count, 4)
+    values = images(count, 4)
     ids = write(tmp_path, values, pieces=pieces)
     store = open_store(tmp_path)
     assert store.side == 4
@@ -43,7 +43,7 @@ def test_round_trip(tmp_path: Path, count: int, pieces: int) -> None:
 
 
 def test_rows_are_found_by_sample_in_any_order(tmp_path: Path) -> None:
-    ids = write(tmp_path, pictures(20, 4))
+    ids = write(tmp_path, images(20, 4))
     order = np.random.default_rng(1).permutation(20)
     rows = open_store(tmp_path).rows_of([ids[i] for i in order])
     assert rows.dtype == np.int64
@@ -52,13 +52,13 @@ def test_rows_are_found_by_sample_in_any_order(tmp_path: Path) -> None:
 
 
 def test_unknown_samples_are_named(tmp_path: Path) -> None:
-    ids = write(tmp_path, pictures(3, 4))
+    ids = write(tmp_path, images(3, 4))
     with pytest.raises(ValueError, match=r"2 sample\(s\) are not in the pixel store: \['no', 'nor'\]"):
         open_store(tmp_path).rows_of([ids[0], "no", "nor"])
 
 
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
-    write(tmp_path, pictures(3, 4))
+    write(tmp_path, images(3, 4))
     meta = read_json(tmp_path / "pixels/pixels.json")
     write_json(tmp_path / "pixels/pixels.json", meta | {"shape": [4, 4, 4, 3]})
     with pytest.raises(ValueError, match="disagree"):
@@ -70,12 +70,12 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_write_leaves_the_old_store(tmp_path: Path) -> None:
-    values = pictures(3, 4)
+    values = images(3, 4)
     write(tmp_path, values)
 
     def interrupted() -> None:
         with open_writer(tmp_path, side=4, sample_ids=["x"]) as writer:
-            writer.append(pictures(1, 4, seed=5))
+            writer.append(images(1, 4, seed=5))
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -106,7 +106,7 @@ def test_crop_takes_the_middle_and_squash_everything() -> None:
     assert squashed[5, 0, 0] == 0
     assert squashed[5, 5, 0] == 100
     assert squashed[5, 9, 0] == 0
-    same = pictures(1, 10)[0]
+    same = images(1, 10)[0]
     np.testing.assert_array_equal(fit_square(same, 10, resize="squash"), same)
 
 
@@ -117,7 +117,7 @@ def test_decoding_many_keeps_their_order(tmp_path: Path, workers: int) -> None:
     for i in range(70):  # more than one chunk
         path = tmp_path / f"{i}.png"
         if i % 10 == 9:
-            path.write_text("no picture")
+            path.write_text("no image")
         else:
             Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
         paths.append(str(path))

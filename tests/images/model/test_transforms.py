@@ -20,40 +20,40 @@ def augment(**changes: object) -> Augment:
 
 
 @pytest.fixture
-def picture() -> torch.Tensor:
+def image() -> torch.Tensor:
     return torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_all_probabilities_zero_is_the_identity(picture: torch.Tensor) -> None:
-    assert torch.equal(train_transform(augment())(picture), picture)
+def test_all_probabilities_zero_is_the_identity(image: torch.Tensor) -> None:
+    assert torch.equal(train_transform(augment())(image), image)
 
 
-def test_strength_zero_does_nothing_even_when_always_applied(picture: torch.Tensor) -> None:
+def test_strength_zero_does_nothing_even_when_always_applied(image: torch.Tensor) -> None:
     settings = augment(
         **dict.fromkeys(STRENGTHS, 0.0), jitter_probability=1.0, affine_probability=1.0, blur_probability=1.0
     ).model_copy(update={"blur_sigma": [0.0, 0.0]})
-    assert torch.equal(train_transform(settings)(picture), picture)
+    assert torch.equal(train_transform(settings)(image), image)
 
 
-def test_a_blur_range_may_start_at_zero(picture: torch.Tensor) -> None:
+def test_a_blur_range_may_start_at_zero(image: torch.Tensor) -> None:
     torch.manual_seed(3)
-    changed = train_transform(augment(blur_probability=1.0, blur_sigma=[0.0, 9.0]))(picture)
-    assert changed.shape == picture.shape
-    assert changed.float().std() < picture.float().std()
+    changed = train_transform(augment(blur_probability=1.0, blur_sigma=[0.0, 9.0]))(image)
+    assert changed.shape == image.shape
+    assert changed.float().std() < image.float().std()
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)
-def test_each_transform_changes_pictures_and_keeps_their_type(picture: torch.Tensor, name: str) -> None:
+def test_each_transform_changes_images_and_keeps_their_type(image: torch.Tensor, name: str) -> None:
     torch.manual_seed(1)
-    changed = train_transform(augment(**{name: 1.0}, blur_sigma=[0.6, 1.0]))(picture)
-    assert (changed.shape, changed.dtype) == (picture.shape, torch.uint8)
-    assert not torch.equal(changed, picture)
+    changed = train_transform(augment(**{name: 1.0}, blur_sigma=[0.6, 1.0]))(image)
+    assert (changed.shape, changed.dtype) == (image.shape, torch.uint8)
+    assert not torch.equal(changed, image)
 
 
 def test_normalize_equals_torchvision() -> None:
-    pictures = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    theirs = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])(pictures)
-    ours = Normalize(mean, std)(pictures)
+    theirs = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])(images)
+    ours = Normalize(mean, std)(images)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert ours.is_contiguous(memory_format=torch.channels_last)

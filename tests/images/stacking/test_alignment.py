@@ -55,20 +55,12 @@ def test_procrustes_equals_scipys_under_noise() -> None:
     np.testing.assert_allclose(centred / np.linalg.norm(centred), theirs / np.linalg.norm(theirs), atol=1e-6)
 
 
-@pytest.mark.parametrize("num_rows", [2, DIM])
-def test_too_few_anchors_are_refused(num_rows: int) -> None:
-    source = latent(num_rows)
-    with pytest.raises(ValueError, match=f"{num_rows} anchors can't fix a rotation in {DIM} dimensions"):
-        fit_procrustes(source, planted(1).apply(source))
-
-
-def test_one_anchor_more_than_dimensions_is_enough() -> None:
+def test_one_anchor_more_than_dimensions_is_enough_and_fewer_are_an_error() -> None:
     source = latent(DIM + 1)
     found = fit_procrustes(source, planted(1).apply(source))
     np.testing.assert_allclose(found.rotation, planted(1).rotation, atol=1e-4)
-
-
-def test_anchors_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=f"{DIM} anchors can't fix a rotation in {DIM} dimensions"):
+        fit_procrustes(source[1:], planted(1).apply(source[1:]))
     with pytest.raises(ValueError, match=r"differ in shape: \(20, 6\) and \(19, 6\)"):
         fit_procrustes(latent(20), latent(19))
 
@@ -102,17 +94,11 @@ def test_alignments_come_back_bit_equal(tmp_path: Path) -> None:
     assert found.keys() == maps.keys()
     for key, item in maps.items():
         for part in ("source_mean", "rotation", "target_mean"):
-            ours, theirs = getattr(found[key], part), getattr(item, part)
-            assert ours.dtype == np.float64
-            assert np.array_equal(ours, theirs)
+            assert getattr(found[key], part).dtype == np.float64
+            assert np.array_equal(getattr(found[key], part), getattr(item, part))
     again = tmp_path / "b.safetensors"
     save_alignments(again, dict(reversed(found.items())))
     assert again.read_bytes() == (tmp_path / "a.safetensors").read_bytes()
-
-
-def test_missing_alignments_name_the_stage(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no alignments at .*run dvc repro train_meta"):
-        load_alignments(tmp_path / "a.safetensors")
 
 
 def stacked(keys: pd.DataFrame, embeddings: dict[str, np.ndarray]) -> Stacked:

@@ -93,20 +93,15 @@ def unknown(tables: Tables) -> None:
     tables[2] = pd.concat([tables[2], extra], ignore_index=True)
 
 
-def strayed(tables: Tables) -> None:
-    tables[0].loc[tables[0]["sample_id"] == "s06", "base_fold"] = 2
-
-
-def not_a_number(tables: Tables) -> None:
-    tables[0].loc[tables[0]["sample_id"] == "s06", "two_e001"] = np.nan
-
-
-def infinite(tables: Tables) -> None:
-    tables[0].loc[tables[0]["sample_id"] == "s06", "one_logit"] = np.inf
-
-
 def no_column(tables: Tables) -> None:
     tables[:] = [table.drop(columns="two_e001") for table in tables]
+
+
+def with_value(column: str, value: float) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables[0].loc[tables[0]["sample_id"] == "s06", column] = value
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -115,10 +110,10 @@ def no_column(tables: Tables) -> None:
         (doubled, "1 sample(s) stand in more than one fold's table: ['s06']"),
         (missing, "1 sample(s) missing ['s06'], 0 unknown []"),
         (unknown, "0 sample(s) missing [], 1 unknown ['s99']"),
-        (strayed, "1 sample(s) were embedded by networks of another fold, which saw them: ['s06']"),
-        (not_a_number, "expert two gave NaN or infinite values for 1 sample(s): ['s06']"),
-        (infinite, "expert one gave NaN or infinite values for 1 sample(s): ['s06']"),
         (no_column, "lack 1 column(s) of expert two: ['two_e001']"),
+        (with_value("base_fold", 2), "1 sample(s) were embedded by networks of another fold, which saw them: ['s06']"),
+        (with_value("two_e001", np.nan), "expert two gave NaN or infinite values for 1 sample(s): ['s06']"),
+        (with_value("one_logit", np.inf), "expert one gave NaN or infinite values for 1 sample(s): ['s06']"),
     ],
 )
 def test_a_wrong_table_is_an_error_that_names_the_rows(spoil: Callable[[Tables], None], message: str) -> None:

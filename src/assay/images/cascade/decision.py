@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ STAGE1, ENSEMBLE = "stage1", "ensemble"
 
 @dataclass(frozen=True)
 class Decisions:
-    """One entry per picture: probability of forged [n], whether it was deferred [n], verdict [n]."""
+    """One entry per image: probability of forged [n], whether it was deferred [n], verdict [n]."""
 
     probs: np.ndarray
     deferred: np.ndarray
@@ -35,17 +36,17 @@ def decide(
     *,
     exit_real: float,
     exit_forged: float,
-    unsure: tuple[float, float] | None = None,
+    unsure: Sequence[float] | None = None,
 ) -> Decisions:
     """Combine both levels.
 
     Args:
         stage1_probs: calibrated probability of forged [n].
         ensemble_probs: calibrated probability of forged [n]; looked at only where deferred (may be NaN elsewhere).
-        unsure: verdict ``unsure`` for deferred pictures whose probability lies strictly between these two.
+        unsure: verdict ``unsure`` for deferred images whose probability lies strictly between these two.
 
     Raises:
-        ValueError: thresholds in the wrong order, or a probability that is needed and not a number.
+        ValueError: thresholds in the wrong order, or a probability that is needed and is NaN.
     """
     if exit_real >= exit_forged:
         raise ValueError(f"exit_real {exit_real} must lie below exit_forged {exit_forged}")
@@ -58,5 +59,6 @@ def decide(
     forged = np.where(deferred, probs >= 0.5, stage1_probs >= exit_forged)
     verdicts = np.where(forged, FORGED, REAL)
     if unsure is not None:
-        verdicts = np.where(deferred & (probs > unsure[0]) & (probs < unsure[1]), UNSURE, verdicts)
+        low, high = unsure
+        verdicts = np.where(deferred & (probs > low) & (probs < high), UNSURE, verdicts)
     return Decisions(probs, deferred, verdicts)

@@ -1,4 +1,4 @@
-"""The ensemble at test time: experts, alignment and meta-model as one function of a batch of pictures.
+"""The ensemble at test time: experts, alignment and meta-model as one function of a batch of images.
 
 Two modes. ``refit``: one network per expert, trained on all training rows. ``fold_average``: the networks of every fold,
 each mapped onto the refit's space by its own alignment and judged by the meta-model, and the K log-odds averaged.
@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from assay.core.progress import progress
 from assay.images.cascade.cost import count_macs
-from assay.images.model.dataset import PictureSet, make_loader
+from assay.images.model.dataset import PictureSet, batches_in_order
 from assay.images.model.experts import FeatureExtractor, load_extractor
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.meta import MetaModel
@@ -22,7 +21,7 @@ from assay.images.stacking.out_of_fold import feature_matrix
 from assay.images.stacking.saved import load_alignments, load_meta
 
 REFIT, FOLD_AVERAGE = "refit", "fold_average"
-# Pictures that go through the networks together: memory does not grow with the length of what is asked.
+# Images that go through the networks together: memory does not grow with the length of what is asked.
 BATCH = 64
 
 
@@ -33,22 +32,22 @@ class View:
     extractors: dict[str, FeatureExtractor]
     alignments: dict[str, Alignment]
 
-    def features(self, pictures: torch.Tensor) -> np.ndarray:
+    def features(self, images: torch.Tensor) -> np.ndarray:
         """X_meta rows float32 [n, f] of one batch uint8 [n, 3, S, S]."""
         embeddings, logits = {}, {}
         for expert, extractor in self.extractors.items():
-            embedding, logits[expert] = extractor(resize(pictures, extractor.image_size))
+            embedding, logits[expert] = extractor(resize(images, extractor.image_size))
             embeddings[expert] = self.alignments[expert].apply(embedding) if expert in self.alignments else embedding
         return feature_matrix(embeddings, logits)
 
 
-def resize(pictures: torch.Tensor, side: int) -> torch.Tensor:
+def resize(images: torch.Tensor, side: int) -> torch.Tensor:
     """uint8 [n, 3, side, side], by the same antialiased bilinear resize as in training."""
-    if pictures.shape[-1] == side:
-        return pictures
+    if images.shape[-1] == side:
+        return images
     from torchvision.transforms import v2
 
-    return v2.functional.resize(pictures, [side, side], antialias=True)
+    return v2.functional.resize(images, [side, side], antialias=True)
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,15 @@ class Ensemble:
     views: tuple[View, ...]
     meta: MetaModel
 
-    def logits_of(self, features: list[np.ndarray]) -> np.ndarray:
-        """Log-odds float64 [n] from each view's X_meta rows: the mean over views."""
-        return np.mean([self.meta.logits(item) for item in features], axis=0)
-
-    def logits(self, pictures: torch.Tensor) -> np.ndarray:
-        """Uncalibrated log-odds of forged, float64 [n], of pictures uint8 [n, 3, S, S]."""
-        parts = [self.logits_of([view.features(part) for view in self.views]) for part in pictures.split(BATCH)]
+    def logits(self, images: torch.Tensor) -> np.ndarray:
+        """Uncalibrated log-odds of forged, float64 [n], of images uint8 [n, 3, S, S]: the mean over views."""
+        parts = []
+        for part in images.split(BATCH):
+            parts.append(np.mean([self.meta.logits(view.features(part)) for view in self.views], axis=0))
         return np.concatenate(parts)
 
     def macs(self) -> int:
-        """Multiply-accumulates for one picture; the meta-model's share is some thousand additions and not counted."""
+        """Multiply-accumulates for one image; the meta-model's share is some thousand additions and not counted."""
         return sum(
             count_macs(extractor.network, image_size=extractor.image_size)
             for view in self.views
@@ -78,9 +75,8 @@ class Ensemble:
 
 def ensemble_logits(ensemble: Ensemble, data: PictureSet, *, name: str) -> np.ndarray:
     """The ensemble's log-odds float64 [n] of a data set."""
-    loader = make_loader(data, batch_size=BATCH, seed=0, shuffle=False, workers=0)
-    batches = progress(loader, name=f"ensemble on {name}", unit="batch")
-    return np.concatenate([ensemble.logits(images) for images, _ in batches])
+    batches = batches_in_order(data, batch_size=BATCH, name=f"ensemble on {name}")
+    return np.concatenate([ensemble.logits(images) for images in batches])
 
 
 def load_ensemble(models: Path, *, device: str, mode: str | None = None) -> Ensemble:
@@ -91,15 +87,15 @@ def load_ensemble(models: Path, *, device: str, mode: str | None = None) -> Ense
     """
     shipped, info = load_meta(models / "meta")
     meta = shipped.reduced()
-    mode, experts = mode or str(info["test_time_mode"]), meta.columns.experts
+    mode, experts = mode or str(info["test_time_mode"]), meta.experts
     if mode not in (REFIT, FOLD_AVERAGE):
         raise ValueError(f"test-time mode {mode!r} is unknown; it is {REFIT} or {FOLD_AVERAGE}")
+
+    def view(subset: str, alignments: dict[str, Alignment]) -> View:
+        return View({e: load_extractor(models / "experts" / e / subset, device=device) for e in experts}, alignments)
+
     if mode == REFIT:
-        extractors = {expert: load_extractor(models / "experts" / expert / "full", device=device) for expert in experts}
-        return Ensemble((View(extractors, {}),), meta)
+        return Ensemble((view("full", {}),), meta)
     maps = load_alignments(models / "meta" / "alignment.safetensors")
-    views = []
-    for fold in sorted({fold for _, fold in maps}):
-        extractors = {e: load_extractor(models / "experts" / e / f"fold_{fold}", device=device) for e in experts}
-        views.append(View(extractors, {expert: maps[expert, fold] for expert in experts}))
-    return Ensemble(tuple(views), meta)
+    folds = sorted({fold for _, fold in maps})
+    return Ensemble(tuple(view(f"fold_{fold}", {e: maps[e, fold] for e in experts}) for fold in folds), meta)

@@ -25,7 +25,6 @@ class Measured:
         keys: sample_id, label, group_id, generator.
         stage1: calibrated probability of forged [n].
         ensemble_logits: uncalibrated log-odds [n].
-        mean_logits: mean of ``expert_logits`` over the experts [n].
         expert_logits: expert -> logit of its refit network [n].
         slices: name -> bool [n]: ``test`` (seen families), ``unseen``, ``family.<name>``.
     """
@@ -33,7 +32,6 @@ class Measured:
     keys: pd.DataFrame
     stage1: np.ndarray
     ensemble_logits: np.ndarray
-    mean_logits: np.ndarray
     expert_logits: dict[str, np.ndarray]
     slices: dict[str, np.ndarray]
 
@@ -42,25 +40,22 @@ class Measured:
         """0 real, 1 forged [n]."""
         return self.keys["label"].to_numpy(dtype=np.int64)
 
-    @property
-    def groups(self) -> np.ndarray:
-        """Group of each row [n]."""
-        return self.keys["group_id"].to_numpy()
+    def uncalibrated(self) -> dict[str, np.ndarray]:
+        """Log-odds [n] of the systems that have no temperature yet: each expert, their mean, the ensemble."""
+        mean = np.mean(list(self.expert_logits.values()), axis=0)
+        return {**self.expert_logits, "mean_logit": mean, "ensemble": self.ensemble_logits}
 
 
 def measured(scores: pd.DataFrame, *, stage1_temperature: float, experts: Sequence[str], seen: set[str]) -> Measured:
     """One role from its scores (keys, ``stage1``, ``ensemble`` and a column per expert, all logits).
 
-    Args:
-        seen: the generators of the train role.
+    ``seen``: the generators of the train role.
     """
-    singles = {expert: scores[expert].to_numpy() for expert in experts}
     return Measured(
         keys=scores[["sample_id", "label", "group_id", "generator"]],
         stage1=apply_temperature(scores["stage1"].to_numpy(), stage1_temperature),
         ensemble_logits=scores["ensemble"].to_numpy(),
-        mean_logits=np.mean(list(singles.values()), axis=0),
-        expert_logits=singles,
+        expert_logits={expert: scores[expert].to_numpy() for expert in experts},
         slices=family_slices(scores["label"].to_numpy(), scores["generator"].to_numpy(), seen=seen),
     )
 
@@ -79,32 +74,26 @@ def system_reports(
 ) -> dict[str, dict[str, float]]:
     """All metrics of every system on the seen families; of stage 1, ensemble and cascade also by slice.
 
-    Systems with a temperature of their own (single experts, mean logit, the ensemble run on everything) take it from
-    all of calib. ``deferred.<system>``: on the seen rows that stage 1 defers.
+    Single experts, their mean logit and the ensemble run on everything take a temperature of their own from all of calib.
+    ``deferred.<system>``: on the seen rows that stage 1 defers, with the ensemble at ``temperature``.
     """
-    labels = calib.labels
-    probs = {"stage1": test.stage1}
-    for expert, logits in test.expert_logits.items():
-        probs[expert] = apply_temperature(logits, fit_temperature(calib.expert_logits[expert], labels).temperature)
-    probs["mean_logit"] = apply_temperature(test.mean_logits, fit_temperature(calib.mean_logits, labels).temperature)
-    probs["ensemble"] = apply_temperature(
-        test.ensemble_logits, fit_temperature(calib.ensemble_logits, labels).temperature
-    )
+    probs, calib_logits = {"stage1": test.stage1}, calib.uncalibrated()
+    for name, logits in test.uncalibrated().items():
+        probs[name] = apply_temperature(logits, fit_temperature(calib_logits[name], calib.labels).temperature)
     probs["cascade"] = decisions.probs
     probs["majority"] = np.full(len(test.labels), 0.5)
-    seen = test.slices["test"]
+    labels, groups, seen = test.labels, test.keys["group_id"].to_numpy(), test.slices["test"]
 
-    def report(name: str, values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-        return summarise(test.labels[mask], values[mask], test.groups[mask], num_resamples=num_resamples, seed=seed)
+    def report(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+        return summarise(labels[mask], values[mask], groups[mask], num_resamples=num_resamples, seed=seed)
 
-    reports = {name: report(name, values, seen) for name, values in probs.items()}
+    reports = {name: report(values, seen) for name, values in probs.items()}
     deferred = seen & decisions.deferred
-    late = probs | {"ensemble": apply_temperature(test.ensemble_logits, temperature)}
-    if len(set(test.labels[deferred])) == 2:
-        for name in ("stage1", "ensemble"):
-            reports[f"deferred.{name}"] = report(name, late[name], deferred)
+    if len(set(labels[deferred])) == 2:
+        reports["deferred.stage1"] = report(test.stage1, deferred)
+        reports["deferred.ensemble"] = report(apply_temperature(test.ensemble_logits, temperature), deferred)
     for part, mask in test.slices.items():
         if part != "test":
             for name in ("stage1", "ensemble", "cascade"):
-                reports[f"{part}.{name}"] = report(name, probs[name], mask)
+                reports[f"{part}.{name}"] = report(probs[name], mask)
     return reports

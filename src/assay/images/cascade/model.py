@@ -1,4 +1,4 @@
-"""The whole cascade, ready to judge pictures."""
+"""The whole cascade, ready to judge images."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ class Cascade:
     ensemble_temperature: float
     exit_real: float
     exit_forged: float
-    unsure: tuple[float, float] | None
+    unsure: Sequence[float] | None
     decode: DecodeSettings
 
     def decide(self, pixels: np.ndarray) -> Decisions:
-        """Judge uint8 pictures [n, S, S, 3] of the pixel store's side; the ensemble sees deferred ones only."""
-        pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        small = resize(pictures, self.stage1.image_size).permute(0, 2, 3, 1).numpy()
+        """Judge uint8 images [n, S, S, 3] of the pixel store's side; the ensemble sees deferred ones only."""
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        small = resize(images, self.stage1.image_size).permute(0, 2, 3, 1).numpy()
         first = apply_temperature(self.stage1.array_logits(small), self.stage1_temperature)
-        deferred = deferred_mask(first, exit_real=self.exit_real, exit_forged=self.exit_forged)
+        exits = {"exit_real": self.exit_real, "exit_forged": self.exit_forged}
+        deferred = deferred_mask(first, **exits)
         second = np.full(len(pixels), np.nan)
         if deferred.any():
-            logits = self.ensemble.logits(pictures[torch.from_numpy(np.flatnonzero(deferred))])
+            logits = self.ensemble.logits(images[torch.from_numpy(np.flatnonzero(deferred))])
             second[deferred] = apply_temperature(logits, self.ensemble_temperature)
-        return decide(first, second, exit_real=self.exit_real, exit_forged=self.exit_forged, unsure=self.unsure)
+        return decide(first, second, **exits, unsure=self.unsure)
 
     def predict(self, images: Sequence[np.ndarray]) -> pd.DataFrame:
-        """Judge uint8 RGB pictures [H, W, 3] of any size.
+        """Judge uint8 RGB images [H, W, 3] of any size.
 
         Returns:
             Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble).
@@ -54,16 +55,14 @@ class Cascade:
         Raises:
             ValueError: an entry is no uint8 RGB array.
         """
-        for number, image in enumerate(images):
-            array = np.asarray(image)
+        squares = []
+        for number, array in enumerate(map(np.asarray, images)):
             if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
                 raise ValueError(f"image {number} is {array.dtype} {array.shape}; uint8 [H, W, 3] is wanted")
-        if not len(images):
+            squares.append(fit_square(array, self.decode.side, resize=self.decode.resize))
+        if not squares:
             return pd.DataFrame(columns=["verdict", "probability", "decided_by"])
-        pixels = np.stack(
-            [fit_square(np.asarray(image), self.decode.side, resize=self.decode.resize) for image in images]
-        )
-        decisions = self.decide(pixels)
+        decisions = self.decide(np.stack(squares))
         return pd.DataFrame(
             {"verdict": decisions.verdicts, "probability": decisions.probs, "decided_by": decisions.decided_by}
         )
@@ -87,6 +86,6 @@ def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
         ensemble_temperature=float(info["ensemble_temperature"]),
         exit_real=float(info["exit_real"]),
         exit_forged=float(info["exit_forged"]),
-        unsure=None if info["unsure"] is None else (float(info["unsure"][0]), float(info["unsure"][1])),
+        unsure=info["unsure"],
         decode=DecodeSettings(**info["decode"]),
     )

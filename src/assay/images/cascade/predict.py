@@ -22,7 +22,7 @@ COLUMNS = ["path", "verdict", "probability", "decided_by", "status", "reason"]
 NUMBERS = ("probability",)
 
 
-def read_picture(item: Input, settings: DecodeSettings) -> np.ndarray | str:
+def read_image(item: Input, settings: DecodeSettings) -> np.ndarray | str:
     """Pixels uint8 [S, S, 3] as ``prepare`` would store them, or why there are none."""
 
     def read(path: str) -> np.ndarray:
@@ -33,12 +33,12 @@ def read_picture(item: Input, settings: DecodeSettings) -> np.ndarray | str:
 
 
 def predict_batch(cascade: Cascade, batch: Sequence[tuple[Input, np.ndarray | str]]) -> list[Row]:
-    """One row per input, in order; one that gave no picture has status ``error`` and a reason."""
-    rows, pictures = begin_rows(batch, COLUMNS)
-    if pictures:
-        found = cascade.decide(np.stack([pixels for _, pixels in pictures]))
+    """One row per input, in order; one that gave no image has status ``error`` and a reason."""
+    rows, images = begin_rows(batch, COLUMNS)
+    if images:
+        found = cascade.decide(np.stack([pixels for _, pixels in images]))
         columns = zip(found.verdicts, found.probs, found.decided_by, strict=True)
-        for (row, _), (verdict, prob, by) in zip(pictures, columns, strict=True):
+        for (row, _), (verdict, prob, by) in zip(images, columns, strict=True):
             row |= {"verdict": str(verdict), "probability": round(float(prob), 6), "decided_by": str(by)}
     return rows
 
@@ -48,9 +48,9 @@ def predict_paths(
 ) -> Iterator[Row]:
     """Rows of many inputs, a batch at a time.
 
-    Memory holds at most three batches of decoded pictures, and ``decode_threads`` pictures at their full size.
+    Memory holds at most three batches of decoded images, and ``decode_threads`` images at their full size.
     """
-    read = partial(read_picture, settings=cascade.decode)
+    read = partial(read_image, settings=cascade.decode)
     decoded = in_threads(read, inputs, workers=decode_threads, ahead=2 * batch_size)
     while batch := list(islice(decoded, batch_size)):
         yield from predict_batch(cascade, batch)

@@ -1,25 +1,20 @@
-"""Systems compared on the same pictures: every single model, the ensemble, the cascade, and random deferral."""
+"""Cost against error on the same images: every single model, the ensemble, the cascade, and random deferral."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from assay.calibration.temperature import apply_temperature
 from assay.images.cascade.cost import cascade_cost
-from assay.images.cascade.decision import decide
+from assay.images.cascade.decision import FORGED, decide
+from assay.images.cascade.measure import Measured
 from assay.images.cascade.thresholds import fit_thresholds
 
-
-@dataclass(frozen=True)
-class RoleProbs:
-    """Calibrated probabilities of forged of both levels on one role, and the labels: each [n]."""
-
-    stage1: np.ndarray
-    ensemble: np.ndarray
-    labels: np.ndarray
+# How often random deferral is drawn.
+NUM_DRAWS = 50
 
 
 def balanced_error(guesses: np.ndarray, labels: np.ndarray) -> float:
@@ -28,47 +23,58 @@ def balanced_error(guesses: np.ndarray, labels: np.ndarray) -> float:
 
 
 def random_deferral(
-    role: RoleProbs, share: float, *, rng: np.random.Generator, num_draws: int = 50
+    stage1: np.ndarray, ensemble: np.ndarray, labels: np.ndarray, share: float, *, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Balanced error when a random ``share`` of the pictures goes to the ensemble: mean, 2.5th and 97.5th percentile."""
+    """Balanced error when a random ``share`` of the images goes to the ensemble: mean, 2.5th and 97.5th percentile.
+
+    ``stage1``, ``ensemble``: calibrated probabilities of forged [n].
+    """
     errors = []
-    for _ in range(num_draws):
-        deferred = rng.random(len(role.labels)) < share
-        errors.append(balanced_error(np.where(deferred, role.ensemble, role.stage1) >= 0.5, role.labels))
+    for _ in range(NUM_DRAWS):
+        deferred = rng.random(len(labels)) < share
+        errors.append(balanced_error(np.where(deferred, ensemble, stage1) >= 0.5, labels))
     return float(np.mean(errors)), float(np.quantile(errors, 0.025)), float(np.quantile(errors, 0.975))
 
 
-def frontier(
-    tune: RoleProbs,
-    test: RoleProbs,
+def frontier_table(
+    tune: Measured,
+    test: Measured,
     *,
+    temperature: float,
+    costs: Mapping[str, int],
     budgets: Sequence[float],
-    cost_stage1: float,
-    cost_ensemble: float,
-    points: Mapping[str, tuple[float, np.ndarray]],
     seed: int,
 ) -> pd.DataFrame:
-    """Cost against balanced error on test: the cascade at many budgets, random deferral at equal cost, single models.
+    """Cost against balanced error on the seen families of test: the cascade at many budgets, and what it competes with.
 
-    Thresholds are fitted on tune at each budget, the same for both kinds of leak. ``points``: name -> (cost, probs on
-    test). Columns system, budget, share_deferred, cost (MACs a picture), balanced_error, low, high (random deferral only).
+    Thresholds are fitted on tune at each budget, the same for both kinds of leak. Random deferral has the cascade's cost.
+
+    Args:
+        temperature: of the ensemble.
+        costs: multiply-accumulates of one image: stage1, ensemble, and each expert.
+
+    Returns:
+        Columns system, budget, share_deferred, cost, balanced_error, low, high (the last two of random deferral only).
     """
+    seen = test.slices["test"]
+    labels, stage1 = test.labels[seen], test.stage1[seen]
+    ensemble = apply_temperature(test.ensemble_logits, temperature)[seen]
     rng = np.random.default_rng(seed)
     rows = []
     for budget in budgets:
         found = fit_thresholds(tune.stage1, tune.labels, budget_forged=budget, budget_real=budget, certify=False)
-        decisions = decide(
-            test.stage1,
-            test.ensemble,
-            exit_real=found.exit_real.threshold,
-            exit_forged=found.exit_forged.threshold,
-        )
+        decisions = decide(stage1, ensemble, **found.exits, unsure=None)
         share = float(decisions.deferred.mean())
-        cost = cascade_cost(cost_stage1, cost_ensemble, share)
-        error = balanced_error(decisions.verdicts == "forged", test.labels)
+        cost = cascade_cost(costs["stage1"], costs["ensemble"], share)
+        error = balanced_error(decisions.verdicts == FORGED, labels)
         rows.append(("cascade", budget, share, cost, error, np.nan, np.nan))
-        rows.append(("random deferral", budget, share, cost, *random_deferral(test, share, rng=rng)))
-    for name, (cost, probs) in points.items():
-        rows.append((name, np.nan, np.nan, cost, balanced_error(probs >= 0.5, test.labels), np.nan, np.nan))
+        chance = random_deferral(stage1, ensemble, labels, share, rng=rng)
+        rows.append(("random deferral", budget, share, cost, *chance))
+    guesses = {"stage1": stage1 >= 0.5}
+    guesses |= {name: (logits > 0)[seen] for name, logits in test.expert_logits.items()}
+    guesses["ensemble"] = ensemble >= 0.5
+    for name, guess in guesses.items():
+        system = f"{name} (refit)" if name in test.expert_logits else name
+        rows.append((system, np.nan, np.nan, costs[name], balanced_error(guess, labels), np.nan, np.nan))
     columns = ["system", "budget", "share_deferred", "cost", "balanced_error", "low", "high"]
     return pd.DataFrame(rows, columns=columns)

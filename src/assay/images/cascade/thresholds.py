@@ -1,14 +1,14 @@
 """Thresholds of the two-sided exit, under a leakage budget.
 
-Stage 1 lets a picture leave as real at probability <= ``exit_real`` and as forged at >= ``exit_forged``. What leaves on
-the wrong side leaks: nothing downstream can bring it back. The budget bounds both kinds of leak; each threshold is the
-most generous one whose leak on the tune role keeps within it, and a one-sided Clopper-Pearson bound (1934) says what that
+Stage 1 lets an image leave as real at probability <= ``exit_real`` and as forged at >= ``exit_forged``. What leaves on the
+wrong side leaks: nothing downstream can bring it back. The budget bounds both kinds of leak. Each threshold is the most
+generous one whose leak on the tune role keeps within it, and a one-sided Clopper-Pearson bound (1934) says what that
 certifies.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,28 +42,27 @@ class Thresholds:
     exit_real: Side
     exit_forged: Side
 
+    @property
+    def exits(self) -> dict[str, float]:
+        """The two thresholds by name."""
+        return {"exit_real": self.exit_real.threshold, "exit_forged": self.exit_forged.threshold}
 
-def _most_generous(
-    against: np.ndarray, candidates: np.ndarray, budget: float, *, certify: bool
-) -> tuple[float | None, int]:
-    """Largest candidate t such that the share of ``against`` <= t keeps the budget, and how many that are.
 
-    ``against``: scores of the class that must not leave here. (None, 0): nothing may leave.
+def _most_generous(against: np.ndarray, candidates: np.ndarray, budget: float, *, certify: bool, never: float) -> Side:
+    """The exit at the largest candidate t such that the share of ``against`` <= t keeps the budget.
+
+    ``against``: scores of the class that must not leave here. ``never``: the threshold where nothing may leave.
     """
-    ordered = np.sort(against)
-    best, leaks = None, 0
+    ordered, n = np.sort(against), len(against)
+    best, leaks = never, 0
     for threshold in np.unique(candidates):
         leaked = int(np.searchsorted(ordered, threshold, side="right"))
-        rate = clopper_pearson(leaked, len(against), side="upper")[1] if certify else leaked / len(against)
+        rate = clopper_pearson(leaked, n, side="upper")[1] if certify else leaked / n
         if rate > budget:
             break
         best, leaks = float(threshold), leaked
-    return best, leaks
-
-
-def _describe(threshold: float, leaked: int, n: int, budget: float) -> Side:
-    upper = clopper_pearson(leaked, n, side="upper")[1]
-    return Side(threshold, leaked, n, leaked / n, upper, budget, upper <= budget, rows_to_certify(budget))
+    upper = clopper_pearson(leaks, n, side="upper")[1]
+    return Side(best, leaks, n, leaks / n, upper, budget, upper <= budget, rows_to_certify(budget))
 
 
 def fit_thresholds(
@@ -71,7 +70,7 @@ def fit_thresholds(
 ) -> Thresholds:
     """Thresholds from the tune role.
 
-    No picture leaves against stage 1's own opinion: ``exit_real`` lies below 0.5 and ``exit_forged`` at or above it.
+    No image leaves against stage 1's own opinion: ``exit_real`` lies below 0.5 and ``exit_forged`` at or above it.
 
     Args:
         probs: calibrated probability of forged [n]; labels [n].
@@ -87,19 +86,16 @@ def fit_thresholds(
         raise ValueError(
             f"thresholds need both classes on the tune role, got {int(forged.sum())} forged of {len(forged)}"
         )
-    low, leaked_forged = _most_generous(probs[forged], probs[probs < 0.5], budget_forged, certify=certify)
-    high, leaked_real = _most_generous(-probs[~forged], -probs[probs >= 0.5], budget_real, certify=certify)
-    return Thresholds(
-        _describe(NEVER_REAL if low is None else low, leaked_forged, int(forged.sum()), budget_forged),
-        _describe(NEVER_FORGED if high is None else -high, leaked_real, int((~forged).sum()), budget_real),
-    )
+    low = _most_generous(probs[forged], probs[probs < 0.5], budget_forged, certify=certify, never=NEVER_REAL)
+    high = _most_generous(-probs[~forged], -probs[probs >= 0.5], budget_real, certify=certify, never=-NEVER_FORGED)
+    return Thresholds(low, replace(high, threshold=-high.threshold))
 
 
-def certification_text(side: Side, *, what: str) -> str:
+def certification_text(side: Side, *, name: str) -> str:
     """What the tune role can and can't certify for one exit, in a sentence."""
     if side.certified:
-        return f"{what}: {side.leaked} of {side.n} leaked, certified <= {side.leak_upper:.4f} at 95 % (budget {side.budget})"
+        return f"{name}: {side.leaked} of {side.n} leaked, certified <= {side.leak_upper:.4f} at 95 % (budget {side.budget})"
     return (
-        f"{what}: {side.leaked} of {side.n} leaked ({side.leak:.4f}), within the budget {side.budget} as observed, but this "
+        f"{name}: {side.leaked} of {side.n} leaked ({side.leak:.4f}), within the budget {side.budget} as observed, but this "
         f"sample certifies <= {side.leak_upper:.4f} only; the budget takes {side.rows_needed} rows without a leak"
     )

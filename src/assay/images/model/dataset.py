@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from assay.images.manifest import read_manifest
-from assay.images.model.store import PixelStore, open_store
+from assay.core.progress import progress
+from assay.images.model.store import PixelStore
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class PictureSet(Dataset[Batch]):
-    """Pictures and labels of a manifest, read from the pixel store a batch at a time.
+    """Images and labels of a manifest, read from the pixel store a batch at a time.
 
     ``__getitems__`` returns (uint8 [n, 3, S, S], float32 [n]). Every sample's augmentation is seeded by (seed, epoch,
     row), so it does not depend on the order of the batches, the number of loader processes, or where a run resumed.
@@ -46,27 +45,27 @@ class PictureSet(Dataset[Batch]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Batch:
-        pictures, labels = self.__getitems__([index])
-        return pictures[0], labels[0]
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        pictures = torch.from_numpy(self._store.pixels[self._rows[indices]]).permute(0, 3, 1, 2)
+        images = torch.from_numpy(self._store.pixels[self._rows[indices]]).permute(0, 3, 1, 2)
         if self._resize is not None:
-            pictures = self._resize(pictures)
+            images = self._resize(images)
         if self._transform is not None:
-            pictures = self._augment(self._transform, pictures, indices)
-        return pictures, self.labels[indices]
+            images = self._augment(self._transform, images, indices)
+        return images, self.labels[indices]
 
-    def _augment(self, transform: v2.Transform, pictures: torch.Tensor, indices: list[int]) -> torch.Tensor:
+    def _augment(self, transform: v2.Transform, images: torch.Tensor, indices: list[int]) -> torch.Tensor:
         parts = []
         # fork_rng: dropout draws from the same global generator and must not notice.
         with torch.random.fork_rng(devices=[]):
-            for picture, index in zip(pictures, indices, strict=True):
+            for image, index in zip(images, indices, strict=True):
                 state = np.random.SeedSequence([self._seed, self.epoch, int(index)]).generate_state(1, np.uint64)
                 # The transforms run on the CPU; torch.manual_seed would seed every other device too, and takes longer
                 # than most of them.
                 torch.default_generator.manual_seed(int(state[0] >> np.uint64(1)))
-                parts.append(transform(picture))
+                parts.append(transform(image))
         return torch.stack(parts)
 
 
@@ -103,9 +102,7 @@ def make_loader(data: PictureSet, *, batch_size: int, seed: int, shuffle: bool, 
     return DataLoader(data, batch_sampler=batches, collate_fn=_as_is, num_workers=workers)
 
 
-def load_pictures(
-    folder: Path, role: str, *, image_size: int, transform: v2.Transform | None = None, seed: int = 0
-) -> tuple[pd.DataFrame, PictureSet]:
-    """Manifest and pictures of one role."""
-    manifest = read_manifest(folder, role)
-    return manifest, PictureSet(open_store(folder), manifest, image_size=image_size, transform=transform, seed=seed)
+def batches_in_order(data: PictureSet, *, batch_size: int, name: str) -> Iterator[torch.Tensor]:
+    """The images uint8 [n, 3, S, S] of a data set in its order, a batch at a time, with a progress bar."""
+    rows = BatchSampler(range(len(data)), batch_size, drop_last=False)
+    return (data.__getitems__(indices)[0] for indices in progress(rows, name=name, unit="batch"))

@@ -1,4 +1,4 @@
-"""Experts: a timm backbone, a projection to a small embedding, one logit; and the extractor that reads them back.
+"""Experts: a timm backbone, a projection to a small embedding, one logit; and the extractor that runs them.
 
 backbone -> pooled features -> ``Linear(d, embedding_dim)`` -> ``Linear(embedding_dim, 1)``. Projection and head of all
 folds and of the refit start from the same values (``initial_head``): networks that start apart do not share coordinates.
@@ -16,32 +16,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from assay.core.progress import progress
-from assay.core.torch_setup import pick_device
 from assay.images.model.backbones import DataConfig, build, create_network, load_checkpoint
-from assay.images.model.dataset import PictureSet, make_loader
-from assay.images.model.transforms import Normalize
+from assay.images.model.dataset import PictureSet
+from assay.images.model.prediction import Predictor
 
 # How the names of projection and head begin.
 START = ("projection.", "head.")
 
 
 class ExpertNetwork(nn.Module):
-    """Pictures [n, 3, S, S] -> logit [n, 1]; ``embed`` gives the embedding too."""
+    """Images [n, 3, S, S] -> logit [n, 1]; ``embed`` gives the embedding too."""
 
     def __init__(self, backbone: nn.Module, *, embedding_dim: int) -> None:
         super().__init__()
+        backbone.reset_classifier(0)  # type: ignore[operator]
         self.backbone = backbone
         self.projection = nn.Linear(int(backbone.head_hidden_size), embedding_dim)  # type: ignore[arg-type]
         self.head = nn.Linear(embedding_dim, 1)
 
-    def embed(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(embedding [n, embedding_dim], logit [n, 1])."""
-        embedding = self.projection(self.backbone(pictures))
+        embedding = self.projection(self.backbone(images))
         return embedding, self.head(embedding)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.embed(pictures)[1]
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.embed(images)[1]
 
 
 def build_expert(
@@ -49,14 +48,12 @@ def build_expert(
 ) -> tuple[ExpertNetwork, DataConfig]:
     """An expert with these weights in its backbone (see `build`); the head is torch's random one until it is loaded."""
     backbone, config = build(architecture, weights=weights, image_size=image_size)
-    backbone.reset_classifier(0)  # type: ignore[operator]
     return ExpertNetwork(backbone, embedding_dim=embedding_dim), config
 
 
 def initial_head(architecture: str, *, image_size: int, embedding_dim: int, seed: int) -> dict[str, torch.Tensor]:
     """Starting values of projection and head, the same for every fold and the refit: name -> tensor."""
     backbone = create_network(architecture, pretrained=False, image_size=image_size)
-    backbone.reset_classifier(0)  # type: ignore[operator]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ExpertNetwork(backbone, embedding_dim=embedding_dim)
@@ -81,30 +78,21 @@ def load_head(network: ExpertNetwork, path: Path) -> None:
     network.load_state_dict(values, strict=False)
 
 
-class FeatureExtractor:
-    """From pictures to (embedding [n, d], logit [n]), in evaluation mode, configured by the checkpoint alone."""
+class FeatureExtractor(Predictor):
+    """An expert that gives its embedding [n, d] beside the logit [n]."""
 
-    def __init__(
-        self, network: ExpertNetwork, config: DataConfig, *, device: str = "cpu", batch_size: int = 64
-    ) -> None:
-        self.device = pick_device(device)
-        self.image_size = config.image_size
-        self.dim = network.head.in_features
-        self._batch_size = batch_size
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._normalize = Normalize(config.mean, config.std).to(self.device)
+    network: ExpertNetwork
 
     @torch.inference_mode()
-    def __call__(self, pictures: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Embedding float32 [n, d] and logit float32 [n] of one batch uint8 [n, 3, S, S]."""
-        embedding, logit = self.network.embed(self._normalize(pictures.to(self.device)))
+        embedding, logit = self.network.embed(self.normalized(images))
         return embedding.float().cpu().numpy(), logit.squeeze(1).float().cpu().numpy()
 
-    def extract(self, data: PictureSet, *, what: str) -> tuple[np.ndarray, np.ndarray]:
+    def extract(self, data: PictureSet, *, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings float32 [n, d] and logits float32 [n] of a data set, in its order."""
-        loader = make_loader(data, batch_size=self._batch_size, seed=0, shuffle=False, workers=0)
-        parts = [self(pictures) for pictures, _ in progress(loader, name=what, unit="batch")]
-        return np.concatenate([e for e, _ in parts]), np.concatenate([z for _, z in parts])
+        embeddings, logits = zip(*(self(images) for images in self.batches(data, name=name)), strict=True)
+        return np.concatenate(embeddings), np.concatenate(logits)
 
 
 def load_extractor(folder: Path, *, device: str) -> FeatureExtractor:
@@ -115,9 +103,6 @@ def load_extractor(folder: Path, *, device: str) -> FeatureExtractor:
     """
 
     def as_expert(backbone: nn.Module, info: dict[str, Any]) -> nn.Module:
-        backbone.reset_classifier(0)  # type: ignore[operator]
         return ExpertNetwork(backbone, embedding_dim=int(info["embedding_dim"]))
 
-    checkpoint = load_checkpoint(folder, wrap=as_expert)
-    assert isinstance(checkpoint.model, ExpertNetwork)
-    return FeatureExtractor(checkpoint.model, checkpoint.data_config, device=device)
+    return FeatureExtractor(load_checkpoint(folder, wrap=as_expert), device=device)

@@ -8,8 +8,6 @@ again.
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ PIXELS, INDEX, META = "pixels/pixels.npy", "pixels/pixels_index.csv", "pixels/pi
 
 
 def fit_square(pixels: np.ndarray, side: int, *, resize: str) -> np.ndarray:
-    """One picture uint8 [H, W, 3] as uint8 [side, side, 3].
+    """One image uint8 [H, W, 3] as uint8 [side, side, 3].
 
     ``crop`` takes the middle square first; ``squash`` changes the aspect ratio. Area averaging when made smaller.
     """
@@ -39,47 +37,46 @@ def fit_square(pixels: np.ndarray, side: int, *, resize: str) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=method)
 
 
-def _header(count: int, side: int) -> bytes:
-    # NumPy pads the header for growth along the first axis, so its length does not depend on the count.
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
-    )
-    return buffer.getvalue()
-
-
 class StoreWriter:
-    """Appends pictures to a pixel store; memory does not grow with their number."""
+    """Appends images to a pixel store; memory does not grow with their number."""
 
     def __init__(self, path: Path, side: int) -> None:
         self._file = path.open("wb")
         self._side = side
         self._digest = hashlib.sha256()
         self.count = 0
-        self._file.write(_header(0, side))
+        self._write_header()
 
-    def append(self, pictures: np.ndarray) -> None:
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[n, S, S, 3] of what was appended."""
+        return self.count, self._side, self._side, 3
+
+    def append(self, images: np.ndarray) -> None:
         """Add uint8 [k, S, S, 3]."""
-        assert pictures.shape[1:] == (self._side, self._side, 3), pictures.shape
-        assert pictures.dtype == np.uint8
-        data = np.ascontiguousarray(pictures).tobytes()
+        assert images.shape[1:] == self.shape[1:], images.shape
+        assert images.dtype == np.uint8
+        data = np.ascontiguousarray(images).tobytes()
         self._file.write(data)
         self._digest.update(data)
-        self.count += len(pictures)
+        self.count += len(images)
 
     def close(self) -> dict[str, object]:
         """Finish the file; returns what belongs into pixels.json."""
-        self._file.seek(0)
-        self._file.write(_header(self.count, self._side))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return {"shape": [self.count, self._side, self._side, 3], "sha256": self._digest.hexdigest()}
+        with self._file:
+            self._file.seek(0)
+            self._write_header()
+        return {"shape": list(self.shape), "sha256": self._digest.hexdigest()}
+
+    def _write_header(self) -> None:
+        # NumPy pads the header for growth along the first axis, so its length does not depend on the count.
+        header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 @contextmanager
 def open_writer(folder: Path, *, side: int, sample_ids: list[str]) -> Iterator[StoreWriter]:
-    """Write a store into ``folder``; ``sample_ids`` is read at the end, one per appended picture."""
+    """Write a store into ``folder``; ``sample_ids`` is read at the end, one per appended image."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / PIXELS) as temporary:
         writer = StoreWriter(temporary, side)

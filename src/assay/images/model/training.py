@@ -65,9 +65,9 @@ class Loop:
     val_loader: Any
     train_set: PictureSet
     batches: Any
-    seed: int
     schedule: torch.optim.lr_scheduler.LRScheduler
     schedule_unit: str
+    seed: int
 
     def train_epoch(self, epoch: int) -> Row:
         """One pass over the training images, with weights updated; metrics of the logits as they came."""
@@ -133,24 +133,22 @@ def start(
     workers = settings.loader_workers
     train_loader = make_loader(train_set, batch_size=settings.batch_size, seed=seed, shuffle=True, workers=workers)
     val_loader = make_loader(val_set, batch_size=2 * settings.batch_size, seed=seed, shuffle=False, workers=workers)
-    batches = train_loader.batch_sampler
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     schedule = make_schedule(optimizer, settings, steps_per_epoch=len(train_loader))
     prepared = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, train_loader, val_loader)
-    loop = Loop(
-        accelerator,
-        prepared[0],
-        normalize.to(accelerator.device),
+    return Loop(
+        accelerator=accelerator,
+        model=prepared[0],
+        normalize=normalize.to(accelerator.device),
         optimizer=prepared[1],
         train_loader=prepared[2],
         val_loader=prepared[3],
         train_set=train_set,
-        batches=batches,
-        seed=seed,
+        batches=train_loader.batch_sampler,
         schedule=schedule,
         schedule_unit=settings.schedule,
+        seed=seed,
     )
-    return loop
 
 
 def fit(
@@ -168,18 +166,16 @@ def fit(
     """
     schedule = loop.schedule
     state = restore_state(resume, loop.accelerator, loop.model, loop.optimizer, schedule)
-    for row in state.history:
-        on_epoch(row)
+    for earlier in state.history:
+        on_epoch(earlier)
     for epoch in range(state.epoch + 1, epochs + 1):
         lr = float(schedule.get_last_lr()[0])
         train, val = loop.train_epoch(epoch), loop.validate(epoch)
         if loop.schedule_unit == "epoch":
             schedule.step()
-        row = (
-            {"epoch": epoch, "lr": lr}
-            | {f"train_{k}": v for k, v in train.items()}
-            | {f"val_{k}": v for k, v in val.items()}
-        )
+        row: Row = {"epoch": epoch, "lr": lr}
+        for side, metrics in (("train", train), ("val", val)):
+            row |= {f"{side}_{key}": value for key, value in metrics.items()}
         state.epoch = epoch
         state.history.append(row)
         if selection == "last" or val["auc"] > state.best_auc:

@@ -1,6 +1,6 @@
 """Training augmentation and normalisation.
 
-Augmentation works on uint8 pictures one by one (each gets its own draw), normalisation on whole batches, last.
+Augmentation works on uint8 images one by one (each gets its own draw), normalisation on whole batches, last.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ def train_transform(settings: Augment) -> v2.Transform:
         )
         steps.append(v2.RandomApply([affine], settings.affine_probability))
     if settings.blur_probability > 0 and settings.blur_sigma[1] > 0:
-        # torchvision refuses a sigma of 0; this one already leaves every pixel as it is.
-        sigma = (max(settings.blur_sigma[0], NO_BLUR), max(settings.blur_sigma[1], NO_BLUR))
+        # torchvision takes no sigma of 0; this one already leaves every pixel as it is.
+        sigma = [max(value, NO_BLUR) for value in settings.blur_sigma]
         steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma)], settings.blur_probability))
     if settings.jpeg_probability > 0:
-        quality = (settings.jpeg_quality[0], settings.jpeg_quality[1])
-        steps.append(v2.RandomApply([v2.JPEG(quality)], settings.jpeg_probability))
+        steps.append(v2.RandomApply([v2.JPEG(settings.jpeg_quality)], settings.jpeg_probability))
     return v2.Compose(steps) if steps else v2.Identity()
 
 
@@ -53,5 +52,5 @@ class Normalize(torch.nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return ((pictures.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

@@ -19,6 +19,9 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+# Anchors that are enough to tell networks apart.
+MAX_ROWS = 400
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -40,7 +43,7 @@ def identity(dim: int) -> Alignment:
 
 
 def fit_procrustes(source: np.ndarray, target: np.ndarray) -> Alignment:
-    """The rigid map of ``source`` onto ``target``, both float [n, d], row i showing the same picture.
+    """The rigid map of ``source`` onto ``target``, both float [n, d], row i showing the same image.
 
     Raises:
         ValueError: shapes differ, or too few rows to fix a rotation.
@@ -58,7 +61,7 @@ def fit_procrustes(source: np.ndarray, target: np.ndarray) -> Alignment:
 def coordinate_correlation(views: Sequence[np.ndarray]) -> float:
     """Mean Pearson correlation of a coordinate between two networks, over coordinates and pairs of networks.
 
-    ``views``: one float [n, d] per network, rows showing the same pictures. Coordinates that are constant are left out.
+    ``views``: one float [n, d] per network, rows showing the same images. Coordinates that are constant are left out.
     """
     scaled = []
     for view in views:
@@ -69,15 +72,15 @@ def coordinate_correlation(views: Sequence[np.ndarray]) -> float:
     return float(np.nanmean(pairs))
 
 
-def fold_predictability(views: Sequence[np.ndarray], *, seed: int, max_rows: int = 400) -> float:
+def fold_predictability(views: Sequence[np.ndarray], *, seed: int) -> float:
     """Accuracy of telling which network made an embedding; chance is ``1 / len(views)``.
 
-    Logistic regression, cross-validated so that a picture never stands on both sides. On at most ``max_rows`` anchors.
+    Logistic regression, cross-validated so that an image never stands on both sides. On at most ``MAX_ROWS`` anchors.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(views[0]))[:max_rows])
+    rows = np.sort(np.random.default_rng(seed).permutation(len(views[0]))[:MAX_ROWS])
     features = np.concatenate([view[rows] for view in views])
     fold = np.repeat(np.arange(len(views)), len(rows))
-    picture = np.tile(np.arange(len(rows)), len(views))
+    image = np.tile(np.arange(len(rows)), len(views))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
-    guesses = cross_val_predict(model, features, fold, groups=picture, cv=GroupKFold(3))
+    guesses = cross_val_predict(model, features, fold, groups=image, cv=GroupKFold(3))
     return float((guesses == fold).mean())

@@ -18,8 +18,6 @@ from assay.images.stacking.out_of_fold import Stacked, feature_matrix
 # The probe that compares cross-validations: small, and the same before and after, since only the difference matters.
 PROBE = {"n_estimators": 80, "num_leaves": 15, "learning_rate": 0.1, "colsample_bytree": 0.3, "min_child_samples": 20}
 
-Maps = Mapping[tuple[str, int], Alignment]
-
 
 def probe_auc(
     features: np.ndarray, labels: np.ndarray, splits: BaseCrossValidator | list, *, seed: int, threads: int
@@ -28,12 +26,6 @@ def probe_auc(
     model = lightgbm_classifier(seed=seed, threads=threads, **PROBE)
     scores = cross_val_predict(model, features, labels, cv=splits, method="predict_proba")[:, 1]
     return float(roc_auc_score(labels, scores))
-
-
-def anchor_views(anchors: Sequence[Stacked], expert: str, maps: Maps | None) -> list[np.ndarray]:
-    """One expert's anchor embeddings by each fold's network, mapped if ``maps`` is given."""
-    views = [stack.embeddings[expert] for stack in anchors]
-    return views if maps is None else [maps[expert, fold].apply(view) for fold, view in enumerate(views)]
 
 
 def _side(
@@ -50,23 +42,24 @@ def _side(
     # the fold table's, or the two cross-validations would be one.
     splitter = StratifiedGroupKFold(len(np.unique(base_fold)), shuffle=True, random_state=seed + 1)
     random = list(splitter.split(features, labels, rows.keys["group_id"]))
-    report = {
-        "random_cv_auc": probe_auc(features, labels, random, seed=seed, threads=threads),
-        "leave_base_fold_out_auc": probe_auc(features, labels, PredefinedSplit(base_fold), seed=seed, threads=threads),
-        "correlation": float(np.mean([coordinate_correlation(view) for view in views.values()])),
+    random_auc = probe_auc(features, labels, random, seed=seed, threads=threads)
+    held_out_auc = probe_auc(features, labels, PredefinedSplit(base_fold), seed=seed, threads=threads)
+    correlations = {expert: coordinate_correlation(view) for expert, view in views.items()}
+    return {
+        "random_cv_auc": random_auc,
+        "leave_base_fold_out_auc": held_out_auc,
+        "gap": random_auc - held_out_auc,
+        "correlation": float(np.mean(list(correlations.values()))),
         "fold_predictability": float(np.mean([fold_predictability(view, seed=seed) for view in views.values()])),
+        **{f"{expert}.correlation": value for expert, value in correlations.items()},
     }
-    report["gap"] = report["random_cv_auc"] - report["leave_base_fold_out_auc"]
-    for expert, view in views.items():
-        report[f"{expert}.correlation"] = coordinate_correlation(view)
-    return report
 
 
 def alignment_report(
     rows: Stacked,
     aligned: dict[str, np.ndarray],
     anchors: Sequence[Stacked],
-    maps: Maps,
+    maps: Mapping[tuple[str, int], Alignment],
     target: Mapping[str, np.ndarray],
     *,
     seed: int,
@@ -80,8 +73,9 @@ def alignment_report(
     ``<expert>.anchor_error``: mean squared distance to the refit's embedding of an anchor over that embedding's variance.
     """
     report: dict[str, float] = {"n": len(rows.keys), "n_anchors": len(anchors[0].keys), "chance": 1 / len(anchors)}
-    for name, embeddings, used in (("raw", rows.embeddings, None), ("aligned", aligned, maps)):
-        views = {expert: anchor_views(anchors, expert, used) for expert in rows.embeddings}
+    raw = {expert: [stack.embeddings[expert] for stack in anchors] for expert in rows.embeddings}
+    mapped = {e: [maps[e, fold].apply(view) for fold, view in enumerate(views)] for e, views in raw.items()}
+    for name, embeddings, views in (("raw", rows.embeddings, raw), ("aligned", aligned, mapped)):
         side = _side(rows, embeddings, views, seed=seed, threads=threads)
         for expert, wanted in target.items():
             spread = float(wanted.var(axis=0).sum())

@@ -38,7 +38,7 @@ def refit_anchors(anchors: Stacked, *, device: str) -> dict[str, np.ndarray]:
     for expert in EXPERTS:
         extractor = load_extractor(MODELS / expert / "full", device=device)
         data = PictureSet(store, manifest, image_size=extractor.image_size)
-        found[expert] = extractor.extract(data, what=f"{expert} full")[0]
+        found[expert] = extractor.extract(data, name=f"{expert} full")[0]
     return found
 
 

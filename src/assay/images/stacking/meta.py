@@ -7,9 +7,8 @@ it is loaded, and breaks with the next version of the library; LightGBM's text f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -34,21 +33,9 @@ EPSILON = 1e-7
 CANDIDATES = ("single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm")
 
 
-class Classifier(Protocol):
-    """What a meta-model must do."""
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where logits stand in X_meta: the last ``len(experts)`` columns, in the order of ``experts``."""
-
-    experts: tuple[str, ...]
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """float64 [n, number of experts]."""
-        return np.asarray(features[:, -len(self.experts) :], dtype=np.float64)
+def expert_logits(features: np.ndarray, num_experts: int) -> np.ndarray:
+    """The experts' logits float64 [n, num_experts]: the last columns of X_meta."""
+    return np.asarray(features[:, -num_experts:], dtype=np.float64)
 
 
 def lightgbm_classifier(*, seed: int, threads: int, **settings: Any) -> lightgbm.LGBMClassifier:
@@ -67,19 +54,15 @@ def search_space(settings: MetaSearch) -> dict[str, Any]:
     """Distributions for a random search, or lists for a grid, from the parameter file's ranges."""
     if settings.method == "grid":
         return {name: list(values) for name, values in settings.grid.items()}
-    ranges = settings.ranges
-    return {
-        "n_estimators": randint(int(ranges.n_estimators[0]), int(ranges.n_estimators[1]) + 1),
-        "learning_rate": loguniform(*ranges.learning_rate),
-        "num_leaves": randint(int(ranges.num_leaves[0]), int(ranges.num_leaves[1]) + 1),
-        "max_depth": randint(int(ranges.max_depth[0]), int(ranges.max_depth[1]) + 1),
-        "reg_alpha": loguniform(*ranges.reg_alpha),
-        "reg_lambda": loguniform(*ranges.reg_lambda),
-        "subsample": uniform(ranges.subsample[0], ranges.subsample[1] - ranges.subsample[0]),
-        "colsample_bytree": uniform(
-            ranges.colsample_bytree[0], ranges.colsample_bytree[1] - ranges.colsample_bytree[0]
-        ),
-    }
+    space: dict[str, Any] = {}
+    for name, (low, high) in settings.ranges.model_dump().items():
+        if name in ("n_estimators", "num_leaves", "max_depth"):
+            space[name] = randint(int(low), int(high) + 1)
+        elif name in ("subsample", "colsample_bytree"):
+            space[name] = uniform(low, high - low)
+        else:
+            space[name] = loguniform(low, high)
+    return space
 
 
 def search(
@@ -87,32 +70,18 @@ def search(
 ) -> tuple[dict[str, Any], float]:
     """Best LightGBM settings by leave-base-fold-out AUC, and that AUC (a selection score, not a result)."""
     model = lightgbm_classifier(seed=seed, threads=threads)
-    common = {
-        "scoring": "roc_auc",
-        "cv": PredefinedSplit(base_fold),
-        "error_score": "raise",
-        "refit": False,
-        "verbose": 3,
-    }
-    space = search_space(settings)
+    space, split = search_space(settings), PredefinedSplit(base_fold)
+    options = {"scoring": "roc_auc", "cv": split, "error_score": "raise", "refit": False, "verbose": 3}
     if settings.method == "grid":
         print(f"grid search over {len(ParameterGrid(space))} settings", flush=True)
-        found = GridSearchCV(model, space, **common)
+        found = GridSearchCV(model, space, **options)
     else:
-        found = RandomizedSearchCV(model, space, n_iter=settings.num_candidates, random_state=seed, **common)
+        found = RandomizedSearchCV(model, space, n_iter=settings.num_candidates, random_state=seed, **options)
     found.fit(features, labels)
     best = {
         name: value.item() if isinstance(value, np.generic) else value for name, value in found.best_params_.items()
     }
     return best, float(found.best_score_)
-
-
-def out_of_fold_probs(
-    model: BaseEstimator, features: np.ndarray, labels: np.ndarray, base_fold: np.ndarray
-) -> np.ndarray:
-    """Leave-base-fold-out probabilities of forged [n]."""
-    probs = cross_val_predict(clone(model), features, labels, cv=PredefinedSplit(base_fold), method="predict_proba")
-    return np.asarray(probs[:, 1], dtype=np.float64)
 
 
 def inner_split(
@@ -134,7 +103,7 @@ class MetaModel:
     """
 
     kind: str
-    columns: Columns
+    experts: tuple[str, ...]
     expert: int = 0
     coefficients: tuple[float, ...] = ()
     intercept: float = 0.0
@@ -142,13 +111,10 @@ class MetaModel:
 
     def probs(self, features: np.ndarray) -> np.ndarray:
         """Probability of forged, float64 [n]."""
-        if self.kind == "lightgbm":
-            assert self.booster is not None
-            return np.asarray(self.booster.predict(features), dtype=np.float64)
-        logits = self.columns.logits(features)
-        if self.kind == "lightgbm_logits":
-            assert self.booster is not None
-            return np.asarray(self.booster.predict(logits), dtype=np.float64)
+        logits = expert_logits(features, len(self.experts))
+        if self.booster is not None:
+            inputs = features if self.kind == "lightgbm" else logits
+            return np.asarray(self.booster.predict(inputs), dtype=np.float64)
         if self.kind == "single":
             return expit(logits[:, self.expert])
         if self.kind == "mean_logit":
@@ -164,37 +130,20 @@ class MetaModel:
         """The same model without experts that it does not look at (``single`` needs one)."""
         if self.kind != "single":
             return self
-        return MetaModel(self.kind, Columns((self.columns.experts[self.expert],)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the booster."""
-        return {
-            "kind": self.kind,
-            "experts": list(self.columns.experts),
-            "expert": self.expert,
-            "coefficients": list(self.coefficients),
-            "intercept": self.intercept,
-        }
+        return MetaModel(self.kind, (self.experts[self.expert],))
 
 
-def meta_from_json(record: Mapping[str, Any], booster: lightgbm.Booster | None) -> MetaModel:
-    """The inverse of ``MetaModel.to_json``.
-
-    Raises:
-        ValueError: an unknown kind, or a LightGBM kind without its text file.
-    """
-    if record["kind"] not in CANDIDATES:
-        raise ValueError(f"meta-model kind {record['kind']!r} is unknown; known are {CANDIDATES}")
-    if record["kind"].startswith("lightgbm") and booster is None:
-        raise ValueError(f"meta-model kind {record['kind']} needs the text file of its booster")
-    return MetaModel(
-        kind=record["kind"],
-        columns=Columns(tuple(record["experts"])),
-        expert=int(record["expert"]),
-        coefficients=tuple(record["coefficients"]),
-        intercept=float(record["intercept"]),
-        booster=booster if record["kind"].startswith("lightgbm") else None,
-    )
+def _classifiers(
+    features: np.ndarray, num_experts: int, model: lightgbm.LGBMClassifier, logits_model: lightgbm.LGBMClassifier
+) -> dict[str, tuple[BaseEstimator, np.ndarray]]:
+    """The candidates that are fitted: a classifier, and what it reads of X_meta."""
+    logits = expert_logits(features, num_experts)
+    return {
+        # Hardly regularised: two coefficients need no help.
+        "logistic": (LogisticRegression(C=100.0, max_iter=1000), logits),
+        "lightgbm_logits": (clone(logits_model), logits),
+        "lightgbm": (clone(model), features),
+    }
 
 
 def fit_meta(
@@ -202,34 +151,22 @@ def fit_meta(
     features: np.ndarray,
     labels: np.ndarray,
     *,
-    columns: Columns,
+    experts: tuple[str, ...],
     expert: int,
     model: lightgbm.LGBMClassifier,
     logits_model: lightgbm.LGBMClassifier,
 ) -> MetaModel:
-    """Fit one candidate on all of X_meta."""
+    """Fit one candidate on all of X_meta; for the arguments see `candidate_probs`."""
     if kind == "single":
-        return MetaModel(kind, columns, expert=expert)
+        return MetaModel(kind, experts, expert=expert)
     if kind == "mean_logit":
-        return MetaModel(kind, columns)
-    logits = columns.logits(features)
+        return MetaModel(kind, experts)
+    classifier, inputs = _classifiers(features, len(experts), model, logits_model)[kind]
+    fitted = classifier.fit(inputs, labels)
     if kind == "logistic":
-        fitted = logistic_classifier().fit(logits, labels)
-        return MetaModel(
-            kind,
-            columns,
-            coefficients=tuple(float(value) for value in fitted.coef_[0]),
-            intercept=float(fitted.intercept_[0]),
-        )
-    if kind == "lightgbm_logits":
-        return MetaModel(kind, columns, booster=clone(logits_model).fit(logits, labels).booster_)
-    assert kind == "lightgbm", kind
-    return MetaModel(kind, columns, booster=clone(model).fit(features, labels).booster_)
-
-
-def logistic_classifier() -> LogisticRegression:
-    """Logistic regression on the experts' logits, hardly regularised: two coefficients need no help."""
-    return LogisticRegression(C=100.0, max_iter=1000)
+        coefficients = tuple(fitted.coef_[0].tolist())
+        return MetaModel(kind, experts, coefficients=coefficients, intercept=float(fitted.intercept_[0]))
+    return MetaModel(kind, experts, booster=fitted.booster_)
 
 
 def candidate_probs(
@@ -237,20 +174,25 @@ def candidate_probs(
     labels: np.ndarray,
     base_fold: np.ndarray,
     *,
-    columns: Columns,
+    experts: tuple[str, ...],
     expert: int,
     model: lightgbm.LGBMClassifier,
     logits_model: lightgbm.LGBMClassifier,
 ) -> dict[str, np.ndarray]:
-    """Leave-base-fold-out probabilities [n] of every candidate; the first two have nothing to fit."""
-    logits = columns.logits(features)
-    return {
-        "single": expit(logits[:, expert]),
-        "mean_logit": expit(logits.mean(axis=1)),
-        "logistic": out_of_fold_probs(logistic_classifier(), logits, labels, base_fold),
-        "lightgbm_logits": out_of_fold_probs(logits_model, logits, labels, base_fold),
-        "lightgbm": out_of_fold_probs(model, features, labels, base_fold),
-    }
+    """Leave-base-fold-out probabilities [n] of every candidate; the first two have nothing to fit.
+
+    Args:
+        experts: names, in the order of their logits in X_meta.
+        expert: position of the one that ``single`` takes.
+        model: LightGBM for all of X_meta.
+        logits_model: LightGBM for the experts' logits alone.
+    """
+    probs = {kind: MetaModel(kind, experts, expert=expert).probs(features) for kind in ("single", "mean_logit")}
+    split = PredefinedSplit(base_fold)
+    for kind, (classifier, inputs) in _classifiers(features, len(experts), model, logits_model).items():
+        found = cross_val_predict(classifier, inputs, labels, cv=split, method="predict_proba")
+        probs[kind] = np.asarray(found[:, 1], dtype=np.float64)
+    return probs
 
 
 def choose(table: pd.DataFrame, *, ship: str) -> str:
@@ -266,6 +208,6 @@ def choose(table: pd.DataFrame, *, ship: str) -> str:
     if ship != "auto":
         return ship
     best = table.iloc[int(np.argmax(table["auc"].to_numpy()))]
-    # An interval may be undefined or lie above its own figure; the winner always stands within its reach.
+    # An interval may be undefined or lie above its own AUC; the winner always stands within its reach.
     reach = np.fmin(best["auc_low"], best["auc"])
     return next(name for name in CANDIDATES if table["auc"][name] >= reach)

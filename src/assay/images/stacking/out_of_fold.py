@@ -1,7 +1,7 @@
 """The out-of-fold table: every training row embedded by networks that never saw it.
 
 A network that trained on a row has fitted that row's label; its embedding of the row says more than an embedding of a
-new picture can, and a meta-model fitted on such rows trusts it too much (Wolpert, "Stacked Generalization", 1992). So
+new image can, and a meta-model fitted on such rows trusts it too much (Wolpert, "Stacked Generalization", 1992). So
 fold k's networks are trained without fold k and embed fold k only.
 """
 

@@ -12,9 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from assay.core.io import atomic_path, read_json, write_json
 from assay.images.stacking.alignment import Alignment
-from assay.images.stacking.meta import MetaModel, meta_from_json
+from assay.images.stacking.meta import CANDIDATES, MetaModel
 
 PARTS = ("source_mean", "rotation", "target_mean")
+# Fields of a meta-model that meta.json holds.
+FIELDS = ("kind", "experts", "expert", "coefficients", "intercept")
 
 
 def save_alignments(path: Path, maps: Mapping[tuple[str, int], Alignment]) -> None:
@@ -45,7 +47,7 @@ def load_alignments(path: Path) -> dict[tuple[str, int], Alignment]:
 
 def save_meta(folder: Path, model: MetaModel, info: Mapping[str, Any]) -> None:
     """Write meta.json, and shipped.txt where the model has a booster; an earlier model's shipped.txt is removed."""
-    write_json(folder / "meta.json", {**info, "model": model.to_json()})
+    write_json(folder / "meta.json", {**info, "model": {name: getattr(model, name) for name in FIELDS}})
     if model.booster is None:
         (folder / "shipped.txt").unlink(missing_ok=True)
         return
@@ -62,9 +64,24 @@ def load_meta(folder: Path) -> tuple[MetaModel, dict[str, Any]]:
     if not (folder / "meta.json").is_file():
         raise ValueError(f"no meta.json in {folder}: run dvc repro train_meta, or give the folder that holds it")
     info = read_json(folder / "meta.json")
-    text = folder / "shipped.txt"
-    try:
-        booster = lightgbm.Booster(model_str=text.read_text(encoding="utf-8")) if text.is_file() else None
-    except lightgbm.basic.LightGBMError as error:
-        raise ValueError(f"{text} is not a LightGBM model: {error}; run dvc repro train_meta") from error
-    return meta_from_json(info.pop("model"), booster), info
+    record = info.pop("model")
+    kind, text = record["kind"], folder / "shipped.txt"
+    if kind not in CANDIDATES:
+        raise ValueError(f"meta-model kind {kind!r} is unknown; known are {CANDIDATES}")
+    booster = None
+    if kind.startswith("lightgbm"):
+        if not text.is_file():
+            raise ValueError(f"meta-model kind {kind} needs the text file of its booster")
+        try:
+            booster = lightgbm.Booster(model_str=text.read_text(encoding="utf-8"))
+        except lightgbm.basic.LightGBMError as error:
+            raise ValueError(f"{text} is not a LightGBM model: {error}; run dvc repro train_meta") from error
+    model = MetaModel(
+        kind=kind,
+        experts=tuple(record["experts"]),
+        expert=int(record["expert"]),
+        coefficients=tuple(record["coefficients"]),
+        intercept=float(record["intercept"]),
+        booster=booster,
+    )
+    return model, info

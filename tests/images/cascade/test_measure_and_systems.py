@@ -1,0 +1,136 @@
+"""The comparison of systems on made-up scores: metrics of each on its rows, and cost against error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from assay.calibration.temperature import fit_temperature
+from assay.images.cascade.cost import cascade_cost
+from assay.images.cascade.decision import Decisions, decide
+from assay.images.cascade.measure import MIN_ROWS, Measured, fit_ensemble_temperature, system_reports
+from assay.images.cascade.systems import balanced_error, frontier_table, random_deferral
+from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL, fit_thresholds
+from assay.images.slices import family_slices
+from assay.metrics.binary import binary_metrics
+
+
+def make_role(seed: int, num_rows: int = 400) -> Measured:
+    """One role on which the ensemble is better than stage 1, with rows of a family that was not seen."""
+    rng = np.random.default_rng(seed)
+    numbers = np.arange(num_rows)
+    labels, ids = numbers % 2, [f"s{n}" for n in numbers]
+    signs = 2 * labels - 1
+    experts = {name: 2.0 * signs + rng.normal(scale=2, size=num_rows) for name in ("one", "two")}
+    generators = np.where(labels == 0, "real", np.where(numbers % 8 == 1, "strange", "paste"))
+    return Measured(
+        pd.DataFrame({"sample_id": ids, "label": labels, "group_id": ids, "generator": generators}),
+        stage1=expit(signs + rng.normal(size=num_rows)),
+        ensemble_logits=6.0 * signs + rng.normal(scale=5, size=num_rows),
+        expert_logits=experts,
+        slices=family_slices(labels, generators, seen={"real", "paste"}),
+    )
+
+
+CALIB, TEST = make_role(0), make_role(1)
+TUNE, MANY = make_role(1, 1600), make_role(2, 1600)
+ENSEMBLE = expit(MANY.ensemble_logits / 2)
+
+
+def reports_of(low: float, high: float, temperature: float) -> tuple[Decisions, dict[str, dict[str, float]]]:
+    decisions = decide(TEST.stage1, expit(TEST.ensemble_logits / temperature), exit_real=low, exit_forged=high)
+    options = {"temperature": temperature, "num_resamples": 100, "seed": 0}
+    return decisions, system_reports(TEST, CALIB, decisions, **options)
+
+
+def test_the_ends_of_the_cascade_have_the_metrics_of_its_levels() -> None:
+    temperature = fit_ensemble_temperature(CALIB, np.ones(len(CALIB.labels), dtype=bool))
+    assert temperature == fit_temperature(CALIB.ensemble_logits, CALIB.labels).temperature
+    _, everything = reports_of(NEVER_REAL, NEVER_FORGED, temperature)
+    assert everything["cascade"] == everything["ensemble"] == everything["deferred.ensemble"]
+    assert everything["deferred.stage1"] == everything["stage1"]
+    _, nothing = reports_of(np.nextafter(0.5, 0), 0.5, temperature)
+    assert nothing["cascade"] == nothing["stage1"] == everything["stage1"]
+    assert not any(name.startswith("deferred") for name in nothing)
+
+
+def test_every_system_stands_on_the_seen_rows_with_intervals() -> None:
+    decisions, found = reports_of(0.2, 0.8, 2.0)
+    seen, labels = TEST.slices["test"], TEST.labels
+    for name in ("stage1", "one", "two", "mean_logit", "ensemble", "cascade", "majority"):
+        assert found[name]["n"] == seen.sum() == 350
+        for metric in ("auc", "balanced_accuracy", "f1", "ece_width"):
+            assert {metric, f"{metric}_low", f"{metric}_high"} <= set(found[name])
+    assert found["majority"]["balanced_accuracy"] == found["majority"]["auc"] == 0.5
+    hard = seen & decisions.deferred
+    assert found["deferred.stage1"]["n"] == found["deferred.ensemble"]["n"] == hard.sum()
+    assert found["deferred.stage1"]["auc"] == float(binary_metrics(labels[hard], TEST.stage1[hard])["auc"][0])
+    assert found["deferred.stage1"]["auc"] < found["stage1"]["auc"], "what is deferred is what is hard"
+    assert found["unseen.cascade"]["n"] == found["family.strange.cascade"]["n"] == 250
+    assert found["family.paste.ensemble"]["n"] == 350
+    wanted = binary_metrics(labels[seen], decisions.verdicts[seen] == "forged")
+    assert found["cascade"]["balanced_accuracy"] == float(wanted["balanced_accuracy"][0])
+
+
+def test_the_temperature_comes_from_the_deferred_rows_alone() -> None:
+    wanted = fit_temperature(CALIB.ensemble_logits[:200], CALIB.labels[:200]).temperature
+    assert fit_ensemble_temperature(CALIB, np.arange(400) < 200) == wanted
+    assert wanted != fit_temperature(CALIB.ensemble_logits, CALIB.labels).temperature
+
+
+@pytest.mark.parametrize("num_rows", [0, 2 * MIN_ROWS - 1])
+def test_few_deferred_rows_leave_the_temperature_at_one(num_rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit_ensemble_temperature(CALIB, np.arange(400) < num_rows) == 1.0
+    assert f"only {num_rows} rows of calib are deferred" in capsys.readouterr().out
+
+
+def chance_at(share: float) -> tuple[float, float, float]:
+    return random_deferral(MANY.stage1, ENSEMBLE, MANY.labels, share, rng=np.random.default_rng(0))
+
+
+def test_balanced_error_by_hand() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    assert balanced_error(np.array([True, False, False, False, True, False]), labels) == (0.25 + 0.5) / 2
+    assert balanced_error(labels == 1, labels) == 0
+    assert balanced_error(labels == 0, labels) == 1
+
+
+def test_random_deferral_lies_on_the_chord_between_the_single_systems() -> None:
+    ends = [balanced_error(probs >= 0.5, MANY.labels) for probs in (MANY.stage1, ENSEMBLE)]
+    for share, error in zip((0.0, 1.0), ends, strict=True):
+        assert chance_at(share) == pytest.approx((error,) * 3, abs=1e-15)
+    mean, low, high = chance_at(0.5)
+    assert mean == pytest.approx(np.mean(ends), abs=0.005)
+    assert low < mean < high
+
+
+def test_the_frontiers_rows_are_the_cascade_at_each_budget() -> None:
+    budgets, costs = [0.001, 0.03, 0.1], {"stage1": 10, "one": 40, "two": 60, "ensemble": 100}
+    options = {"temperature": 2.0, "costs": costs, "budgets": budgets, "seed": 0}
+    table = frontier_table(TUNE, MANY, **options)
+    assert table.equals(frontier_table(TUNE, MANY, **options))
+    assert list(table.columns) == ["system", "budget", "share_deferred", "cost", "balanced_error", "low", "high"]
+    singles = ["stage1", "one (refit)", "two (refit)", "ensemble"]
+    assert table["system"].tolist() == ["cascade", "random deferral"] * 3 + singles
+    ours, chance = (table[table["system"] == name].set_index("budget") for name in ("cascade", "random deferral"))
+    seen = MANY.slices["test"]
+    labels = MANY.labels[seen]
+    for budget in budgets:
+        found = fit_thresholds(TUNE.stage1, TUNE.labels, budget_forged=budget, budget_real=budget, certify=False)
+        decisions = decide(MANY.stage1[seen], ENSEMBLE[seen], **found.exits)
+        row = ours.loc[budget]
+        assert row["share_deferred"] == decisions.deferred.mean()
+        assert row["cost"] == cascade_cost(10, 100, decisions.deferred.mean())
+        assert row["balanced_error"] == balanced_error(decisions.probs >= 0.5, labels)
+    assert ours["cost"].equals(chance["cost"])
+    assert ours["cost"].is_monotonic_decreasing
+    assert ours[["low", "high"]].isna().all(axis=None)
+    assert (chance["low"] <= chance["balanced_error"]).all()
+    assert (chance["balanced_error"] <= chance["high"]).all()
+    assert (ours["balanced_error"] < chance["balanced_error"]).iloc[1], "routing by confidence beats chance here"
+    rows = table.set_index("system")
+    for name, guesses in (("ensemble", ENSEMBLE >= 0.5), ("two (refit)", MANY.expert_logits["two"] > 0)):
+        wanted = costs[name.split()[0]], balanced_error(guesses[seen], labels)
+        assert (rows.loc[name, "cost"], rows.loc[name, "balanced_error"]) == wanted
