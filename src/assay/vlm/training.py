@@ -156,7 +156,7 @@ def train(
         save_to: folder for the weights that were trained, gathered from all processes.
 
     Raises:
-        FloatingPointError: the loss is no number.
+        FloatingPointError: the loss is NaN or infinite.
     """
     trainer = AnswerTrainer(
         model=model,
