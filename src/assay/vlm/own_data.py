@@ -77,7 +77,7 @@ def read_own(path: Path, *, field: str, max_pixels: int, min_side: int) -> tuple
         ValueError: no such file, unknown suffix, not UTF-8, a line that isn't JSON, a column is missing, no rows.
     """
     records, is_chat = _read_records(path, field=field)
-    image_of, texts_of = (_chat_image, _chat_texts) if is_chat else (_table_image, _table_texts)
+    image_of, label_of = (_chat_image, _chat_answer) if is_chat else (_table_image, _table_label)
     digests: dict[str, str | _Rejected] = {}
     found: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
@@ -87,12 +87,19 @@ def read_own(path: Path, *, field: str, max_pixels: int, min_side: int) -> tuple
             if not isinstance(record, dict):
                 raise _Rejected(Reason.MALFORMED, f"the line is no JSON object but {type(record).__name__}")
             image = image_of(record)
-            texts = texts_of(record)
+            label = label_of(record).strip()
+            if not label:
+                raise _Rejected(Reason.NO_LABEL, "the label or answer is empty")
+            group = _text(record.get("group"), "group").strip()
+            caption = _checked(record.get("caption"), "caption").strip() or None
             if image not in digests:
                 digests[image] = _digest(path.parent, image, max_pixels=max_pixels, min_side=min_side)
             if isinstance(digest := digests[image], _Rejected):
                 raise digest.with_traceback(None)
-            found.append({"row": row, "image": PurePosixPath(image).as_posix(), "digest": digest, **texts})
+            name = PurePosixPath(image)
+            group = group or name.with_suffix("").as_posix()
+            entry = {"row": row, "image": name.as_posix(), "label": label, "group": group, "caption": caption}
+            found.append(entry | {"digest": digest})
         except _Rejected as error:
             rejected.append({"row": row, "image": _shown(image), "reason": error.reason, "detail": error.detail})
     kept, repeated = _without_repetition(found)
@@ -153,14 +160,6 @@ def _checked(value: Any, name: str, *, placeholders: int = 0) -> str:
     return text
 
 
-def _texts(record: dict[str, Any], label: str) -> dict[str, str | None]:
-    """Label, group and caption of a row, without white space at the ends of each."""
-    if not label.strip():
-        raise _Rejected(Reason.NO_LABEL, "the label or answer is empty")
-    group, caption = _text(record.get("group"), "group"), _checked(record.get("caption"), "caption")
-    return {"label": label.strip(), "group": group.strip() or None, "caption": caption.strip() or None}
-
-
 def _table_image(record: dict[str, Any]) -> str:
     image = _text(record.get("image"), "image")
     if not image.strip():
@@ -168,8 +167,8 @@ def _table_image(record: dict[str, Any]) -> str:
     return image
 
 
-def _table_texts(record: dict[str, Any]) -> dict[str, str | None]:
-    return _texts(record, _checked(record.get("label"), "label"))
+def _table_label(record: dict[str, Any]) -> str:
+    return _checked(record.get("label"), "label")
 
 
 def _turns(record: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -215,8 +214,8 @@ def _path_of(entry: Any) -> str:
     return _text(entry.get("path") if isinstance(entry, dict) else entry, "image")
 
 
-def _chat_texts(record: dict[str, Any]) -> dict[str, str | None]:
-    """The answer of a chat, as label."""
+def _chat_answer(record: dict[str, Any]) -> str:
+    """The answer of a chat, "" where there is none."""
     turns = _turns(record)
     roles = [role for role, _ in turns]
     if roles.count("assistant") > 1:
@@ -233,7 +232,7 @@ def _chat_texts(record: dict[str, Any]) -> dict[str, str | None]:
             raise _Rejected(Reason.NOT_ONE_IMAGE, f"{images} image parts in the turn of the {role}")
         joined = "".join(_text(text, f"a text of the {role}") for text in texts)
         said[role] = _checked(joined, f"the text of the {role}", placeholders=(role == "user") - images)
-    return _texts(record, said.get("assistant", ""))
+    return said.get("assistant", "")
 
 
 def _digest(folder: Path, name: str, *, max_pixels: int, min_side: int) -> str | _Rejected:
@@ -260,7 +259,6 @@ def _without_repetition(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any
     """Rows to keep, with their groups, and rows that repeat or contradict another."""
     same: dict[str, list[dict[str, Any]]] = {}
     for entry in found:
-        entry["group"] = entry["group"] or PurePosixPath(entry["image"]).with_suffix("").as_posix()
         same.setdefault(entry["digest"], []).append(entry)
     # Groups that share an image are one.
     merged = DisjointSet([entry["group"] for entry in found])
