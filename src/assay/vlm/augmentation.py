@@ -231,7 +231,7 @@ def draw(image: Image, transform: str, rng: np.random.Generator, settings: Augme
     height, width = _check_image(image).shape[:2]
     protected = settings.protected
     if transform == "scale":
-        factor = float(rng.uniform(*settings.scale))
+        factor = float(rng.uniform(settings.scale[0], settings.scale[1]))
         _check_factor(factor, name="scale")
         # In the image's own pixels, of which the shrunk one shows `factor`.
         depth = (1 / factor - 1) / 2 * max(height, width)

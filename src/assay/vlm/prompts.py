@@ -48,7 +48,8 @@ class Prompt:
 
 def prompt_from_json(values: Mapping[str, Any]) -> Prompt:
     """The prompt that `Prompt.to_json` wrote."""
-    return Prompt(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    parts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Prompt(**parts)
 
 
 def risk_prompt(settings: PrepareVlm) -> Prompt:

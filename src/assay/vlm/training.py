@@ -103,7 +103,8 @@ class Weighted(StackDataset):
     """``example`` and ``weight``: conversations, each with the weight of its class in the loss (by default 1)."""
 
     def __init__(self, examples: Examples, weights: Sequence[float] | None = None) -> None:
-        super().__init__(example=examples, weight=[1.0] * len(examples) if weights is None else list(weights))
+        weight: Any = [1.0] * len(examples) if weights is None else list(weights)
+        super().__init__(example=examples, weight=weight)
 
 
 def training_arguments(
