@@ -131,7 +131,7 @@ def systems(
         return np.concatenate([classes_of(part, processor, prompt) for part in tokens])
 
     def score_files() -> Found:
-        how = {"max_pixels": limit, "batch_size": size, "what": "score"}
+        how = {"max_pixels": limit, "batch_size": size, "name": "score"}
         return record_log_probs(model, records, processor, prompt, **how).argmax(axis=1)
 
     def generate_files(count: int) -> Found:

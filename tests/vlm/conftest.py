@@ -1,4 +1,4 @@
-"""A processor over a small vocabulary, a network of some ten thousand random weights, and pictures of random pixels."""
+"""A processor over a small vocabulary, a network of some ten thousand random weights, and images of random pixels."""
 
 from __future__ import annotations
 
@@ -10,29 +10,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from assay.core.io import write_json
 from assay.params.vlm import SmallVlm
 from assay.vlm.messages import messages_record
 
 SYSTEM, QUESTION = "你是消防安全员。", "这里的风险等级是什么？"
 # Of one token each; the tokenizer has seen the texts, so that answers made of them have several.
-ANSWERS = ("无", "低", "中", "高", "非")
+ANSWERS = ("无", "低", "中", "高", "非", "否", "是")
 TEXTS = [SYSTEM, QUESTION, "楼道：左边柜子、中间火", "房间：桌子", "没有风险", "低风险", "风险很高"] * 4
 SIZES = [(56, 56), (84, 56), (56, 84), (70, 63), (84, 84), (61, 77)]
-MIN_PIXELS, MAX_PIXELS, DECODE_PIXELS = 784, 7056, 1_000_000
+PIXELS = {"min_pixels": 784, "max_pixels": 7056}
+DECODE_PIXELS = 1_000_000
 
 
 @pytest.fixture(scope="session")
 def small() -> SmallVlm:
-    return SmallVlm(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=2,
-        intermediate_size=64,
-        vision_hidden_size=32,
-        vision_layers=1,
-        vision_heads=2,
-        vision_intermediate_size=64,
-    )
+    sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
+    vision = {"vision_hidden_size": 32, "vision_layers": 1, "vision_heads": 2, "vision_intermediate_size": 64}
+    return SmallVlm(**sizes, **vision)
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +40,21 @@ def processor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def processor(processor_folder: Path) -> Any:
+def open_processor(processor_folder: Path) -> Callable[..., Any]:
+    """Function to the processor afresh, with other limits if they are given."""
     from assay.vlm.processor import load_processor
 
-    return load_processor(processor_folder, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+    return lambda folder=processor_folder, **limits: load_processor(folder, **PIXELS | limits)
+
+
+@pytest.fixture(scope="session")
+def processor(open_processor: Callable[..., Any]) -> Any:
+    return open_processor()
 
 
 @pytest.fixture(scope="session")
 def base_folder(small: SmallVlm, processor: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network in evaluation mode's weights, as a model folder."""
+    """A network as a model folder."""
     from assay.vlm.network import small_network
 
     folder = tmp_path_factory.mktemp("vlm") / "base"
@@ -61,22 +62,65 @@ def base_folder(small: SmallVlm, processor: Any, tmp_path_factory: pytest.TempPa
     return folder
 
 
-@pytest.fixture
-def load_network(base_folder: Path, processor: Any) -> Callable[[], Any]:
-    """Function to the network of ``base_folder``, afresh."""
+@pytest.fixture(scope="session")
+def load_network(base_folder: Path, processor: Any) -> Callable[..., Any]:
+    """Function to the network of ``base_folder`` (or another), afresh."""
     from assay.vlm.network import load_base
 
-    return lambda: load_base(base_folder, weights_dtype="float32", processor=processor)
+    return lambda folder=base_folder, dtype="float32": load_base(folder, weights_dtype=dtype, processor=processor)
 
 
 @pytest.fixture
-def network(load_network: Callable[[], Any]) -> Any:
+def network(load_network: Callable[..., Any]) -> Any:
     return load_network().eval()
 
 
 @pytest.fixture(scope="session")
+def fill() -> Callable[..., Any]:
+    """Function that gives an adapter (and a trained vision tower) weights that matter: they begin by changing nothing."""
+    import torch
+
+    @torch.no_grad()
+    def go(model: Any, *, seed: int = 0) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        for name, value in model.named_parameters():
+            if "lora_" in name and "magnitude" not in name:
+                torch.nn.init.normal_(value, std=0.1, generator=generator)
+            elif "visual.modules_to_save" in name:
+                value.mul_(1.5 + seed)
+        return model
+
+    return go
+
+
+@pytest.fixture(scope="session")
+def save_adapter(
+    base_folder: Path, processor_folder: Path, load_network: Callable[..., Any], default_tuning: Any, fill: Any
+) -> Callable[..., Any]:
+    """Function that saves an adapter of random weights with its manifest; it returns the model."""
+    from assay.vlm.network import RECORD, add_adapter, manifest
+
+    def save(
+        folder: Path,
+        prompt: Any,
+        *,
+        tuning: Any = default_tuning,
+        seed: int = 0,
+        base: Path = base_folder,
+        tools: Path = processor_folder,
+    ) -> Any:
+        model = fill(add_adapter(load_network(base), tuning, seed=seed), seed=seed)
+        model.save_pretrained(folder)
+        asked = prompt.to_json() | PIXELS
+        write_json(folder / RECORD, manifest(base, tools, asked, model=model, weights_dtype="float32"))
+        return model
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Twelve pictures, of the sizes of SIZES in turn."""
+    """Twelve images, of the sizes of SIZES in turn."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(11)
     paths = []
     for number in range(12):
@@ -89,21 +133,30 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def make_records(pictures: list[Path]) -> Callable[..., list[dict[str, Any]]]:
-    """Function from answers (None: none) to conversations, the pictures in turn."""
+    """Function from answers (None: none) to conversations, the images in turn."""
 
     def make(answers: list[str | None]) -> list[dict[str, Any]]:
+        paths = [pictures[number % len(pictures)].as_posix() for number in range(len(answers))]
         return [
-            messages_record(
-                pictures[number % len(pictures)].as_posix(),
-                system=SYSTEM,
-                question=QUESTION,
-                answer=answer,
-                label=answer,
-            )
-            for number, answer in enumerate(answers)
+            messages_record(path, system=SYSTEM, question=QUESTION, answer=answer, label=answer)
+            for path, answer in zip(paths, answers, strict=True)
         ]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def encoded(processor: Any) -> Callable[..., list[dict[str, Any]]]:
+    """Function from conversations to their tensors, one by one."""
+    from assay.data.decode import decode_rgb
+    from assay.vlm.examples import encode
+
+    def go(records: list[dict[str, Any]], processor: Any = processor) -> list[dict[str, Any]]:
+        return [
+            encode(processor, record, decode_rgb(record["images"][0], max_pixels=DECODE_PIXELS)) for record in records
+        ]
+
+    return go
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,14 @@
-"""Chats about one picture: what may be said in them, and the file they live in."""
+"""Chats about one image: what may be said in them, and the file they live in."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.vlm.messages import (
@@ -50,36 +49,30 @@ def test_without_an_answer_there_is_no_turn_of_the_assistant():
 
 
 @pytest.mark.parametrize("field", ["system", "question", "answer"])
-@pytest.mark.parametrize("token", [*SPECIAL_TOKENS, *PLACEHOLDERS])
-def test_a_literal_token_is_refused(field, token):
-    with pytest.raises(ValueError, match=field) as caught:
-        record(**{field: f"see {token} here"})
-    assert token in str(caught.value)
-
-
-@pytest.mark.parametrize("field", ["system", "question", "answer"])
-@pytest.mark.parametrize("text", ["", " \n\t"])
-def test_an_empty_text_is_refused(field, text):
-    with pytest.raises(ValueError, match=f"{field}.*not empty"):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *((f"see {token} here", re.escape(token)) for token in (*SPECIAL_TOKENS, *PLACEHOLDERS)),
+        ("", "not empty"),
+        (" \n\t", "not empty"),
+        ("a \ud800 b", r"U\+D800"),
+    ],
+)
+def test_a_text_that_no_chat_may_hold_is_an_error(field, text, words):
+    with pytest.raises(ValueError, match=f"{field}.*{words}"):
         record(**{field: text})
 
 
-@pytest.mark.parametrize("field", ["system", "question", "answer"])
-def test_a_surrogate_is_refused(field):
-    with pytest.raises(ValueError, match=rf"{field}.*U\+D800"):
-        record(**{field: "a \ud800 b"})
-
-
-@pytest.mark.parametrize("image", ["", "a\udcff.jpg", None])
-def test_an_image_that_no_file_can_name_is_refused(image):
-    with pytest.raises(ValueError, match="images"):
-        record(image=image)
-
-
-@pytest.mark.parametrize("key", ["messages", "images"])
-def test_extra_keys_replace_nothing(key):
-    with pytest.raises(ValueError, match=key):
-        record(**{key: []})
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        *(({"image": image}, "images") for image in ("", "a\udcff.jpg", None)),
+        *(({key: []}, key) for key in ("messages", "images")),
+    ],
+)
+def test_an_image_that_no_file_can_name_and_a_key_that_is_taken_are_errors(changes, words):
+    with pytest.raises(ValueError, match=words):
+        record(**changes)
 
 
 def test_literal_tokens_names_each_once_and_is_silent_about_lookalikes():
@@ -114,7 +107,7 @@ def test_chat_is_what_the_processor_takes():
         record() | {"messages": [record()["messages"][0], {"role": "user", "content": "<image><image>Which?"}]},
     ],
 )
-def test_other_records_are_refused_by_chat_reader_and_writer(tmp_path: Path, broken):
+def test_other_records_are_errors_for_chat_reader_and_writer(tmp_path: Path, broken):
     with pytest.raises(ValueError, match=r"messages|images|question"):
         chat(broken)
     with pytest.raises(ValueError, match="record 1: "):
@@ -125,6 +118,7 @@ def test_other_records_are_refused_by_chat_reader_and_writer(tmp_path: Path, bro
         read_messages(tmp_path / "b.jsonl")
 
 
+@settings(deadline=None)
 @given(system=TEXTS, question=TEXTS, answer=st.none() | TEXTS, group=TEXTS)
 def test_what_is_written_is_read(tmp_path_factory, system, question, answer, group):
     path = tmp_path_factory.mktemp("round") / "chats.jsonl"
@@ -146,23 +140,14 @@ def test_the_file_is_utf8_with_sorted_keys_and_line_feeds(tmp_path: Path):
 
 
 @pytest.mark.parametrize("extra", [float("nan"), {1, 2}, "\ud800", object()])
-def test_extra_values_that_json_cannot_hold_are_refused(tmp_path: Path, extra):
-    with pytest.raises(ValueError, match="record 0: "):
-        write_messages(tmp_path / "a.jsonl", [record(extra=extra)])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path):
+def test_extra_values_that_json_cannot_hold_are_errors(tmp_path: Path, extra):
     path = tmp_path / "a.jsonl"
-    write_messages(path, [record()])
-    with pytest.raises(ValueError, match="record 1"):
-        write_messages(path, [record(), {}])
-    assert read_messages(path) == [record()]
-
-
-def test_no_records_are_an_empty_file(tmp_path: Path):
-    write_messages(tmp_path / "a.jsonl", [])
-    assert read_messages(tmp_path / "a.jsonl") == []
+    write_messages(path, [])
+    with pytest.raises(ValueError, match="record 1: "):
+        write_messages(path, [record(), record(extra=extra)])
+    # The old file is kept.
+    assert read_messages(path) == []
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_byte_order_mark_crlf_and_blank_lines_are_read(tmp_path: Path):
@@ -178,20 +163,11 @@ def test_a_byte_order_mark_crlf_and_blank_lines_are_read(tmp_path: Path):
         (b'{"a": NaN}', "line 1 is not JSON"),
         (b"[" * 100_000, "line 1 is not JSON"),
         (b"{}\n\xff\xfe", "line 2, byte 4 is not UTF-8"),
+        (None, ".*No such file"),
     ],
 )
-def test_a_file_that_is_not_json_lines_is_refused(tmp_path: Path, content, words):
-    (tmp_path / "a.jsonl").write_bytes(content)
+def test_a_file_that_is_not_json_lines_or_not_there_is_an_error(tmp_path: Path, content, words):
+    if content is not None:
+        (tmp_path / "a.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.jsonl: {words}"):
         read_messages(tmp_path / "a.jsonl")
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="no such file"):
-        read_messages(tmp_path / "a.jsonl")
-
-
-def test_the_module_is_light():
-    code = "import sys, assay.vlm.messages; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"PIL", "torch", "transformers", "numpy", "pandas"} & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Every way the user's own pictures can come, and every way a row can be wrong."""
+"""Every way the user's own images can come, and every way a row can be wrong."""
 
 from __future__ import annotations
 
@@ -20,21 +20,36 @@ from assay.vlm.messages import messages_record, write_messages
 from assay.vlm.own_data import REJECTED, ROWS, read_own
 
 FIELD = "fetch_vlm.source"
+TABLE = {"image": "a.png", "label": "carpet"}
 
 
-def picture(path: Path, shade: int = 0, size: tuple[int, int] = (32, 32)) -> str:
-    """A picture of one grey; other shades are other bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, shade).save(path)
-    return path.name
+def bomb() -> bytes:
+    """A PNG of a few bytes that declares 60,000 x 60,000 pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a.png, b.png, c.png and sub/d.png, all different."""
+    """A folder with a.png, b.png, c.png and sub/d.png, all different, copy.png, which is a.png, and what can't be used."""
     home = tmp_path / "home"
-    for shade, name in enumerate(["a.png", "b.png", "c.png", "sub/d.png"]):
-        picture(home / name, shade)
+    (home / "sub").mkdir(parents=True)
+    for shade, name in enumerate(["a.png", "b.png", "c.png", "sub/d.png", "../out.png"]):
+        Image.new("L", (32, 32), shade).save(home / name)
+    for name, size in {"dot": (1, 1), "line": (1608, 8), "strip": (8, 1600), "large": (800, 600)}.items():
+        Image.new("L", size).save(home / f"{name}.png")
+    whole = (home / "a.png").read_bytes()
+    contents = {"copy": whole, "cut": whole[:-30], "empty": b"", "gif": b"GIF89a", "bomb": bomb()}
+    for name, content in contents.items():
+        (home / f"{name}.png").write_bytes(content)
+    links = {"within": "sub/d.png", "link": "../out.png", "loop": "loop.png", "dangling": "nowhere.png"}
+    for name, target in links.items():
+        (home / f"{name}.png").symlink_to(target)
+    (home / "linked").symlink_to(tmp_path)
+    os.mkfifo(home / "pipe.png")
     return home
 
 
@@ -65,11 +80,16 @@ def chat_of(*images: Any, user: Any = "<image>Which class?", answer: Any = "carp
     return {"messages": turns, "images": list(images), **extra}
 
 
+def chat_with(*turns: Any) -> dict[str, Any]:
+    return {"messages": list(turns), "images": ["a.png"]}
+
+
 def only_reason(path: Path, **limits: int) -> str:
-    """The reason of a file's one row, which must be refused."""
+    """The reason of a file's one row, which must be rejected."""
     usable, rejected = read(path, **limits)
     assert usable.empty
     assert rejected["row"].tolist() == [0]
+    rejected.to_parquet(path.with_name("rejected.parquet"))
     return rejected["reason"].item()
 
 
@@ -78,17 +98,10 @@ def only_reason(path: Path, **limits: int) -> str:
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_table_is_read_by_suffix(folder: Path, suffix: str) -> None:
-    frame = pd.DataFrame(
-        {
-            "image": ["a.png", "./sub//d.png"],
-            "label": [" carpet ", "地毯"],
-            "group": ["house", None],
-            "caption": [None, " a hall "],
-        },
-        dtype=object,
-    )
+    columns = {"image": ["a.png", "./sub//d.png"], "label": [" carpet ", "地毯"]}
+    columns |= {"group": ["house", None], "caption": [None, " a hall "], "note": ["x", "y"]}
     path = folder / f"own{suffix}"
-    write_rows(frame, path)
+    write_rows(pd.DataFrame(columns, dtype=object), path)
     usable, rejected = read(path)
     assert rejected.empty
     assert usable.to_numpy().tolist() == [
@@ -108,128 +121,50 @@ def test_whole_numbers_are_labels_without_a_point(folder: Path, suffix: str) -> 
     assert rejected["reason"].tolist() == ["no label"]
 
 
-def test_a_label_that_pandas_would_take_for_missing_is_a_label(folder: Path) -> None:
-    assert read(csv(folder, "a.png,NA"))[0]["label"].tolist() == ["NA"]
-
-
-def test_extra_columns_and_an_ending_without_a_line_feed(folder: Path) -> None:
-    (folder / "own.csv").write_text("note,label,image\nx,carpet,a.png")
-    assert read(folder / "own.csv")[0]["image"].tolist() == ["a.png"]
-
-
-@pytest.mark.parametrize("name", ["own.csv", "own.jsonl"])
-def test_a_byte_order_mark_and_crlf_change_nothing(folder: Path, name: str) -> None:
-    lines = ["image,label", "a.png,carpet", "b.png,tiles", ""]
-    if name == "own.jsonl":
-        lines = [
-            json.dumps({"image": "a.png", "label": "carpet"}),
-            "",
-            json.dumps({"image": "b.png", "label": "tiles"}),
-        ]
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        # A label that pandas would take for missing is a label; no line feed at the end.
+        ("own.csv", ["image,label", "a.png,NA", "b.png,tiles"]),
+        ("own.jsonl", ['{"image": "a.png", "label": "NA"}', "", '{"image": "b.png", "label": "tiles"}', ""]),
+    ],
+)
+def test_a_byte_order_mark_crlf_and_blank_lines_change_nothing(folder: Path, name: str, lines: list[str]) -> None:
     (folder / name).write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     usable, rejected = read(folder / name)
     assert rejected.empty
-    assert usable[["row", "image", "label"]].to_numpy().tolist() == [[0, "a.png", "carpet"], [1, "b.png", "tiles"]]
+    assert usable[["row", "image", "label"]].to_numpy().tolist() == [[0, "a.png", "NA"], [1, "b.png", "tiles"]]
 
 
-@pytest.mark.parametrize("label", ["", '"  "', '"\t"'])
-def test_no_label(folder: Path, label: str) -> None:
-    assert only_reason(csv(folder, f"a.png,{label}")) == "no label"
+@pytest.mark.parametrize(
+    ("reason", "row"),
+    [
+        *(("no label", f"a.png,{label}") for label in ("", '"  "', '"\t"')),
+        ("not exactly one image", ",carpet"),
+        *(("missing picture", f"{name},carpet") for name in ("z.png", "z" * 3000, "dangling.png", "sub\\d.png")),
+        ("missing picture", "a.png/x.png,carpet"),
+        ("too_small", "dot.png,carpet"),
+        ("too_many_pixels", "bomb.png,carpet"),
+        ("too narrow", "line.png,carpet"),
+        ("truncated", "cut.png,carpet"),
+        ("not_an_image", "empty.png,carpet"),
+        ("not_an_image", "gif.png,carpet"),
+        ("not_a_file", "sub,carpet"),
+        ("not_a_file", "pipe.png,carpet"),
+        *(("outside the folder", f"{name},carpet") for name in ("../out.png", "/etc/passwd", "sub/../a.png")),
+        *(("outside the folder", f"{name},carpet") for name in ("sub/../../out.png", "C:\\a.png")),
+        *(("outside the folder", f"{name},carpet") for name in ("link.png", "linked/out.png", "loop.png")),
+    ],
+)
+def test_a_row_that_is_rejected(folder: Path, reason: str, row: str) -> None:
+    assert only_reason(csv(folder, row), max_pixels=10**12) == reason
 
 
-def test_no_image(folder: Path) -> None:
-    assert only_reason(csv(folder, ",carpet")) == "not exactly one image"
-
-
-@pytest.mark.parametrize("column", ["label", "caption"])
-@pytest.mark.parametrize("token", ["<|image_pad|>", "<|im_end|>", "<image>"])
-def test_a_literal_token_in_a_table(folder: Path, column: str, token: str) -> None:
-    record = {"image": "a.png", "label": "carpet", column: f"a {token}"}
-    assert only_reason(jsonl(folder, record)) == "literal token"
-
-
-@pytest.mark.parametrize("value", [["carpet"], {"a": 1}])
-@pytest.mark.parametrize("column", ["image", "label", "group", "caption"])
-def test_a_value_that_is_no_text(folder: Path, column: str, value: Any) -> None:
-    assert only_reason(jsonl(folder, {"image": "a.png", "label": "carpet", column: value})) == "malformed record"
-
-
-@pytest.mark.parametrize("column", ["image", "label", "group", "caption"])
-def test_a_surrogate(folder: Path, column: str) -> None:
-    path = jsonl(folder, {"image": "a.png", "label": "carpet", column: "x\udcff\ud800"})
-    assert only_reason(path) == "invalid text"
-    read(path)[1].to_parquet(folder / "rejected.parquet")
-
-
-def test_a_line_that_is_no_object(folder: Path) -> None:
-    path = jsonl(folder, {"image": "a.png", "label": "carpet"}, ["b.png", "tiles"], None, 3)
-    usable, rejected = read(path)
-    assert usable["row"].tolist() == [0]
-    assert rejected["reason"].tolist() == ["malformed record"] * 3
-
-
-# Pictures
-
-
-def test_a_missing_picture(folder: Path) -> None:
-    _, rejected = read(csv(folder, "z.png,carpet"))
-    assert rejected[["row", "image", "reason"]].to_numpy().tolist() == [[0, "z.png", "missing picture"]]
-
-
-@pytest.mark.parametrize("name", ["z" * 3000, "dangling.png", "sub\\d.png", "a.png/x.png"])
-def test_other_names_without_a_picture(folder: Path, name: str) -> None:
-    (folder / "dangling.png").symlink_to("nowhere.png")
-    assert only_reason(csv(folder, f"{name},carpet")) == "missing picture"
-
-
-def test_a_picture_too_small(folder: Path) -> None:
-    picture(folder / "dot.png", size=(1, 1))
-    path = csv(folder, "dot.png,carpet")
-    assert only_reason(path) == "too_small"
-    assert len(read(path, min_side=1)[0]) == 1
-
-
-def test_a_large_picture_is_taken_within_the_limit_only(folder: Path) -> None:
-    picture(folder / "large.png", size=(8000, 6000))
-    path = csv(folder, "large.png,carpet")
-    assert len(read(path, max_pixels=50_000_000)[0]) == 1
-    assert only_reason(path, max_pixels=47_999_999) == "too_many_pixels"
-
-
-def test_a_decompression_bomb(folder: Path) -> None:
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")]
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    (folder / "bomb.png").write_bytes(png)
-    assert only_reason(csv(folder, "bomb.png,carpet"), max_pixels=10**12) == "too_many_pixels"
-
-
-def test_a_picture_too_narrow_for_the_processor(folder: Path) -> None:
-    picture(folder / "line.png", size=(1608, 8))
-    picture(folder / "strip.png", size=(8, 1600))
-    usable, rejected = read(csv(folder, "line.png,carpet", "strip.png,carpet"))
-    assert usable["image"].tolist() == ["strip.png"]
-    assert rejected["reason"].tolist() == ["too narrow"]
-
-
-@pytest.mark.parametrize(("data", "reason"), [(b"", "not_an_image"), (b"GIF89a", "truncated"), (None, "truncated")])
-def test_a_damaged_picture(folder: Path, data: bytes | None, reason: str) -> None:
-    (folder / "bad.png").write_bytes((folder / "a.png").read_bytes()[:-30] if data is None else data)
-    assert only_reason(csv(folder, "bad.png,carpet")) in {reason, "not_an_image"}
-
-
-@pytest.mark.parametrize("name", ["sub", "pipe.png"])
-def test_things_that_are_no_files(folder: Path, name: str) -> None:
-    os.mkfifo(folder / "pipe.png")
-    assert only_reason(csv(folder, f"{name},carpet")) == "not_a_file"
-
-
-@pytest.mark.parametrize("name", ["../out.png", "/etc/passwd", "sub/../a.png", "sub/../../out.png", "C:\\a.png"])
-def test_a_path_out_of_the_folder(folder: Path, name: str) -> None:
-    picture(folder.parent / "out.png", 99)
-    assert only_reason(csv(folder, f"{name},carpet")) == "outside the folder"
+@pytest.mark.parametrize(("name", "limits"), [("dot.png", {"min_side": 8}), ("large.png", {"max_pixels": 479_999})])
+def test_limits_are_the_callers(folder: Path, name: str, limits: dict[str, int]) -> None:
+    path = csv(folder, f"{name},carpet")
+    assert only_reason(path, **limits) in {"too_small", "too_many_pixels"}
+    assert len(read(path, min_side=1, max_pixels=480_000)[0]) == 1
 
 
 def test_an_absolute_path_into_the_folder(folder: Path) -> None:
@@ -238,70 +173,76 @@ def test_an_absolute_path_into_the_folder(folder: Path) -> None:
     assert rejected["reason"].tolist() == ["outside the folder"]
 
 
-@pytest.mark.parametrize("name", ["link.png", "linked/out.png", "loop.png"])
-def test_a_link_out_of_the_folder(folder: Path, name: str) -> None:
-    picture(folder.parent / "out.png", 99)
-    (folder / "link.png").symlink_to("../out.png")
-    (folder / "linked").symlink_to(folder.parent)
-    (folder / "loop.png").symlink_to("loop.png")
-    assert only_reason(csv(folder, f"{name},carpet")) == "outside the folder"
+COLUMNS = ("image", "label", "group", "caption")
+TOKENS = ("<|image_pad|>", "<|im_end|>", "<image>")
 
 
-def test_a_link_within_the_folder_is_the_picture_it_leads_to(folder: Path) -> None:
-    (folder / "link.png").symlink_to("sub/d.png")
-    usable, rejected = read(csv(folder, "link.png,carpet", "sub/d.png,carpet"))
-    assert usable["image"].tolist() == ["link.png"]
-    assert rejected["reason"].tolist() == ["duplicate"]
+@pytest.mark.parametrize(
+    ("reason", "record"),
+    [
+        *(("literal token", TABLE | {name: f"a {token}"}) for name in ("label", "caption") for token in TOKENS),
+        *(("malformed record", TABLE | {name: value}) for name in COLUMNS for value in (["carpet"], {"a": 1})),
+        *(("invalid text", TABLE | {name: "x\udcff\ud800"}) for name in COLUMNS),
+        ("outside the folder", TABLE | {"image": "a\0.png"}),
+    ],
+)
+def test_a_record_that_is_rejected(folder: Path, reason: str, record: dict[str, Any]) -> None:
+    assert only_reason(jsonl(folder, record)) == reason
 
 
-def test_a_nul_in_a_path(folder: Path) -> None:
-    assert only_reason(jsonl(folder, {"image": "a\0.png", "label": "carpet"})) == "outside the folder"
+def test_a_line_that_is_no_object(folder: Path) -> None:
+    usable, rejected = read(jsonl(folder, TABLE, ["b.png", "tiles"], None, 3))
+    assert usable["row"].tolist() == [0]
+    assert rejected["reason"].tolist() == ["malformed record"] * 3
 
 
-# The same picture twice
+# The same image twice
 
 
-def test_the_same_picture_and_label_is_kept_once(folder: Path) -> None:
-    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
-    usable, rejected = read(csv(folder, "b.png,tiles", "a.png,carpet", "a.png, carpet", "copy.png,carpet"))
-    assert usable["row"].tolist() == [0, 1]
-    assert rejected[["row", "reason"]].to_numpy().tolist() == [[2, "duplicate"], [3, "duplicate"]]
-    assert "row 1" in rejected["detail"].iloc[0]
+@pytest.mark.parametrize(
+    ("rows", "kept", "rejected"),
+    [
+        (
+            ["b.png,tiles", "a.png,carpet", "a.png, carpet", "copy.png,carpet"],
+            [0, 1],
+            [[row, "duplicate", "the picture and label of row 1"] for row in (2, 3)],
+        ),
+        (
+            ["a.png,carpet", "b.png,tiles", "copy.png,tiles", "a.png,carpet"],
+            [1],
+            [[r, "conflicting labels", "the same picture is 'carpet' in row 0, 'tiles' in row 2"] for r in (0, 2, 3)],
+        ),
+        # A link within the folder is the image it leads to.
+        (["within.png,carpet", "sub/d.png,carpet"], [0], [[1, "duplicate", "the picture and label of row 0"]]),
+        # A row that is rejected for another reason makes no conflict.
+        (
+            ["a.png,", "a.png,<|im_end|>", "a.png,carpet"],
+            [2],
+            [
+                [0, "no label", "the label or answer is empty"],
+                [1, "literal token", "label spells out <|im_end|>"],
+            ],
+        ),
+    ],
+)
+def test_an_image_that_stands_there_twice(folder: Path, rows: list[str], kept: list[int], rejected: list[Any]) -> None:
+    usable, found = read(csv(folder, *rows))
+    assert usable["row"].tolist() == kept
+    assert found[["row", "reason", "detail"]].to_numpy().tolist() == rejected
 
 
-def test_the_same_picture_with_other_labels_is_refused_wherever_it_stands(folder: Path) -> None:
-    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
-    usable, rejected = read(csv(folder, "a.png,carpet", "b.png,tiles", "copy.png,tiles", "a.png,carpet"))
-    assert usable["row"].tolist() == [1]
-    assert rejected["row"].tolist() == [0, 2, 3]
-    assert set(rejected["reason"]) == {"conflicting labels"}
-    assert rejected["detail"].iloc[0] == "the same picture is 'carpet' in row 0, 'tiles' in row 2"
-
-
-def test_a_row_refused_for_another_reason_makes_no_conflict(folder: Path) -> None:
-    usable, rejected = read(csv(folder, "a.png,", "a.png,<|im_end|>", "a.png,carpet"))
-    assert usable["row"].tolist() == [2]
-    assert rejected["reason"].tolist() == ["no label", "literal token"]
-
-
-def test_each_picture_is_its_own_group_by_default(folder: Path) -> None:
+def test_groups_are_the_images_by_default_and_those_that_share_one_are_one(folder: Path) -> None:
     usable, _ = read(csv(folder, "a.png,carpet", "b.png,carpet", "sub/d.png,carpet"))
     assert usable["group"].tolist() == ["a", "b", "sub/d"]
-
-
-def test_groups_that_share_a_picture_are_one(folder: Path) -> None:
-    path = csv(
-        folder,
-        "a.png,carpet,east",
-        "b.png,carpet,west",
-        "c.png,carpet,south",
-        "a.png,carpet,west",
-        header="image,label,group",
-    )
-    assert read(path)[0]["group"].tolist() == ["east", "east", "south"]
+    rows = ("a.png,carpet,east", "b.png,carpet,west", "c.png,carpet,south", "a.png,carpet,west")
+    usable, _ = read(csv(folder, *rows, header="image,label,group"))
+    assert usable["group"].tolist() == ["east", "east", "south"]
 
 
 # Chats
+
+
+WHICH = {"type": "text", "text": "Which?"}
 
 
 def test_chats_of_llama_factory(folder: Path) -> None:
@@ -317,11 +258,11 @@ def test_chats_of_llama_factory(folder: Path) -> None:
         chat_of("a.png", user="Which class?"),
         chat_of("a.png", user="Look: <image> Which class?"),
         chat_of("a.png") | {"images": "a.png"},
-        chat_of("a.png", user=[{"type": "image"}, {"type": "text", "text": "Which?"}]),
-        chat_of("a.png", user=[{"type": "image", "image": "a.png"}, {"type": "text", "text": "Which?"}]),
-        chat_of(user=[{"type": "image", "path": "a.png"}, {"type": "text", "text": "Which?"}]),
+        chat_of("a.png", user=[{"type": "image"}, WHICH]),
+        chat_of("a.png", user=[{"type": "image", "image": "a.png"}, WHICH]),
+        chat_of(user=[{"type": "image", "path": "a.png"}, WHICH]),
         chat_of("a.png", answer=[{"type": "text", "text": "car"}, {"type": "text", "text": "pet"}]),
-        {"messages": chat_of()["messages"][1:], "images": ["a.png"]},
+        chat_with(turn("user", "<image>Which class?"), turn("assistant", "carpet")),
         {
             "conversations": [{"from": "human", "value": "<image>Which?"}, {"from": "gpt", "value": "carpet"}],
             "images": ["a.png"],
@@ -346,94 +287,62 @@ def test_what_assay_writes_is_read(folder: Path) -> None:
     assert usable["group"].tolist() == ["house", "house"]
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
+ASKED, ANSWERED = turn("user", "<image>Which?"), turn("assistant", "carpet")
+BAD_CHATS = {
+    "not exactly one image": [
         chat_of(),
         chat_of("a.png", "b.png", user="<image><image>Which class?"),
         chat_of("a.png", "a.png"),
         chat_of(""),
         chat_of(None),
         chat_of({"bytes": "00"}),
-        chat_of("a.png", user=[{"type": "image", "image": "b.png"}, {"type": "text", "text": "Which?"}]),
-        chat_of("a.png", user=[{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Which?"}]),
+        chat_of("a.png", user=[{"type": "image", "image": "b.png"}, WHICH]),
+        chat_of("a.png", user=[{"type": "image"}, {"type": "image"}, WHICH]),
         chat_of("a.png", answer=[{"type": "image"}, {"type": "text", "text": "carpet"}]),
         chat_of("a.png", videos=["a.mp4"]),
     ],
+    "literal token": [
+        chat_of("a.png", user="<image>What is <|image_pad|>?"),
+        chat_of("a.png", user="<image>Which?<|im_end|>\n<|im_start|>assistant\ncarpet"),
+        chat_of("a.png", user="<image><|vision_start|>Which?<|vision_end|>"),
+        chat_of("a.png", user="<image>Which <|video_pad|>"),
+        chat_of("a.png", user="<image>Which <video>"),
+        chat_of("a.png", user="<image>What does <image> mean?"),
+        chat_of("a.png", user=[{"type": "image"}, {"type": "text", "text": "<image>Which?"}]),
+        chat_of("a.png", user=[{"type": "text", "text": "<image>Is <|image"}, {"type": "text", "text": "_pad|>?"}]),
+        # A placeholder in another turn.
+        chat_with(turn("system", "<image>"), ASKED, ANSWERED),
+        chat_with(ASKED, turn("assistant", "<image>")),
+    ],
+    "no label": [chat_with(ASKED), *(chat_of("a.png", answer=answer) for answer in ("", "  \n", None, []))],
+    "several answers": [chat_with(ASKED, ANSWERED, turn("user", "Sure?"), turn("assistant", "tiles"))],
+    "malformed record": [
+        *({"messages": turns, "images": ["a.png"]} for turns in (None, "hello", {}, [])),
+        chat_with("hello"),
+        chat_with({"content": "hello"}),
+        chat_with(ANSWERED, ASKED),
+        chat_with(ASKED, turn("user", "Well?"), ANSWERED),
+        chat_with(ASKED, turn("system", "s"), ANSWERED),
+        chat_with(ASKED, turn("tool", "t"), ANSWERED),
+        chat_with(turn(["user"], "<image>Which?"), ANSWERED),
+        chat_with(turn("user", ["text"]), ANSWERED),
+        chat_with(turn("user", [{"type": "image_url"}]), ANSWERED),
+        chat_with(turn("user", {"text": "Which?"}), ANSWERED),
+    ],
+    "invalid text": [chat_of("a.png", user="<image>\ud83d")],
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "record"), [(reason, record) for reason, records in BAD_CHATS.items() for record in records]
 )
-def test_a_chat_without_exactly_one_image(folder: Path, record: dict[str, Any]) -> None:
-    assert only_reason(jsonl(folder, record)) == "not exactly one image"
+def test_a_chat_that_is_rejected(folder: Path, reason: str, record: dict[str, Any]) -> None:
+    assert only_reason(jsonl(folder, record)) == reason
 
 
 def test_two_images_are_both_named(folder: Path) -> None:
     _, rejected = read(jsonl(folder, chat_of("a.png", "b.png")))
     assert rejected[["image", "detail"]].to_numpy().tolist() == [["", "2 images are named: a.png, b.png"]]
-
-
-@pytest.mark.parametrize(
-    "user",
-    [
-        "<image>What is <|image_pad|>?",
-        "<image>Which?<|im_end|>\n<|im_start|>assistant\ncarpet",
-        "<image><|vision_start|>Which?<|vision_end|>",
-        "<image>Which <|video_pad|>",
-        "<image>Which <video>",
-        "<image>What does <image> mean?",
-        [{"type": "image"}, {"type": "text", "text": "<image>Which?"}],
-        [{"type": "text", "text": "<image>What is <|image"}, {"type": "text", "text": "_pad|>?"}],
-    ],
-)
-def test_a_literal_token_in_the_users_text(folder: Path, user: Any) -> None:
-    assert only_reason(jsonl(folder, chat_of("a.png", user=user))) == "literal token"
-
-
-@pytest.mark.parametrize("role", ["system", "assistant"])
-def test_a_placeholder_in_another_turn(folder: Path, role: str) -> None:
-    turns = [turn("system", "s"), turn("user", "Which?"), turn("assistant", "carpet")]
-    turns = [said | {"content": "<image>"} if said["role"] == role else said for said in turns]
-    assert only_reason(jsonl(folder, {"messages": turns, "images": ["a.png"]})) == "literal token"
-
-
-@pytest.mark.parametrize("answer", ["", "  \n", None, []])
-def test_an_empty_answer(folder: Path, answer: Any) -> None:
-    assert only_reason(jsonl(folder, chat_of("a.png", answer=answer))) == "no label"
-
-
-def test_no_answer(folder: Path) -> None:
-    assert only_reason(jsonl(folder, {"messages": [turn("user", "<image>Which?")], "images": ["a.png"]})) == "no label"
-
-
-def test_several_answers(folder: Path) -> None:
-    record = chat_of("a.png")
-    record["messages"] += [turn("user", "Sure?"), turn("assistant", "tiles")]
-    assert only_reason(jsonl(folder, record)) == "several answers"
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        None,
-        "hello",
-        {},
-        ["hello"],
-        [{"content": "hello"}],
-        [],
-        [turn("assistant", "carpet"), turn("user", "<image>Which?")],
-        [turn("user", "<image>Which?"), turn("user", "Well?"), turn("assistant", "carpet")],
-        [turn("user", "<image>Which?"), turn("system", "s"), turn("assistant", "carpet")],
-        [turn("user", "<image>Which?"), turn("tool", "t"), turn("assistant", "carpet")],
-        [turn(["user"], "<image>Which?"), turn("assistant", "carpet")],
-        [turn("user", ["text"]), turn("assistant", "carpet")],
-        [turn("user", [{"type": "image_url"}]), turn("assistant", "carpet")],
-        [turn("user", {"text": "Which?"}), turn("assistant", "carpet")],
-    ],
-)
-def test_a_record_that_is_no_chat(folder: Path, messages: Any) -> None:
-    assert only_reason(jsonl(folder, {"messages": messages, "images": ["a.png"]})) == "malformed record"
-
-
-def test_a_surrogate_in_a_chat(folder: Path) -> None:
-    assert only_reason(jsonl(folder, chat_of("a.png", user="<image>\ud83d"))) == "invalid text"
 
 
 def test_the_first_record_says_what_the_file_is(folder: Path) -> None:
@@ -495,21 +404,21 @@ PARTS = st.lists(
 TURNS = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant"]), "content": LABELS | PARTS | st.just("<image>Which?")}
 )
-TABLE = st.fixed_dictionaries({"image": NAMES, "label": LABELS, "group": LABELS})
+TABLES = st.fixed_dictionaries({"image": NAMES, "label": LABELS, "group": LABELS})
 CHATS = st.builds(chat_of, NAMES, answer=LABELS) | st.fixed_dictionaries(
     {"messages": st.lists(TURNS, max_size=4) | JSON, "images": st.lists(NAMES, max_size=2) | NAMES}
 )
 
 
 # The first record says what the file is.
-FILES = st.lists(TABLE, min_size=1, max_size=6) | st.lists(CHATS | JSON, max_size=6).map(
+FILES = st.lists(TABLES, min_size=1, max_size=6) | st.lists(CHATS | JSON, max_size=6).map(
     lambda records: [chat_of("c.png"), *records]
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(records=FILES)
-def test_every_row_is_usable_or_refused(folder: Path, records: list[Any]) -> None:
+def test_every_row_is_usable_or_rejected(folder: Path, records: list[Any]) -> None:
     usable, rejected = read(jsonl(folder, *records))
     assert sorted([*usable["row"], *rejected["row"]]) == list(range(len(records)))
     assert usable["row"].is_monotonic_increasing

@@ -30,9 +30,15 @@ OPTIONS = SimpleNamespace(
     scale=[0.7, 1.3], max_degrees=15.0, hue=25.0, saturation=[0.6, 1.5], value=[0.6, 1.4], protected=FIRE
 )
 
-pictures = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
+images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
 ranges = st.lists(st.tuples(st.floats(0, 360), st.floats(0, 360)), min_size=0, max_size=3)
 factors = st.floats(0.1, 6)
+
+
+def vivid(*hues: float) -> np.ndarray:
+    """One line of vivid pixels of these hues, which rounding moves by less than a degree."""
+    hsv = [[hue, 0.9, 0.9] for hue in hues]
+    return np.rint(cv2.cvtColor(np.array([hsv], dtype=np.float32), cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
 
 
 def noise(height: int = 96, width: int = 128, *, sd: float = 15, seed: int = 0) -> np.ndarray:
@@ -62,7 +68,7 @@ def assert_colours_kept(before: np.ndarray, after: np.ndarray, protected: list) 
     assert (new_chroma[chroma == 0] == 0).all()
 
 
-@given(image=pictures, protected=ranges, hue=st.floats(-180, 180), saturation=factors, value=factors)
+@given(image=images, protected=ranges, hue=st.floats(-180, 180), saturation=factors, value=factors)
 @settings(max_examples=200, deadline=None)
 def test_danger_pixels_stay_and_none_is_made(
     image: np.ndarray, protected: list, hue: float, saturation: float, value: float
@@ -83,10 +89,8 @@ def test_every_colour_keeps_to_the_bound(hue: float, saturation: float, value: f
 
 @pytest.mark.parametrize("hue", [-60.0, -15.0, 15.0, 60.0])
 def test_the_hue_histogram_of_the_protected_range_is_unchanged(hue: float) -> None:
-    # Hues in the middle of 10-degree bins, vivid: rounding moves them by less than a degree.
-    hues = np.arange(5, 360, 10)
-    hsv = np.stack([hues, np.full(36, 0.9), np.full(36, 0.85)], axis=1)[None].astype(np.float32)
-    image = np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
+    # Hues in the middle of 10-degree bins.
+    image = vivid(*np.arange(5, 360, 10))
     after = jitter_hsv(image, hue=hue, saturation=0.9, value=0.8, protected=[(340, 70)])
     counts = [np.histogram(hue_and_chroma(p)[0], bins=36, range=(0, 360))[0] for p in (image, after)]
     inside = np.r_[0:7, 34:36]
@@ -95,9 +99,7 @@ def test_the_hue_histogram_of_the_protected_range_is_unchanged(hue: float) -> No
 
 
 def test_a_shift_moves_other_hues_and_stops_short_of_the_range() -> None:
-    hues = np.array([200.0, 80.0, 40.0])
-    hsv = np.stack([hues, np.full(3, 0.9), np.full(3, 0.9)], axis=1)[None].astype(np.float32)
-    image = np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
+    image = vivid(200, 80, 40)
     after = hue_and_chroma(jitter_hsv(image, hue=-30, saturation=1, value=1, protected=FIRE))[0][0]
     assert after[0] == pytest.approx(170, abs=0.5)
     assert 65 < after[1] < 66
@@ -112,9 +114,9 @@ def test_a_dark_or_faded_sign_stays_a_sign() -> None:
     assert find_danger(after, protected=FIRE).all()
 
 
-@given(image=pictures, protected=ranges)
+@given(image=images, protected=ranges)
 @settings(max_examples=100, deadline=None)
-def test_identity_settings_give_the_same_picture_in_a_new_array(image: np.ndarray, protected: list) -> None:
+def test_identity_settings_give_the_same_image_in_a_new_array(image: np.ndarray, protected: list) -> None:
     copies = (
         jitter_hsv(image, hue=0, saturation=1, value=1, protected=protected),
         rescale(image, 1, padding="reflect", protected=protected),
@@ -130,12 +132,10 @@ def test_identity_jitter_holds_for_every_colour() -> None:
     assert np.array_equal(jitter_hsv(image, hue=0, saturation=1, value=1, protected=FIRE), image)
 
 
-def plain() -> np.ndarray:
-    return np.full((96, 128, 3), GREY, dtype=np.uint8)
-
-
-def shaded() -> np.ndarray:
-    return np.repeat(np.tile(np.linspace(60, 200, 128).astype(np.uint8), (96, 1))[..., None], 3, axis=2)
+PLAIN = np.full((96, 128, 3), GREY, dtype=np.uint8)
+SHADED = np.repeat(np.tile(np.linspace(60, 200, 128).astype(np.uint8), (96, 1))[..., None], 3, axis=2)
+# A line that runs out of the image.
+HALF_DARK = noise(sd=8) // np.where(np.arange(128) < 64, 1, 2).astype(np.uint8)[None, :, None]
 
 
 def with_patch(colour: tuple, *, top: int, left: int, height: int = 6, width: int = 24) -> np.ndarray:
@@ -144,43 +144,29 @@ def with_patch(colour: tuple, *, top: int, left: int, height: int = 6, width: in
     return image
 
 
-def with_line_out_of_the_picture() -> np.ndarray:
-    image = noise(sd=8)
-    image[:, 64:] //= 2
-    return image
-
-
 @pytest.mark.parametrize(
-    ("image", "expected"),
+    ("image", "border", "expected"),
     [
-        (noise(), "reflect"),
-        (plain(), "edge"),
-        (noise(sd=1), "edge"),
-        (shaded(), "edge"),
-        (with_patch(RED, top=3, left=50), "edge"),
-        (with_patch(RED, top=88, left=50), "edge"),
-        (with_patch(RED, top=40, left=2), "edge"),
-        (with_patch(RED, top=40, left=50), "reflect"),
-        (with_patch(GREEN, top=40, left=50), "reflect"),
-        (with_patch((20, 20, 20), top=3, left=50), "edge"),
-        (with_patch((20, 20, 20), top=40, left=50), "reflect"),
-        (with_line_out_of_the_picture(), "reflect"),
-        (noise(1, 128), "edge"),
-        (noise(96, 1), "edge"),
+        pytest.param(noise(), 10, "reflect", id="texture"),
+        pytest.param(PLAIN, 10, "edge", id="plain"),
+        pytest.param(noise(sd=1), 10, "edge", id="faint noise"),
+        pytest.param(SHADED, 10, "edge", id="slow shading"),
+        pytest.param(with_patch(RED, top=3, left=50), 10, "edge", id="danger on top"),
+        pytest.param(with_patch(RED, top=88, left=50), 10, "edge", id="danger below"),
+        pytest.param(with_patch(RED, top=40, left=2), 10, "edge", id="danger at the left"),
+        pytest.param(with_patch(RED, top=40, left=50), 10, "reflect", id="danger inside"),
+        pytest.param(with_patch(GREEN, top=40, left=50), 10, "reflect", id="green inside"),
+        pytest.param(with_patch((20, 20, 20), top=3, left=50), 10, "edge", id="dark box at the border"),
+        pytest.param(with_patch((20, 20, 20), top=40, left=50), 10, "reflect", id="dark box inside"),
+        pytest.param(HALF_DARK, 10, "reflect", id="line out of the image"),
+        pytest.param(noise(1, 128), 10, "edge", id="one line"),
+        pytest.param(noise(96, 1), 10, "edge", id="one column"),
+        pytest.param(noise(), 500, "reflect", id="strips deeper than the image"),
+        pytest.param(with_patch(RED, top=40, left=50), 500, "edge", id="danger in such strips"),
     ],
-    ids=[
-        "texture", "plain", "faint noise", "slow shading", "danger on top", "danger below", "danger at the left",
-        "danger inside", "green inside", "dark box at the border", "dark box inside", "line out of the picture",
-        "one line", "one column",
-    ],
-)  # fmt: skip
-def test_the_padding_rule_on_pictures_made_for_it(image: np.ndarray, expected: str) -> None:
-    assert choose_padding(image, protected=FIRE, border=10) == expected
-
-
-def test_strips_deeper_than_the_picture_are_the_picture() -> None:
-    assert choose_padding(noise(), protected=FIRE, border=500) == "reflect"
-    assert choose_padding(with_patch(RED, top=40, left=50), protected=FIRE, border=500) == "edge"
+)
+def test_the_padding_rule_on_images_made_for_it(image: np.ndarray, border: int, expected: str) -> None:
+    assert choose_padding(image, protected=FIRE, border=border) == expected
 
 
 @pytest.mark.parametrize("top", [0, 1, 4])
@@ -201,7 +187,7 @@ def test_a_danger_patch_at_the_border_is_not_mirrored_or_drawn_out(top: int) -> 
     assert mirrored.sum() > 1.6 * small.sum()
 
 
-@given(image=pictures, factor=st.floats(0.1, 0.99), padding=st.sampled_from(["edge", "reflect"]))
+@given(image=images, factor=st.floats(0.1, 0.99), padding=st.sampled_from(["edge", "reflect"]))
 @settings(max_examples=100, deadline=None)
 def test_padding_paints_no_danger_pixel(image: np.ndarray, factor: float, padding: str) -> None:
     height, width = image.shape[:2]
@@ -216,8 +202,8 @@ def test_padding_paints_no_danger_pixel(image: np.ndarray, factor: float, paddin
     assert not danger.any()
 
 
-def test_rescale_shrinks_the_picture_and_enlarges_its_centre() -> None:
-    image = plain()
+def test_rescale_shrinks_the_image_and_enlarges_its_centre() -> None:
+    image = PLAIN.copy()
     image[32:64, 48:80] = GREEN
     for factor in (0.5, 1.5):
         green = (rescale(image, factor, padding="edge") == GREEN).all(axis=2)
@@ -252,7 +238,7 @@ def test_rotation_beyond_the_limit_is_an_error(degrees: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 20), (20, 1), (1, 1)])
-def test_pictures_of_one_line(shape: tuple) -> None:
+def test_images_of_one_line(shape: tuple) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     for after in (
         rescale(image, 0.7, padding="edge"),
@@ -266,7 +252,7 @@ def test_pictures_of_one_line(shape: tuple) -> None:
         rotate(image, 5, padding="reflect", max_degrees=5)
 
 
-@given(image=pictures, transform=st.sampled_from(TRANSFORMS), seed=st.integers(0, 2**32 - 1))
+@given(image=images, transform=st.sampled_from(TRANSFORMS), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=150, deadline=None)
 def test_drawing_keeps_shape_dtype_and_input_and_follows_the_seed(image: np.ndarray, transform: str, seed: int) -> None:
     original = image.copy()

@@ -1,30 +1,26 @@
-"""Figures of the predictions against scikit-learn and by hand, what is said of them, and the predictor's parts."""
+"""Metrics of the predictions against scikit-learn and by hand, what is said of them, and the predictor's parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn import metrics as sk
 
-from assay.calibration.pooling import fit_pool_temperature
-from assay.core.io import write_json
 from assay.metrics.binary import resample
 from assay.params.vlm import Tuning
-from assay.vlm.evaluation import conclusion, gains, metrics_for, mistakes, risk_metrics, spread
+from assay.vlm.evaluation import conclusion, gains, mistakes, risk_metrics, spread
 from assay.vlm.fusion import calibrated
-from assay.vlm.network import RECORD, add_adapter, manifest
-from assay.vlm.prediction import blank_copies, open_predictor, open_scorer, open_scorers
+from assay.vlm.prediction import blank_copies, open_scorer, open_scorers
 from assay.vlm.prompts import Prompt
-from assay.vlm.scores import as_rows
+from assay.vlm.scores import as_rows, raw_scores, scores_table
 from assay.vlm.scoring import record_log_probs
 
 Make = Callable[..., list[dict[str, Any]]]
@@ -41,7 +37,7 @@ def table(n: int = 300, num_classes: int = 5, *, seed: int = 0) -> tuple[np.ndar
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("high", [0, HIGH])
-def test_figures_of_high_risk_are_scikit_learns(high: int, weighted: bool) -> None:
+def test_metrics_of_high_risk_are_scikit_learns(high: int, weighted: bool) -> None:
     labels, probs = table()
     weights = np.random.default_rng(1).integers(0, 4, (3, 300)) if weighted else None
     found = risk_metrics(labels, probs, high=high, weights=weights)
@@ -61,18 +57,9 @@ def test_figures_of_high_risk_are_scikit_learns(high: int, weighted: bool) -> No
 
 def test_undefined_precision_and_recall_are_zero() -> None:
     probs = np.tile([0.6, 0.2, 0.1, 0.05, 0.05], (4, 1))
-    none = risk_metrics(np.array([0, 1, 2, 3]), probs, high=HIGH)
-    assert (none["high_precision"][0], none["high_recall"][0], none["high_error"][0]) == (0, 0, 0.25)
-    absent = risk_metrics(np.array([0, 1, 2, 0]), probs, high=HIGH)
-    assert (absent["high_precision"][0], absent["high_recall"][0], absent["high_error"][0]) == (0, 0, 0)
-
-
-def test_metrics_for_one_class_are_resampled() -> None:
-    labels, probs = table()
-    groups = np.arange(300) // 3
-    found = resample(labels, probs, groups, metrics=metrics_for(HIGH), num_resamples=100, seed=0)
-    assert found.point["high_recall"] == risk_metrics(labels, probs, high=HIGH)["high_recall"][0]
-    assert found.draws["high_recall"].std() > 0
+    for labels, error in (([0, 1, 2, 3], 0.25), ([0, 1, 2, 0], 0)):
+        found = risk_metrics(np.array(labels), probs, high=HIGH)
+        assert [found[f"high_{name}"][0] for name in ("precision", "recall", "error")] == [0, 0, error]
 
 
 def test_gains_are_differences_of_paired_resamples() -> None:
@@ -80,13 +67,12 @@ def test_gains_are_differences_of_paired_resamples() -> None:
     _, other = table(seed=5)
     groups = np.arange(300) // 3
     drawn = {
-        name: resample(labels, values, groups, metrics=metrics_for(HIGH), num_resamples=200, seed=0)
+        name: resample(labels, values, groups, metrics=partial(risk_metrics, high=HIGH), num_resamples=200, seed=0)
         for name, values in {"base": other, "fused": probs, "majority": other, "no_filter": probs}.items()
     }
     found = gains(drawn)
-    assert (
-        found["base"]["accuracy_gain"] == found["base"]["accuracy_gain_low"] == found["base"]["accuracy_gain_high"] == 0
-    )
+    assert drawn["fused"].draws["high_recall"].std() > 0
+    assert [found["base"][f"accuracy_gain{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
     assert found["base"]["accuracy_gain_filter"] == pytest.approx(-found["fused"]["accuracy_gain"])
     assert "accuracy_gain_augmentation" not in found["base"]
     for name in NAMES:
@@ -118,7 +104,8 @@ def test_the_spread_of_hand_made_runs() -> None:
 
 def test_two_later_runs_that_differ_count_as_changed_and_one_run_has_no_spread() -> None:
     labels = np.array([0, 1])
-    runs = [np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([[0.6, 0.4], [0.4, 0.6]])]
+    same, other = np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([[0.6, 0.4], [0.4, 0.6]])
+    runs = [same, same, other]
     assert spread(runs, labels)["changed"] == 0.5
     alone = spread(runs[:1], labels)
     assert (alone["confidence_mean"], alone["confidence_p95"], alone["changed"]) == (0, 0, 0)
@@ -126,26 +113,20 @@ def test_two_later_runs_that_differ_count_as_changed_and_one_run_has_no_spread()
 
 
 def report(value: float = 0.8, **more: float) -> dict[str, float]:
-    """Figures with intervals of 0.05 either way."""
-    figures = {"accuracy": value, "high_recall": 0.7, "high_precision": 0.9, "high_error": 0.1} | more
-    plain = ("n", "accuracy_gain_augmentation", "accuracy_gain_filter")
-    wide = {name: number for name, number in figures.items() if name not in plain or name.startswith("accuracy_gain")}
-    bounds = {f"{name}_low": number - 0.05 for name, number in wide.items()}
-    bounds |= {f"{name}_high": number + 0.05 for name, number in wide.items()}
-    return {"n": 100.0} | bounds | figures
+    """Metrics with intervals of 0.05 either way."""
+    metrics = {"accuracy": value, "high_recall": 0.7, "high_precision": 0.9, "high_error": 0.1} | more
+    bounds = {f"{name}_low": number - 0.05 for name, number in metrics.items()}
+    bounds |= {f"{name}_high": number + 0.05 for name, number in metrics.items()}
+    return {"n": 100.0} | bounds | metrics
 
 
 def say(*, strength: float = 1.0, base: dict[str, float] | None = None, **fused: float) -> list[str]:
     gained = {"high_recall_gain": 0.0, "high_error_gain": -0.1} | fused
-    reports = {
-        "base": report(accuracy_gain=0.3) | (base or {}),
-        "fused": report(**gained),
-        "majority": report(0.5),
-    }
+    reports = {"base": report(accuracy_gain=0.3) | (base or {}), "fused": report(**gained), "majority": report(0.5)}
     return conclusion(reports, strength=strength)
 
 
-def test_the_conclusion_names_the_figures() -> None:
+def test_the_conclusion_names_the_metrics() -> None:
     first, second, third = say(high_recall=0.8, high_recall_gain=0.1, high_error=0.05, high_precision=0.85)
     assert first == "The first model: accuracy 0.800 [0.750, 0.850] (n 100), better than the largest class (0.500)."
     assert second == (
@@ -207,38 +188,19 @@ def test_mistakes_are_the_wrong_rows_most_confident_first() -> None:
     }
 
 
-def test_records_as_rows(make_records: Make) -> None:
+def test_scores_go_through_a_table(make_records: Make) -> None:
     records = [
         record | {"sample_id": str(number), "name": f"n{number}", "group": number // 2}
         for number, record in enumerate(make_records(["高", "低", "无"]))
     ]
-    found = as_rows(records)
-    assert list(found.columns) == ["sample_id", "name", "group", "label", "picture"]
-    assert found["label"].tolist() == ["高", "低", "无"]
-    assert found["picture"].tolist() == [record["images"][0] for record in records]
-
-
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_the_temperature_minimises_the_negative_log_likelihood(temperature: float) -> None:
-    labels, probs = table(4000)
-    log_probs = log_softmax(np.log(probs) * temperature, axis=1)
-
-    def nll(value: float) -> float:
-        return -float(np.log(calibrated(log_probs, value))[np.arange(len(labels)), labels].mean())
-
-    found = fit_pool_temperature(log_probs, labels)
-    best = minimize_scalar(nll, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-8})
-    assert found == pytest.approx(best.x, rel=1e-3)
-    assert nll(found) == pytest.approx(best.fun, abs=1e-7)
-    # The labels were drawn from the probabilities, of which these are a power.
-    assert found == pytest.approx(temperature, rel=0.1)
-
-
-def test_temperatures_stay_within_bounds() -> None:
-    labels = np.arange(60) % 3
-    sure = log_softmax(5.0 * np.eye(3)[labels], axis=1)
-    assert fit_pool_temperature(-sure - 10, labels) == 100.0
-    assert 0.01 <= fit_pool_temperature(sure, labels) < 1
+    rows = as_rows(records)
+    assert list(rows.columns) == ["sample_id", "name", "group", "label", "picture"]
+    assert rows["label"].tolist() == ["高", "低", "无"]
+    assert rows["picture"].tolist() == [record["images"][0] for record in records]
+    raw = {"base": table(3, 12)[1], "order_1": table(3, 5)[1]}
+    found = raw_scores(scores_table(rows, raw))
+    assert list(found) == ["base", "order_1"]
+    assert all(np.array_equal(found[name], raw[name]) for name in raw)
 
 
 def test_temperature_one_changes_nothing_and_a_hundred_flattens() -> None:
@@ -251,69 +213,35 @@ def test_temperature_one_changes_nothing_and_a_hundred_flattens() -> None:
 
 ANSWERS = ("无", "低", "中", "高", "非")
 PROMPT = Prompt("你是消防安全员。", "这里的风险等级是什么？", ANSWERS, ANSWERS, ("a", "b", "c", "d", "e"))
-
-
-def test_a_saved_model_scores_as_it_did_when_it_was_trained(
-    network: Any,
-    base_folder: Path,
-    processor_folder: Path,
-    processor: Any,
-    make_records: Make,
-    default_tuning: Tuning,
-    tmp_path: Path,
-) -> None:
-    model = add_adapter(network, default_tuning, seed=0)
-    for name, value in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.constant_(value, 0.05)
-    model.save_pretrained(tmp_path)
-    prompt = PROMPT.to_json() | {"min_pixels": 784, "max_pixels": 7056}
-    record = manifest(base_folder, processor_folder, prompt, model=model, weights_dtype="float32")
-    write_json(tmp_path / RECORD, record)
-    scorer = open_scorer(tmp_path, device="cpu", batch_size=3, decode_pixels=1_000_000)
-    assert scorer.prompt == PROMPT
-    records = make_records([None] * 5)
-    how: dict[str, Any] = {"max_pixels": 1_000_000, "batch_size": 3, "what": "test"}
-    expected = record_log_probs(model, records, processor, PROMPT, **how)
-    assert np.array_equal(scorer.log_probs(records, what="test"), expected)
-    assert np.abs(expected[0] - expected[1]).max() > 1e-6
+OPTIONS: dict[str, Any] = {"device": "cpu", "batch_size": 3, "decode_pixels": 1_000_000}
 
 
 @pytest.mark.parametrize("changes", [{}, {"train_vision": True}], ids=["lora", "vision"])
-def test_adapters_that_share_a_base_score_as_each_alone(
-    load_network: Callable[[], Any],
-    base_folder: Path,
-    processor_folder: Path,
+def test_saved_adapters_that_share_a_base_score_as_each_alone_and_as_trained(
+    save_adapter: Callable[..., Any],
+    processor: Any,
     make_records: Make,
     default_tuning: Tuning,
     tmp_path: Path,
     changes: dict[str, Any],
 ) -> None:
-    prompt = PROMPT.to_json() | {"min_pixels": 784, "max_pixels": 7056}
     folders = [tmp_path / name for name in ("one", "two", "three")]
-    for number, folder in enumerate(folders):
-        # The last is plain LoRA: nothing of the vision towers before it may stay.
-        tuning = default_tuning.model_copy(update=changes if number < 2 else {})
-        model = add_adapter(load_network(), tuning, seed=number)
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                if value.requires_grad and ("lora_B" in name or "visual" in name):
-                    value += 0.05 * (number + 1)
-        model.save_pretrained(folder)
-        record = manifest(base_folder, processor_folder, prompt, model=model, weights_dtype="float32")
-        write_json(folder / RECORD, record)
+    # The last is plain LoRA: nothing of the vision towers before it may stay.
+    tunings = [default_tuning.model_copy(update=update) for update in (changes, changes, {})]
     records = make_records([None] * 5)
-    how: dict[str, Any] = {"device": "cpu", "batch_size": 3, "decode_pixels": 1_000_000}
-    together = [scorer.log_probs(records, what="test") for scorer in open_scorers(folders, **how)]
-    alone = [open_scorer(folder, **how).log_probs(records, what="test") for folder in folders]
-    assert all(np.array_equal(one, two) for one, two in zip(together, alone, strict=True))
+    trained = []
+    for seed, (folder, tuning) in enumerate(zip(folders, tunings, strict=True)):
+        model = save_adapter(folder, PROMPT, tuning=tuning, seed=seed)
+        trained.append(record_log_probs(model, records, processor, PROMPT, max_pixels=10**6, batch_size=3, name="test"))
+    together = [scorer.log_probs(records, name="test") for scorer in open_scorers(folders, **OPTIONS)]
+    for folder, one, expected in zip(folders, together, trained, strict=True):
+        scorer = open_scorer(folder, **OPTIONS)
+        assert scorer.prompt == PROMPT
+        assert np.array_equal(scorer.log_probs(records, name="test"), expected)
+        assert np.array_equal(one, expected)
+    assert np.abs(together[0][0] - together[0][1]).max() > 1e-6
     assert np.abs(together[0] - together[1]).max() > 1e-6
     assert np.abs(together[1] - together[2]).max() > 1e-6
-
-
-def test_a_folder_without_fusion_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"fusion\.json: run dvc repro vlm_predict"):
-        open_predictor(tmp_path, device="cpu", batch_size=1, decode_pixels=1)
 
 
 def test_blank_copies_are_grey_and_of_the_same_sizes(make_records: Make) -> None:

@@ -1,4 +1,4 @@
-"""Conversations as tensors: what is learned, against TRL's collator; padding on either side; what is refused."""
+"""Conversations as tensors: what is learned, against TRL's collator; padding on either side; what is an error."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from assay.data.decode import ImageRejected, decode_rgb
-from assay.vlm.examples import IGNORED, PIXELS, Examples, encode, pad, render
+from assay.data.decode import ImageRejected
+from assay.vlm.examples import IGNORED, PIXELS, Examples, pad
 from assay.vlm.messages import chat
-from assay.vlm.processor import CHAT_TEMPLATE, load_processor
+from assay.vlm.processor import CHAT_TEMPLATE
 from assay.vlm.training import answer_loss
 
 # Of unequal numbers of tokens.
@@ -24,21 +23,18 @@ GIVEN = ["无", "没有风险", "高", "风险很高，左边有柜子", "低风
 Make = Callable[..., list[dict[str, Any]]]
 
 
-def pixels_of(record: dict[str, Any]) -> np.ndarray:
-    return decode_rgb(Path(record["images"][0]), max_pixels=1_000_000)
+@pytest.fixture
+def rows(encoded: Callable[..., Any], make_records: Make) -> list[dict[str, torch.Tensor]]:
+    return encoded(make_records(GIVEN))
 
 
 @pytest.fixture
-def rows(processor: Any, make_records: Make) -> list[dict[str, torch.Tensor]]:
-    return [encode(processor, record, pixels_of(record)) for record in make_records(GIVEN)]
-
-
-def collated(processor: Any, records: list[dict[str, Any]]) -> Any:
+def theirs(processor: Any, make_records: Make) -> Any:
     """The batch of TRL's collator for prompts and completions."""
     examples = []
-    for record in records:
+    for record in make_records(GIVEN):
         turns = chat(record)
-        images = [Image.fromarray(pixels_of(record))]
+        images = [Image.open(record["images"][0])]
         examples.append({"prompt": turns[:-1], "completion": turns[-1:], "images": images})
     return DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(examples)
 
@@ -50,8 +46,7 @@ def ours(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     )
 
 
-def test_the_same_tokens_are_learned_as_with_trl(processor: Any, make_records: Make, rows: list) -> None:
-    theirs = collated(processor, make_records(GIVEN))
+def test_the_same_tokens_are_learned_as_with_trl(processor: Any, rows: list, theirs: Any) -> None:
     batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id, side="right")
     for name in ("input_ids", "attention_mask", "mm_token_type_ids", "labels", *PIXELS):
         width = theirs[name].shape[1]
@@ -61,10 +56,7 @@ def test_the_same_tokens_are_learned_as_with_trl(processor: Any, make_records: M
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_the_loss_is_that_of_trls_batch(
-    network: Any, processor: Any, make_records: Make, rows: list, side: str
-) -> None:
-    theirs = collated(processor, make_records(GIVEN))
+def test_the_loss_is_that_of_trls_batch(network: Any, processor: Any, rows: list, theirs: Any, side: str) -> None:
     with torch.inference_mode():
         expected = network(**theirs).loss
         batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id, side=side)
@@ -84,12 +76,12 @@ def test_exactly_the_answer_and_the_end_of_its_turn_are_learned(processor: Any, 
         assert not learned[: len(learned) - int(learned.sum())].any()
 
 
-def test_a_question_alone_has_nothing_to_learn_and_the_same_tokens(processor: Any, make_records: Make) -> None:
-    answered, asked = make_records(["高"])[0], make_records([None])[0]
-    full, prompt = (encode(processor, record, pixels_of(record)) for record in (answered, asked))
+def test_a_question_alone_has_nothing_to_learn_and_the_same_tokens(
+    encoded: Callable[..., Any], make_records: Make
+) -> None:
+    full, prompt = encoded(make_records(["高"]) + make_records([None]))
     assert (prompt["labels"] == IGNORED).all()
     assert torch.equal(full["input_ids"][: len(prompt["input_ids"])], prompt["input_ids"])
-    assert render(processor, asked)[1] == ""
 
 
 def test_image_tokens_carry_their_type(processor: Any, rows: list) -> None:
@@ -135,13 +127,14 @@ def test_padding_is_never_attended_to(processor: Any, rows: list) -> None:
     assert batch["pixel_values"].shape[0] == int(batch["image_grid_thw"].prod(dim=1).sum())
 
 
-@pytest.mark.parametrize("where", ["question", "system", "answer"])
-def test_a_spelled_out_image_token_is_refused(processor: Any, make_records: Make, where: str) -> None:
-    record = copy.deepcopy(make_records(["高"])[0])
-    turn = {"system": 0, "question": 1, "answer": 2}[where]
-    record["messages"][turn]["content"] += "<|image_pad|>"
+@pytest.mark.parametrize(("turn", "where"), list(enumerate(["system", "question", "answer"])))
+def test_a_spelled_out_image_token_is_an_error(
+    encoded: Callable[..., Any], make_records: Make, turn: int, where: str
+) -> None:
+    records = copy.deepcopy(make_records(["高"]))
+    records[0]["messages"][turn]["content"] += "<|image_pad|>"
     with pytest.raises(ValueError, match=rf"{where}: .*spells out <\|image_pad\|>"):
-        encode(processor, record, pixels_of(record))
+        encoded(records)
 
 
 @pytest.mark.parametrize(
@@ -153,52 +146,41 @@ def test_a_spelled_out_image_token_is_refused(processor: Any, make_records: Make
         (CHAT_TEMPLATE.replace("assistant\n{% endif", "assistant\n没{% endif"), "finished conversation"),
     ],
 )
-def test_a_template_that_does_not_fit_is_refused(
-    processor_folder: Path, make_records: Make, template: str, words: str
+def test_a_template_that_does_not_fit_is_an_error(
+    open_processor: Callable[..., Any], encoded: Callable[..., Any], make_records: Make, template: str, words: str
 ) -> None:
-    other = load_processor(processor_folder, min_pixels=784, max_pixels=7056)
+    other = open_processor()
     other.chat_template = template
-    record = make_records(["高"])[0]
     with pytest.raises(ValueError, match=words):
-        encode(other, record, pixels_of(record))
+        encoded(make_records(["高"]), other)
 
 
-def test_an_answer_that_melts_into_the_text_before_it_is_refused(processor_folder: Path, make_records: Make) -> None:
-    other = load_processor(processor_folder, min_pixels=784, max_pixels=7056)
+def test_an_answer_that_melts_into_the_text_before_it_is_an_error(
+    open_processor: Callable[..., Any], encoded: Callable[..., Any], make_records: Make
+) -> None:
+    other = open_processor()
     # The answer's first token then begins within the question's last.
-    tokenizer = other.tokenizer
-    tokenizer.add_tokens(["员答高"])
+    other.tokenizer.add_tokens(["员答高"])
     other.chat_template = CHAT_TEMPLATE.replace("<|im_start|>assistant\n{% endif", "员答{% endif").replace(
         "<|im_start|>{{ message.role }}\n",
         "{% if message.role == 'assistant' %}员答{% else %}<|im_start|>{{ message.role }}\n{% endif %}",
     )
-    record = make_records(["高"])[0]
-    prompt, answer = render(other, record)
-    assert prompt.endswith("员答")
-    assert answer.startswith("高")
     with pytest.raises(ValueError, match="tokenized otherwise"):
-        encode(other, record, pixels_of(record))
+        encoded(make_records(["高"]), other)
 
 
-def test_examples_keep_what_they_made(processor: Any, make_records: Make) -> None:
-    records = make_records(GIVEN)
-    examples = Examples(records, processor, root=Path(), max_pixels=1_000_000)
+def test_examples_keep_what_they_made_of_images_below_the_root(processor: Any, make_records: Make, rows: list) -> None:
+    records = [record | {"images": [Path(record["images"][0]).name]} for record in make_records(GIVEN)]
+    root = Path(make_records(GIVEN)[0]["images"][0]).parent
+    examples = Examples(records, processor, root=root, max_pixels=1_000_000)
     first = examples[1]
     assert examples[1] is first
     assert len(examples) == len(records)
-    again = encode(processor, records[1], pixels_of(records[1]))
-    assert all(torch.equal(first[name], again[name]) for name in again)
+    assert all(torch.equal(first[name], rows[1][name]) for name in rows[1])
 
 
-def test_a_picture_above_the_limit_of_decoding_is_rejected(processor: Any, make_records: Make) -> None:
+def test_an_image_above_the_limit_of_decoding_is_rejected(processor: Any, make_records: Make) -> None:
     examples = Examples(make_records(GIVEN), processor, root=Path(), max_pixels=56 * 56)
     assert len(examples[0]["input_ids"])
     with pytest.raises(ImageRejected):
         examples[1]
-
-
-def test_pictures_are_taken_below_the_root(processor: Any, make_records: Make) -> None:
-    record = make_records(["高"])[0]
-    path = Path(record["images"][0])
-    examples = Examples([{**record, "images": [path.name]}], processor, root=path.parent, max_pixels=1_000_000)
-    assert torch.equal(examples[0]["pixel_values"], encode(processor, record, pixels_of(record))["pixel_values"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, softmax
+from scipy.special import log_softmax, softmax
 
-from assay.calibration.pooling import pool
+from assay.calibration.pooling import fit_pool_temperature, pool
 from assay.vlm.fusion import correct, fit_strength
 
 HIGH = 2
@@ -117,21 +117,6 @@ def test_malformed_inputs_are_named(change: dict, field: str) -> None:
         correct(**(good | change))
 
 
-@pytest.mark.parametrize(
-    ("labels", "max_strength", "field"),
-    [
-        (np.zeros(4, dtype=int), 2.0, "labels must be"),
-        (np.zeros(5), 2.0, "labels must be"),
-        (np.full(5, 3), 2.0, "labels must lie"),
-        (np.zeros(5, dtype=int), -1.0, "max_strength"),
-    ],
-)
-def test_malformed_fitting_inputs_are_named(labels: np.ndarray, max_strength: float, field: str) -> None:
-    probs, high_probs = np.full((5, 3), 1 / 3), np.full(5, 0.5)
-    with pytest.raises(ValueError, match=f"^{field}"):
-        fit_strength(probs, high_probs, labels, high=2, neutral=0.5, max_strength=max_strength)
-
-
 @pytest.mark.parametrize("planted", [0.4, 1.0, 1.7])
 def test_a_planted_strength_is_found_again(planted: float) -> None:
     probs, high_probs = table(60_000, seed=1)
@@ -165,25 +150,23 @@ def test_a_contrary_second_model_gets_exactly_nothing() -> None:
 
 
 def test_noise_and_what_the_base_already_knows_get_next_to_nothing() -> None:
-    noise_strengths, known_strengths = [], []
+    of_noise, of_known = [], []
     for seed in range(12):
         probs, noise = table(5000, seed=seed)
-        labels = draw_labels(probs, seed=100 + seed)
-        known = expit(np.log(probs[:, HIGH]) - np.log1p(-probs[:, HIGH]))
-        noise_strengths.append(fit_strength(probs, noise, labels, high=HIGH, neutral=0.5, max_strength=5.0))
-        known_strengths.append(
-            fit_strength(probs, known, labels, high=HIGH, neutral=float(known.mean()), max_strength=5.0)
-        )
+        labels, known = draw_labels(probs, seed=100 + seed), probs[:, HIGH]
+        of_noise.append(fit_strength(probs, noise, labels, high=HIGH, neutral=0.5, max_strength=5.0))
+        of_known.append(fit_strength(probs, known, labels, high=HIGH, neutral=float(known.mean()), max_strength=5.0))
     # About half the noise fits fall on the wrong side of 0, which is exactly 0.
-    assert noise_strengths.count(0.0) >= 2
-    assert np.mean(noise_strengths) < 0.02
-    assert np.mean(known_strengths) < 0.03
+    assert of_noise.count(0.0) >= 2
+    assert np.mean(of_noise) < 0.02
+    assert np.mean(of_known) < 0.03
 
 
-def test_inputs_are_left_alone() -> None:
-    probs, high_probs = table()
-    before = probs.copy(), high_probs.copy()
-    correct(probs, high_probs, high=HIGH, neutral=0.4, strength=1.0)
-    fit_strength(probs, high_probs, draw_labels(probs, seed=1), high=HIGH, neutral=0.4, max_strength=1.0)
-    assert np.array_equal(probs, before[0])
-    assert np.array_equal(high_probs, before[1])
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_temperatures_are_found_again_within_their_bounds(temperature: float) -> None:
+    probs, _ = table(4000)
+    labels = draw_labels(probs, seed=1)
+    assert fit_pool_temperature(np.log(probs) * temperature, labels) == pytest.approx(temperature, rel=0.1)
+    sure = log_softmax(5.0 * np.eye(4)[labels], axis=1)
+    assert fit_pool_temperature(-sure - 10, labels) == 100.0
+    assert 0.01 <= fit_pool_temperature(sure, labels) < 1

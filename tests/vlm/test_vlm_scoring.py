@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from assay.data.decode import decode_rgb
-from assay.params.vlm import SmallVlm, Tuning
-from assay.vlm.examples import encode, pad
+from assay.params.vlm import Tuning
+from assay.vlm.examples import pad
 from assay.vlm.network import add_adapter
 from assay.vlm.prompts import Prompt
 from assay.vlm.scoring import NEEDED, answer_log_probs, answer_tokens, record_log_probs
@@ -26,9 +24,8 @@ LIMIT = 1_000_000
 
 
 @pytest.fixture
-def rows(processor: Any, make_records: Make) -> list[dict[str, torch.Tensor]]:
-    records = make_records([None] * 6)
-    return [encode(processor, record, decode_rgb(Path(record["images"][0]), max_pixels=LIMIT)) for record in records]
+def rows(encoded: Callable[..., Any], make_records: Make) -> list[dict[str, torch.Tensor]]:
+    return encoded(make_records([None] * 6))
 
 
 def naive(model: Any, rows: list[dict[str, torch.Tensor]], answers: list[list[int]]) -> torch.Tensor:
@@ -47,14 +44,8 @@ def naive(model: Any, rows: list[dict[str, torch.Tensor]], answers: list[list[in
 
 
 @pytest.fixture(params=["plain", "adapter"])
-def model(request: pytest.FixtureRequest, network: Any, default_tuning: Tuning) -> Any:
-    if request.param == "plain":
-        return network
-    adapted = add_adapter(network, default_tuning, seed=0).eval()
-    for name, value in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(len(name)))
-    return adapted
+def model(request: pytest.FixtureRequest, network: Any, default_tuning: Tuning, fill: Callable[..., Any]) -> Any:
+    return network if request.param == "plain" else fill(add_adapter(network, default_tuning, seed=0)).eval()
 
 
 @pytest.mark.parametrize("answers", [SINGLE, LONG, NESTED], ids=["single", "long", "nested"])
@@ -119,7 +110,7 @@ def test_an_answer_that_begins_like_another_brings_in_the_end_of_the_turn(proces
 
 
 @pytest.mark.parametrize("answers", [("高", "低", "高"), ("没有风险", "没有风险")])
-def test_equal_answers_are_refused(processor: Any, answers: tuple[str, ...]) -> None:
+def test_equal_answers_are_an_error(processor: Any, answers: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="not different tokens"):
         answer_tokens(processor.tokenizer, answers)
 
@@ -134,9 +125,10 @@ def test_rows_are_distributions_whatever_the_batch_size(
     network: Any, processor: Any, make_records: Make, answers: tuple[str, ...]
 ) -> None:
     records = make_records([None] * 7)
-    how: dict[str, Any] = {"max_pixels": LIMIT, "what": "test"}
     found = {
-        size: record_log_probs(network, records, processor, prompt_of(answers), batch_size=size, **how)
+        size: record_log_probs(
+            network, records, processor, prompt_of(answers), batch_size=size, max_pixels=LIMIT, name="test"
+        )
         for size in (1, 3, 7, 32)
     }
     for log_probs in found.values():
@@ -147,21 +139,20 @@ def test_rows_are_distributions_whatever_the_batch_size(
 
 
 def test_the_answer_in_a_record_is_not_looked_at_and_dropout_is_off(
-    load_network: Callable[[], Any], processor: Any, make_records: Make, default_tuning: Tuning
+    network: Any, processor: Any, make_records: Make, default_tuning: Tuning, fill: Callable[..., Any]
 ) -> None:
     tuning = default_tuning.model_copy(update={"lora": default_tuning.lora.model_copy(update={"dropout": 0.5})})
-    model = add_adapter(load_network(), tuning, seed=0).train()
-    for name, value in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.constant_(value, 0.1)
-    how: dict[str, Any] = {"max_pixels": LIMIT, "batch_size": 4, "what": "test"}
+    model = fill(add_adapter(network, tuning, seed=0)).train()
     asked, answered = (
-        record_log_probs(model, make_records([answer] * 5), processor, prompt_of(SINGLE), **how)
+        record_log_probs(
+            model,
+            make_records([answer] * 5),
+            processor,
+            prompt_of(SINGLE),
+            max_pixels=LIMIT,
+            batch_size=4,
+            name="test",
+        )
         for answer in (None, "高")
     )
     assert np.array_equal(asked, answered)
-
-
-def test_the_small_fixture_is_small(network: Any, small: SmallVlm) -> None:
-    assert network.num_parameters() < 100_000
-    assert network.config.text_config.hidden_size == small.hidden_size

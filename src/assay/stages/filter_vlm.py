@@ -42,7 +42,7 @@ def score(roles: dict[str, Records], prompt: Prompt, params: Vlm) -> dict[str, n
     model = model.to(pick_device(params.runtime.device))
     options: dict[str, Any] = {"max_pixels": params.render_corridors.max_pixels, "batch_size": settings.batch_size}
     return {
-        role: record_log_probs(model, records, processor, prompt, what=role, **options)
+        role: record_log_probs(model, records, processor, prompt, name=role, **options)
         for role, records in roles.items()
     }
 

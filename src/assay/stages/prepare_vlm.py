@@ -1,4 +1,4 @@
-"""prepare_vlm: roles by scene, conversations about each picture, augmented copies, the processor, and a pre-flight check.
+"""prepare_vlm: roles by scene, conversations about each image, augmented copies, the processor, and a pre-flight check.
 
     python -m assay.stages.prepare_vlm
 
@@ -28,9 +28,10 @@ from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.augmentation import TRANSFORMS, draw
 from assay.vlm.messages import write_messages
-from assay.vlm.preflight import answer_lengths, check_conversations, preflight_text
+from assay.vlm.preflight import check_conversations
 from assay.vlm.processor import load_processor, save_small_processor
 from assay.vlm.prompts import caption_conversations, conversations, high_prompt, risk_prompt
+from assay.vlm.scoring import answer_tokens
 
 SOURCE = Path("data/vlm/source")
 OUTPUT = Path("data/vlm/rows")
@@ -39,18 +40,23 @@ METRICS = Path("metrics/vlm_data.json")
 SHEET = Path("plots/prepare_vlm/augmented.png")
 
 
-def known_rows(table: pd.DataFrame, labels: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows whose label is a class, and the others with the reason."""
+def known_rows(labels: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of the source whose label is a class, and the others with the reason."""
+    table = pd.read_parquet(SOURCE / "table.parquet")
+    table["picture"] = [(SOURCE / picture).as_posix() for picture in table["picture"]]
+    table["transform"] = "none"
     known = table["label"].isin(labels)
     rejected = table.loc[~known, ["sample_id", "name", "label"]].assign(reason="unknown_label")
+    if missing := sorted(set(labels) - set(table["label"])):
+        raise ValueError(f"prepare_vlm.classes: no image has the label(s) {missing}; {len(rejected)} have another")
     return table[known].reset_index(drop=True), rejected
 
 
 def augmented(rows: pd.DataFrame, settings: PrepareVlm, *, max_pixels: int, seed: int) -> pd.DataFrame:
-    """``copies`` of each training row, the transforms in turn, with their pictures written."""
+    """``copies`` of each training row, the transforms in turn, with their images written."""
     found = []
     (OUTPUT / "pictures").mkdir(parents=True)
-    for number, row in enumerate(progress(rows.to_dict("records"), name="augment", unit="picture", total=len(rows))):
+    for number, row in enumerate(progress(rows.to_dict("records"), name="augment", unit="image", total=len(rows))):
         image = decode_rgb(row["picture"], max_pixels=max_pixels)
         for copy in range(settings.augment.copies):
             transform = TRANSFORMS[(number + copy) % len(TRANSFORMS)]
@@ -58,18 +64,13 @@ def augmented(rows: pd.DataFrame, settings: PrepareVlm, *, max_pixels: int, seed
             path = OUTPUT / "pictures" / f"{name}.png"
             changed = draw(image, transform, np.random.default_rng([seed, number, copy]), settings.augment)
             Image.fromarray(changed).save(path, compress_level=1)
-            changes = {
-                "sample_id": name,
-                "picture": path.as_posix(),
-                "transform": transform,
-                "original": row["picture"],
-            }
-            found.append(row | changes)
+            changes = {"sample_id": name, "picture": path.as_posix(), "transform": transform}
+            found.append(row | changes | {"original": row["picture"]})
     return pd.DataFrame(found, columns=[*rows.columns, "original"])
 
 
 def save_sheet(rows: pd.DataFrame, copies: pd.DataFrame, names: dict[str, str], *, max_pixels: int) -> None:
-    """A training picture and its copy for each transform, a row per class; the pictures alone where there are no copies."""
+    """A training image and its copy for each transform, a row per class; the image alone where there are no copies."""
     shown, titles = [], None
     for label in names:
         found = copies[copies["label"] == label].drop_duplicates("transform").sort_values("transform")
@@ -78,8 +79,8 @@ def save_sheet(rows: pd.DataFrame, copies: pd.DataFrame, names: dict[str, str], 
         shown.append([decode_rgb(path, max_pixels=max_pixels) for path in paths])
         if len(found) == len(TRANSFORMS):
             titles = [title for transform in found["transform"] for title in ("original", transform)]
-    heading = "Training pictures and their augmented copies"
-    save_contact_sheet(SHEET, shown, row_titles=list(names.values()), column_titles=titles, title=heading)
+    title = "Training pictures and their augmented copies"
+    save_contact_sheet(SHEET, shown, row_titles=list(names.values()), column_titles=titles, title=title)
 
 
 def put_processor(settings: PrepareVlm, captions: list[dict[str, Any]]) -> Any:
@@ -102,43 +103,32 @@ def main() -> None:
     prompt = risk_prompt(settings)
     with timed("prepare_vlm"):
         shutil.rmtree(OUTPUT, ignore_errors=True)
-        table, rejected = known_rows(pd.read_parquet(SOURCE / "table.parquet"), list(prompt.labels))
-        missing = sorted(set(prompt.labels) - set(table["label"]))
-        if missing:
-            raise ValueError(
-                f"prepare_vlm.classes: no picture has the label(s) {missing}; {len(rejected)} have another"
-            )
-        table["picture"] = [(SOURCE / picture).as_posix() for picture in table["picture"]]
-        table["transform"] = "none"
+        table, rejected = known_rows(prompt.labels)
         grouped = pd.DataFrame({"group_id": table["group"], "label": table["label"], "dataset": "vlm"})
         roles = table["group"].map(assign_roles(grouped, shares=settings.roles.model_dump(), seed=seed))
         check_disjoint(roles, table["group"])
         parts = {role: table[roles == role] for role in settings.roles.model_dump()}
         copies = augmented(parts["train"], settings, max_pixels=max_pixels, seed=seed)
-        captions = caption_conversations(parts["train"], settings)
-        processor = put_processor(settings, captions)
         records = {role: conversations(part, settings) for role, part in parts.items()}
         records["train"] += conversations(copies, settings)
-        flight = check_conversations(
-            processor, records | {"captions": captions}, max_tokens=settings.max_tokens, max_pixels=max_pixels
-        )
-        for name, rows in (records | {"captions": captions}).items():
+        records["captions"] = caption_conversations(parts["train"], settings)
+        processor = put_processor(settings, records["captions"])
+        metrics, lines = check_conversations(processor, records, max_tokens=settings.max_tokens, max_pixels=max_pixels)
+        for name, rows in records.items():
             write_messages(OUTPUT / f"{name}.jsonl", rows)
         write_json(OUTPUT / "prompt.json", {"risk": prompt.to_json(), "high": high_prompt(settings).to_json()})
         write_csv(OUTPUT / "rejected.csv", rejected)
-        figures = {f"{role}.n": float(len(part)) for role, part in parts.items()}
-        figures |= {
-            f"{role}.{name}": float((part["label"] == label).sum())
-            for role, part in parts.items()
-            for name, label in zip(prompt.names, prompt.labels, strict=True)
-        }
-        write_json(
-            METRICS, figures | {"augmented": float(len(copies)), "rejected": float(len(rejected))} | flight.figures
-        )
-        save_sheet(parts["train"], copies, dict(zip(prompt.labels, prompt.names, strict=True)), max_pixels=max_pixels)
-    print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"pictures, {len(copies)} augmented copies")
-    print(preflight_text(flight))
-    print(f"tokens of each answer: {answer_lengths(processor, prompt.answers)}")
+        names = dict(zip(prompt.labels, prompt.names, strict=True))
+        for role, part in parts.items():
+            metrics[f"{role}.n"] = float(len(part))
+            for label, name in names.items():
+                metrics[f"{role}.{name}"] = float((part["label"] == label).sum())
+        write_json(METRICS, metrics | {"augmented": float(len(copies)), "rejected": float(len(rejected))})
+        save_sheet(parts["train"], copies, names, max_pixels=max_pixels)
+    print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"images, {len(copies)} augmented copies")
+    print("\n".join(lines))
+    lengths = map(len, answer_tokens(processor.tokenizer, prompt.answers))
+    print(f"tokens of each answer: {dict(zip(prompt.answers, lengths, strict=True))}")
 
 
 if __name__ == "__main__":

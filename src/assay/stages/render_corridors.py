@@ -1,4 +1,4 @@
-"""render_corridors: pictures with their labels, rendered by a written rule of risk, or the user's own.
+"""render_corridors: images with their labels, rendered by a written rule of risk, or the user's own.
 
     python -m assay.stages.render_corridors
 
@@ -25,12 +25,11 @@ from assay.corridors.scenes import LABELS, caption
 from assay.data.decode import decode_rgb
 from assay.params.vlm import RenderCorridors, Vlm
 from assay.report.plots import save_contact_sheet
-from assay.vlm.own_data import read_own
+from assay.vlm.own_data import REJECTED, read_own
 
 OUTPUT = Path("data/vlm/source")
 SHEET = Path("plots/render_corridors/contact_sheet.png")
 COLUMNS = ["sample_id", "name", "picture", "label", "group", "caption"]
-REJECTED = ["row", "image", "reason", "detail"]
 SHEET_COLUMNS = 5
 
 
@@ -49,7 +48,7 @@ def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, p
 
 
 def copy_own(settings: RenderCorridors) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The user's usable pictures, byte for byte, and what was rejected."""
+    """The user's usable images, byte for byte, and what was rejected."""
     source = Path(settings.source)
     table, rejected = read_own(
         source, field="render_corridors.source", max_pixels=settings.max_pixels, min_side=settings.min_side
@@ -58,30 +57,24 @@ def copy_own(settings: RenderCorridors) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise ValueError(f"none of the {len(rejected)} rows of {source} can be used: {rejected['reason'].tolist()[:5]}")
     table["name"] = table["image"]
     table["sample_id"] = [f"picture-{row:06d}" for row in table["row"]]
-    table["picture"] = [
-        f"pictures/{name}{Path(image).suffix.lower()}"
-        for name, image in zip(table["sample_id"], table["image"], strict=True)
-    ]
+    suffixes = [Path(image).suffix.lower() for image in table["image"]]
+    table["picture"] = "pictures/" + table["sample_id"] + suffixes
     for image, picture in zip(table["image"], table["picture"], strict=True):
         shutil.copyfile(source.parent / image, OUTPUT / picture)
-    return table[COLUMNS], rejected[REJECTED]
+    return table[COLUMNS], rejected
 
 
 def save_sheet(table: pd.DataFrame, params: Vlm) -> None:
-    """The first pictures of each class, a row per class.
-
-    Raises:
-        ValueError: no picture is of one.
-    """
-    rows = {item.name: table[table["label"] == item.label].head(SHEET_COLUMNS) for item in params.prepare_vlm.classes}
-    shown = {name: part["picture"] for name, part in rows.items() if len(part)}
+    """The first images of each class, a row per class; ValueError if no image is of one."""
     limit = params.render_corridors.max_pixels
-    pictures = [[decode_rgb(OUTPUT / picture, max_pixels=limit) for picture in part] for part in shown.values()]
-    if not pictures:
-        raise ValueError(
-            f"prepare_vlm.classes {list(rows)}: no picture has one of their labels, {set(table['label'])} are there"
-        )
-    save_contact_sheet(SHEET, pictures, row_titles=list(shown), title="Corridors by class")
+    shown = {}
+    for item in params.prepare_vlm.classes:
+        paths = table.loc[table["label"] == item.label, "picture"].head(SHEET_COLUMNS)
+        if len(paths):
+            shown[item.name] = [decode_rgb(OUTPUT / path, max_pixels=limit) for path in paths]
+    if not shown:
+        raise ValueError(f"prepare_vlm.classes: no image has one of their labels, {set(table['label'])} are there")
+    save_contact_sheet(SHEET, list(shown.values()), row_titles=list(shown), title="Corridors by class")
 
 
 def main() -> None:

@@ -39,10 +39,10 @@ def main() -> None:
         raw: dict[str, dict[str, Any]] = {role: {} for role in ROLES}
         for name, scorer in zip(folders, open_scorers(list(folders.values()), **options), strict=True):
             for role, rows in records.items():
-                raw[role][name] = scorer.log_probs(rows, what=f"{name} {role}")
+                raw[role][name] = scorer.log_probs(rows, name=f"{name} {role}")
             if name == "base":
                 with blank_copies(records["test"], max_pixels=scorer.decode_pixels) as blanks:
-                    raw["test"]["blank"] = scorer.log_probs(blanks, what="blank")
+                    raw["test"]["blank"] = scorer.log_probs(blanks, name="blank")
         for role, rows in records.items():
             write_parquet(OUTPUT / f"scores_{role}.parquet", scores_table(as_rows(rows), raw[role]))
     print(f"{', '.join(f'{role} {len(rows)}' for role, rows in records.items())} scored by {', '.join(folders)}")

@@ -1,23 +1,25 @@
 """Augmentation of corridor photographs that keeps the label: scale, rotation, and colour away from the danger hues.
 
-Pictures are uint8 RGB arrays [H, W, 3]; every function returns a new one of the same shape. Hue is the angle of the HSV
+Images are uint8 RGB arrays [H, W, 3]; every function returns a new one of the same shape. Hue is the angle of the HSV
 hexcone (Smith 1978, "Color gamut transform pairs"): red 0, yellow 60, green 120, blue 240 degrees; chroma is
 max(R, G, B) - min(R, G, B), in levels of 0 to 255.
 
-A DANGER pixel is one of chroma >= MIN_CHROMA whose hue lies in a protected range (low, high) of degrees, both ends
-included, wrapping where low > high: (345, 65) holds the red, orange and yellow of fire and warning signs. Colour jitter
-neither makes nor loses a danger pixel, and padding paints none.
+A DANGER pixel has chroma >= MIN_CHROMA and a hue in a protected range (low, high) of degrees, both ends included,
+wrapping where low > high: (345, 65) holds the red, orange and yellow of fire and warning signs. Colour jitter neither
+makes nor loses a danger pixel, and padding paints none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from assay.params.vlm import Augment
 
 Image = npt.NDArray[np.uint8]
 HueRanges = Sequence[Sequence[float]]
@@ -37,28 +39,11 @@ STRONG_EDGE = 32.0
 # Of fewer lines, shrinking may leave one, which has no reflection.
 MIN_REFLECTED = 8
 
-_BORDERS: dict[str, int] = {"edge": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101}
-
-
-class AugmentationSettings(Protocol):
-    """What `draw` reads: ranges [low, high] of factors, limits in degrees, and the protected hue ranges in degrees."""
-
-    @property
-    def scale(self) -> Sequence[float]: ...
-    @property
-    def max_degrees(self) -> float: ...
-    @property
-    def hue(self) -> float: ...
-    @property
-    def saturation(self) -> Sequence[float]: ...
-    @property
-    def value(self) -> Sequence[float]: ...
-    @property
-    def protected(self) -> HueRanges: ...
+_BORDERS = {"edge": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101}
 
 
 def hue_and_chroma(image: Image) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int16]]:
-    """Hue in degrees float64 [H, W] (0 where grey) and chroma in levels int16 [H, W] of a uint8 RGB picture."""
+    """Hue in degrees float64 [H, W] (0 where grey) and chroma in levels int16 [H, W]."""
     # Float, as OpenCV's uint8 HSV knows only every second degree.
     hue = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[..., 0].astype(np.float64)
     levels = image.astype(np.int16)
@@ -72,7 +57,7 @@ def find_danger(image: Image, *, protected: HueRanges) -> npt.NDArray[np.bool_]:
 
 
 def jitter_hsv(image: Image, *, hue: float, saturation: float, value: float, protected: HueRanges) -> Image:
-    """Shift the hue and scale saturation and value, in HSV, leaving the danger hues alone.
+    """Shift the hue by degrees (-180 to 180) and scale saturation and value by factors > 0, leaving the danger hues alone.
 
     1. A hue in a protected range stays. Any other moves by `hue`, but stops 60 / chroma degrees short of the first
        protected range in its way (a pixel that starts nearer stays).
@@ -80,27 +65,19 @@ def jitter_hsv(image: Image, *, hue: float, saturation: float, value: float, pro
     3. The chroma of a pixel below MIN_CHROMA does not grow: grey walls do not become coloured.
     4. Where rounding to uint8 would still make or lose a danger pixel, or lift a grey one to MIN_CHROMA, it stays as it was.
 
-    Hence `find_danger` is the same before and after, pixel by pixel. Rounding moves a hue by at most 60 / C degrees, C
-    the chroma in levels after the jitter: with r = (mid - min) / C the hue is 60 r from a multiple of 60, and rounding
-    errors of at most 1/2 in max, mid and min change r by |e_mid - (1 - r) e_min - r e_max| / C <= 1 / C. So a danger
-    pixel's hue moves by 3.75 degrees at most, and a vivid sign's (C >= 120) by half a degree.
+    Hence `find_danger` is the same before and after, pixel by pixel, and 0, 1 and 1 return the same image. Rounding moves
+    a hue by at most 60 / C degrees, C the chroma in levels after the jitter: with r = (mid - min) / C the hue is 60 r from
+    a multiple of 60, and rounding errors of at most 1/2 in max, mid and min change r by
+    |e_mid - (1 - r) e_min - r e_max| / C <= 1 / C. So a danger pixel's hue moves by 3.75 degrees at most, and a vivid
+    sign's (C >= 120) by half a degree.
 
-    Parameters
-    ----------
-    hue : shift in degrees, -180 to 180.
-    saturation, value : factors > 0; the result is capped at full scale. 0, 1 and 1 return the same picture.
-    protected : pairs (low, high) in degrees within 0 to 360; empty to protect nothing.
-
-    Raises
-    ------
-    ValueError
-        If the picture or an option is malformed.
+    ValueError if the image or an option is malformed; `protected` holds pairs (low, high) within 0 to 360, or nothing.
     """
     _check_image(image)
     if not abs(hue) <= 180:
         raise ValueError(f"hue must lie in -180 to 180 degrees, got {hue}; shifts beyond wrap around")
-    for name, factor in (("saturation", saturation), ("value", value)):
-        _check_factor(factor, name=name)
+    _check_factor(saturation, name="saturation")
+    _check_factor(value, name="value")
     ranges = _check_ranges(protected)
     before, chroma = hue_and_chroma(image)
     inside = _within(before, ranges)
@@ -149,21 +126,21 @@ def _within(hue: np.ndarray, ranges: HueRanges) -> npt.NDArray[np.bool_]:
 
 
 def choose_padding(image: Image, *, protected: HueRanges, border: int) -> Padding:
-    """'reflect' or 'edge' (repeat the outermost line) to pad a picture with, by what lies along its border.
+    """'reflect' or 'edge' (repeat the outermost line) to pad an image with, by what lies along its border.
 
     The strips are the four bands of `border` pixels along the sides, what a reflection of that depth would show twice.
-    'reflect' keeps the look of a texture, so it is the choice unless one of these holds; then it is 'edge':
+    'reflect' keeps the look of a texture. It is chosen unless one of these holds:
 
     1. the height or width is below MIN_REFLECTED pixels: too little to reflect;
     2. a strip holds a danger pixel: a mirrored hazard would be a second one, and change the label;
-    3. the strips are plain: the standard deviation over all four of the grey level less its mean over the surrounding
-       5 x 5 pixels is below PLAIN_DETAIL levels, so that a repeated line looks as natural (slow shading is plain);
+    3. the strips are plain, so that a repeated line looks as natural: the standard deviation over all four of the grey
+       level less its mean over the surrounding 5 x 5 pixels is below PLAIN_DETAIL levels (slow shading is plain);
     4. a strip holds a strong object edge along its side, which would come out doubled: somewhere the grey levels,
        averaged over a run of 1/8 of the side's length (8 pixels at least) along the side, change by STRONG_EDGE levels
-       or more within 2 pixels across it. Averaging drops texture; an edge that runs out of the picture, as the lines
+       or more within 2 pixels across it. Averaging drops texture; an edge that runs out of the image, as the lines
        of a corridor do, merely gets a kink and does not count.
 
-    ValueError if the uint8 picture [H, W, 3], `protected` (as in `jitter_hsv`) or `border` (>= 1) is malformed.
+    ValueError if the image, `protected` or `border` (>= 1) is malformed.
     """
     danger = find_danger(image, protected=protected)
     if border < 1:
@@ -190,20 +167,19 @@ def _edge_strength(strip: np.ndarray) -> float:
 
 
 def rescale(image: Image, factor: float, *, padding: Padding, protected: HueRanges = ()) -> Image:
-    """The picture enlarged (factor > 1, its centre is kept) or shrunk and padded around (factor < 1), at the same size.
+    """The image enlarged (factor > 1, its centre is kept) or shrunk and padded around (factor < 1), at the same size.
 
     Padded pixels that are danger pixels by `protected` are turned grey: a sign cut by the border must not be drawn out.
     Shrinks by area averaging, to whole pixels; enlarges bilinearly about the centre.
 
-    ValueError if `factor` is not positive and finite, the picture malformed, or 'reflect' has one pixel to reflect.
+    ValueError if `factor` is not positive and finite, the image malformed, or 'reflect' has one pixel to reflect.
     """
     height, width = _check_image(image).shape[:2]
     _check_factor(factor, name="factor")
     if factor == 1:
         return image.copy()
     if factor > 1:
-        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0, factor)
-        return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return _warp(image, factor=factor, border=cv2.BORDER_REPLICATE)
     inner_h, inner_w = max(round(height * factor), 1), max(round(width * factor), 1)
     if padding == "reflect" and (inner_h == 1 < height or inner_w == 1 < width):
         raise ValueError(f"factor {factor} leaves {inner_h} x {inner_w} pixels, nothing to reflect; pad by 'edge'")
@@ -217,9 +193,9 @@ def rescale(image: Image, factor: float, *, padding: Padding, protected: HueRang
 
 
 def rotate(image: Image, degrees: float, *, padding: Padding, max_degrees: float, protected: HueRanges = ()) -> Image:
-    """The picture turned counter-clockwise about its centre by ``degrees``, bilinearly, corners padded as in `rescale`.
+    """The image turned counter-clockwise about its centre by ``degrees``, bilinearly, corners padded as in `rescale`.
 
-    ValueError if |degrees| exceeds `max_degrees`, the picture is malformed, or 'reflect' has one pixel to reflect.
+    ValueError if |degrees| exceeds `max_degrees`, the image is malformed, or 'reflect' has one pixel to reflect.
     """
     height, width = _check_image(image).shape[:2]
     if not abs(degrees) <= max_degrees:
@@ -228,33 +204,36 @@ def rotate(image: Image, degrees: float, *, padding: Padding, max_degrees: float
         return image.copy()
     if padding == "reflect" and min(height, width) < 2:
         raise ValueError(f"image of {height} x {width} pixels cannot be reflected when turned; pad by 'edge'")
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
-    turned = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=_BORDERS[padding])
-    cover = np.full((height, width), 255, dtype=np.uint8)
-    cover = cv2.warpAffine(cover, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    turned = _warp(image, degrees=degrees, border=_BORDERS[padding])
+    cover = _warp(np.full((height, width), 255, dtype=np.uint8), degrees=degrees, border=cv2.BORDER_CONSTANT)
     return _without_danger(turned, cover < 255, protected)
 
 
+def _warp(image: np.ndarray, *, border: int, degrees: float = 0, factor: float = 1) -> np.ndarray:
+    """The image turned and enlarged about its centre, bilinearly."""
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, factor)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+
+
 def _without_danger(image: Image, outside: npt.NDArray[np.bool_], protected: HueRanges) -> Image:
-    """The picture, its danger pixels among ``outside`` [H, W] turned to the grey of their brightness."""
+    """The image, its danger pixels among ``outside`` [H, W] turned to the grey of their brightness."""
     painted = outside & find_danger(image, protected=protected)
     return np.where(painted[..., None], cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], image)
 
 
-def draw(image: Image, transform: str, rng: np.random.Generator, settings: AugmentationSettings) -> Image:
+def draw(image: Image, transform: str, rng: np.random.Generator, settings: Augment) -> Image:
     """One random augmentation: ``transform`` of TRANSFORMS with options uniform in the ranges of ``settings``.
 
     Padding is chosen by `choose_padding`, with strips as deep as the padding. One number is taken from ``rng`` for
-    'scale' and 'rotate', three for 'colour'.
-
-    ValueError if `transform` is unknown, the picture malformed, or a setting out of range.
+    'scale' and 'rotate', three for 'colour'. ValueError if `transform` is unknown, or the image or a setting malformed.
     """
     height, width = _check_image(image).shape[:2]
     protected = settings.protected
     if transform == "scale":
         factor = float(rng.uniform(settings.scale[0], settings.scale[1]))
         _check_factor(factor, name="scale")
-        # In the picture's own pixels, of which the shrunk one shows `factor`.
+        # In the image's own pixels, of which the shrunk one shows `factor`.
         depth = (1 / factor - 1) / 2 * max(height, width)
         padding = choose_padding(image, protected=protected, border=_strip(depth))
         return rescale(image, factor, padding=padding, protected=protected)
@@ -272,19 +251,18 @@ def draw(image: Image, transform: str, rng: np.random.Generator, settings: Augme
 
 
 def _strip(depth: float) -> int:
-    """Strip for padding ``depth`` pixels deep: the line mirrored about, and one that interpolation reads beyond, more."""
+    """Strip for padding ``depth`` pixels deep: two lines more, one to mirror about, one that interpolation reads beyond."""
     return max(math.ceil(depth), 0) + 2
 
 
 def _check_image(image: Image) -> Image:
-    """The picture; ValueError unless uint8 [H >= 1, W >= 1, 3]."""
+    """The image; ValueError unless uint8 [H >= 1, W >= 1, 3]."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image must be uint8 RGB [H, W, 3], got {image.dtype} {list(image.shape)}; convert it first")
     return image
 
 
 def _check_factor(factor: float, *, name: str) -> None:
-    """ValueError unless positive and finite."""
     if not 0 < factor < math.inf:
         raise ValueError(f"{name} must be a positive finite factor, got {factor}; 1 changes nothing")
 

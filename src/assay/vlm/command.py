@@ -1,4 +1,4 @@
-"""``assay corridor``: pictures in, a row each out: label, class probabilities of the first model, and corrected ones."""
+"""``assay corridor``: images in, a row each out: label, class probabilities of the first model, and corrected ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +20,10 @@ from assay.vlm.own_data import ASPECT
 from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor
 from assay.vlm.scoring import answer_log_probs, answer_tokens
 
-# A picture smaller than what becomes one token has nothing to be seen on it.
+# A smaller image gives the model less than one token.
 MIN_SIDE = PATCH * MERGE
 TEXTS = ("path", "status", "reason", "label", "name")
-
-
-class Encoded(NamedTuple):
-    """A picture with the question of each model, as `encode` returns it."""
-
-    base: Mapping[str, torch.Tensor]
-    high_risk: Mapping[str, torch.Tensor]
+Encoded = list[dict[str, torch.Tensor]]
 
 
 def open_corridor(models: Path, *, device: str, batch_size: int, max_pixels: int) -> CorridorPredictor:
@@ -51,8 +45,8 @@ def numbers(predictor: CorridorPredictor) -> list[str]:
     return ["confidence", *(f"{kind}_{name}" for kind in ("base", "corrected") for name in names)]
 
 
-def read_picture(item: Input, *, max_pixels: int) -> np.ndarray | str:
-    """Pixels uint8 [H, W, 3], or why there are none: the limits are those of the training pictures."""
+def read_image(item: Input, *, max_pixels: int) -> np.ndarray | str:
+    """Pixels uint8 [H, W, 3], or why there are none: the limits are those of the training images."""
 
     def read(path: str) -> np.ndarray | str:
         pixels = decode_rgb(path, max_pixels=max_pixels, min_side=MIN_SIDE)
@@ -64,11 +58,11 @@ def read_picture(item: Input, *, max_pixels: int) -> np.ndarray | str:
     return pixels_or_reason(item, read)
 
 
-def encode_picture(predictor: CorridorPredictor, pixels: np.ndarray) -> Encoded:
-    """What both models take, which is small however large the picture is."""
+def encode_image(predictor: CorridorPredictor, pixels: np.ndarray) -> Encoded:
+    """What each model takes, the base first: it is small however large the image is."""
     scorers = (predictor.base, predictor.high_risk)
     # Pixels are given: the name in the record is not looked at.
-    return Encoded(*(encode(item.processor, item.prompt.record("picture"), pixels) for item in scorers))
+    return [encode(item.processor, item.prompt.record("image"), pixels) for item in scorers]
 
 
 def score(scorer: Scorer, rows: Sequence[Mapping[str, torch.Tensor]]) -> np.ndarray:
@@ -78,24 +72,24 @@ def score(scorer: Scorer, rows: Sequence[Mapping[str, torch.Tensor]]) -> np.ndar
     try:
         found = answer_log_probs(scorer.model, batch, answer_tokens(tokenizer, scorer.prompt.answers))
     except torch.OutOfMemoryError as error:
-        raise ValueError(f"out of memory with {len(rows)} picture(s) at a time: lower --batch-size") from error
-    log_probs: np.ndarray = found.log_softmax(-1).numpy()
-    return log_probs
+        raise ValueError(f"out of memory with {len(rows)} image(s) at a time: lower --batch-size") from error
+    return found.log_softmax(-1).numpy()
 
 
 def judge_batch(predictor: CorridorPredictor, batch: Sequence[tuple[Input, Encoded | str]]) -> list[Row]:
-    """One row per input, in order; one that gave no picture has status ``error`` and a reason."""
-    rows, pictures = begin_rows(batch, [*TEXTS, *numbers(predictor)])
-    if pictures:
-        first = score(predictor.base, [encoded.base for _, encoded in pictures])
-        second = score(predictor.high_risk, [encoded.high_risk for _, encoded in pictures])
+    """One row per input, in order; one that gave no image has status ``error`` and a reason."""
+    measured = numbers(predictor)
+    rows, images = begin_rows(batch, [*TEXTS, *measured])
+    if images:
+        first = score(predictor.base, [encoded[0] for _, encoded in images])
+        second = score(predictor.high_risk, [encoded[1] for _, encoded in images])
         base, corrected = predictor.combine(first, second)
         prompt = predictor.base.prompt
-        for (row, _), before, after in zip(pictures, base, corrected, strict=True):
+        for (row, _), before, after in zip(images, base, corrected, strict=True):
             best = int(after.argmax())
             values = [after[best], *before, *after]
-            found = {name: round(float(value), 6) for name, value in zip(numbers(predictor), values, strict=True)}
-            row |= {"label": prompt.labels[best], "name": prompt.names[best], **found}
+            row |= {"label": prompt.labels[best], "name": prompt.names[best]}
+            row |= {name: round(float(value), 6) for name, value in zip(measured, values, strict=True)}
     return rows
 
 
@@ -104,10 +98,10 @@ def judge(
 ) -> Iterator[Row]:
     """Rows of many inputs, a batch at a time.
 
-    Each picture is decoded once; memory holds ``threads`` + 2 of them at their full size, and a batch as the models see it.
+    Each image is decoded once; memory holds ``threads`` + 2 of them at their full size, and a batch as the models see it.
     """
-    decoded = in_threads(partial(read_picture, max_pixels=max_pixels), inputs, workers=threads, ahead=threads + 1)
-    encoded = ((item, found if isinstance(found, str) else encode_picture(predictor, found)) for item, found in decoded)
+    decoded = in_threads(partial(read_image, max_pixels=max_pixels), inputs, workers=threads, ahead=threads + 1)
+    encoded = ((item, found if isinstance(found, str) else encode_image(predictor, found)) for item, found in decoded)
     while batch := list(islice(encoded, batch_size)):
         yield from judge_batch(predictor, batch)
 

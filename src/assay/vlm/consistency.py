@@ -1,7 +1,7 @@
-"""Which augmented pictures still fit their label, by a model's likelihood of the label.
+"""Which augmented images still fit their label, by a model's likelihood of the label.
 
-A class's threshold is a low quantile of that likelihood over unaugmented pictures of the class that the model was not
-trained on: an augmented picture below it looks less like its class than nearly all real ones do.
+A class's threshold is a low quantile of that likelihood over unaugmented images of the class that the model was not
+trained on: an augmented image below it looks less like its class than nearly all real ones do.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import pandas as pd
 
 def label_scores(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Log-probability float64 [n] of each row's own label int64 [n]; ``log_probs`` is [n, num_classes]."""
-    scores: np.ndarray = log_probs[np.arange(len(labels)), labels]
-    return scores
+    return log_probs[np.arange(len(labels)), labels]
 
 
 def fit_thresholds(log_probs: np.ndarray, labels: np.ndarray, *, quantile: float) -> np.ndarray:
@@ -25,16 +24,15 @@ def fit_thresholds(log_probs: np.ndarray, labels: np.ndarray, *, quantile: float
         ValueError: a class has no row to fit it on.
     """
     scores = label_scores(log_probs, labels)
-    lacking = sorted(set(range(log_probs.shape[1])) - set(labels.tolist()))
-    if lacking:
-        raise ValueError(f"no unaugmented val picture of class(es) {lacking} to set the filter's threshold by")
-    return np.array([np.quantile(scores[labels == number], quantile) for number in range(log_probs.shape[1])])
+    classes = range(log_probs.shape[1])
+    if lacking := sorted(set(classes) - set(labels.tolist())):
+        raise ValueError(f"no unaugmented val image of class(es) {lacking} to set the filter's threshold by")
+    return np.array([np.quantile(scores[labels == number], quantile) for number in classes])
 
 
 def is_consistent(log_probs: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Bool [n]: the score of the row's label is at or above the threshold of its class."""
-    kept: np.ndarray = label_scores(log_probs, labels) >= thresholds[labels]
-    return kept
+    return label_scores(log_probs, labels) >= thresholds[labels]
 
 
 def dropped_table(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What follows from the predictions of the vlm line: figures of high risk, spread over runs, and whether fusion pays."""
+"""What follows from the predictions of the vlm line: metrics of high risk, spread over runs, and whether fusion pays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assay.metrics.binary import Resampled, WeightedMetrics, resample
+from assay.metrics.binary import Resampled, resample
 from assay.metrics.discrimination import FloatArray, check_weights
 from assay.metrics.multiclass import multiclass_metrics, ratio
 from assay.metrics.paired import gain, gain_text, pays, verdict
@@ -21,37 +21,26 @@ from assay.vlm.fusion import calibrated, correct
 def risk_metrics(
     labels: npt.ArrayLike, probs: npt.ArrayLike, *, high: int, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
-    """`multiclass_metrics`, and for class ``high``: precision and recall (0 where undefined) and the share of rows on
-    which "high or not" is wrong.
+    """`multiclass_metrics`, and high_precision, high_recall (0 where undefined) and high_error, float64 [B] each.
 
-    Args:
-        labels, probs, weights: as there.
-        high: index of the class.
-
-    Returns:
-        float64 arrays [B]: those of `multiclass_metrics`, high_precision, high_recall, high_error.
+    They are of the class with index ``high``; high_error is the share of rows on which "high or not" is wrong.
     """
-    figures = multiclass_metrics(labels, probs, weights=weights)
+    metrics = multiclass_metrics(labels, probs, weights=weights)
     truth, named = np.asarray(labels) == high, np.asarray(probs).argmax(axis=1) == high
     rows = check_weights(weights, size=len(truth))
     hits = rows @ (truth & named)
-    figures |= {"high_precision": ratio(hits, rows @ named), "high_recall": ratio(hits, rows @ truth)}
-    figures["high_error"] = rows @ (truth != named) / rows.sum(axis=1)
-    return figures
-
-
-def metrics_for(high: int) -> WeightedMetrics:
-    """`risk_metrics` of one class, for `assay.metrics.binary.resample`."""
-    return partial(risk_metrics, high=high)
+    metrics |= {"high_precision": ratio(hits, rows @ named), "high_recall": ratio(hits, rows @ truth)}
+    metrics["high_error"] = rows @ (truth != named) / rows.sum(axis=1)
+    return metrics
 
 
 def system_probs(
     raw: Mapping[str, np.ndarray], temperatures: Mapping[str, float], fusion: Mapping[str, Any], shares: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Probabilities [n, C] of every system that is reported, from log-probabilities of the test role.
+    """Probabilities [n, C] of every system that is reported.
 
     Args:
-        raw: system -> log-probabilities, ``high_risk`` and ``blank`` among them.
+        raw: system -> log-probabilities of the test role, ``high_risk`` and ``blank`` among them.
         temperatures, fusion: see `fit_fusion`.
         shares: of the classes [C], for the baseline ``majority``.
     """
@@ -68,8 +57,11 @@ def evaluate(
     probs: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, *, high: int, num_resamples: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Metrics of every system with intervals, what each part gains, and how often a grey image changes the answer."""
-    options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "metrics": metrics_for(high)}
-    measured = {name: resample(truth, value, groups, **options) for name, value in probs.items()}
+    metrics = partial(risk_metrics, high=high)
+    measured = {
+        name: resample(truth, value, groups, metrics=metrics, num_resamples=num_resamples, seed=seed)
+        for name, value in probs.items()
+    }
     reports = {name: item.summary() for name, item in measured.items()}
     for name, found in gains(measured).items():
         reports[name] |= found
@@ -106,18 +98,15 @@ def spread(runs: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, float]:
 
 
 def gains(measured: Mapping[str, Resampled]) -> dict[str, dict[str, float]]:
-    """What each part gains in accuracy, and fusion in the figures of high risk; each with its paired interval."""
-    found: dict[str, dict[str, float]] = {"base": {}, "fused": {}}
-    for other, key in (
-        ("majority", "accuracy_gain"),
-        ("no_augmentation", "accuracy_gain_augmentation"),
-        ("no_filter", "accuracy_gain_filter"),
-    ):
+    """What each part gains in accuracy, and fusion in the metrics of high risk; each with its paired interval."""
+    base: dict[str, float] = {}
+    for other, end in {"majority": "", "no_augmentation": "_augmentation", "no_filter": "_filter"}.items():
         if other in measured:
-            found["base"] |= gain(measured["base"], measured[other], "accuracy", key=key)
+            base |= gain(measured["base"], measured[other], "accuracy", key=f"accuracy_gain{end}")
+    fused: dict[str, float] = {}
     for name in ("accuracy", "nll", "high_recall", "high_precision", "high_error"):
-        found["fused"] |= gain(measured["fused"], measured["base"], name, key=f"{name}_gain")
-    return found
+        fused |= gain(measured["fused"], measured["base"], name, key=f"{name}_gain")
+    return {"base": base, "fused": fused}
 
 
 def mistakes(rows: pd.DataFrame, probs: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
@@ -126,7 +115,7 @@ def mistakes(rows: pd.DataFrame, probs: np.ndarray, labels: np.ndarray, names: S
 
 
 def conclusion(reports: Mapping[str, Mapping[str, float]], *, strength: float) -> list[str]:
-    """What the figures say of each claim, in words."""
+    """What the metrics say of each claim, in words."""
     base, fused, majority = reports["base"], reports["fused"], reports["majority"]
     lines = [
         f"The first model: accuracy {interval_text(base, 'accuracy')} (n {base['n']:.0f}), {verdict(base, 'accuracy_gain')} "
@@ -142,16 +131,13 @@ def conclusion(reports: Mapping[str, Mapping[str, float]], *, strength: float) -
             f"precision {fused['high_precision']:.3f} against {base['high_precision']:.3f}, errors {change:+.0%} "
             f"({gain_text(fused, 'high_error_gain')} of the share)."
         )
-        worse = fused["high_recall"] < base["high_recall"]
-        shown = fused["high_error_gain_high"] < 0
-        lines.append(
-            "Fusion does not pay here: it finds less of the high risk."
-            if worse
-            else "Fusion pays here."
-            if shown
-            else "Fusion is not shown to pay here: the interval of its gain holds 0."
-        )
-    for key, what in (("accuracy_gain_augmentation", "Augmentation"), ("accuracy_gain_filter", "The filter")):
+        if fused["high_recall"] < base["high_recall"]:
+            lines.append("Fusion does not pay here: it finds less of the high risk.")
+        elif fused["high_error_gain_high"] < 0:
+            lines.append("Fusion pays here.")
+        else:
+            lines.append("Fusion is not shown to pay here: the interval of its gain holds 0.")
+    for key, name in (("accuracy_gain_augmentation", "Augmentation"), ("accuracy_gain_filter", "The filter")):
         if key in base:
-            lines.append(f"{what} {pays(base, key)} ({gain_text(base, key)}).")
+            lines.append(f"{name} {pays(base, key)} ({gain_text(base, key)}).")
     return lines

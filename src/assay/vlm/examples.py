@@ -1,6 +1,6 @@
 """Conversations as the tensors that training and scoring take: loss on the answer only, padding on the left.
 
-A record is a line of ``assay.vlm.messages``: system, user with one picture, and for training the assistant's answer.
+A record is a line of ``assay.vlm.messages``: system, user with one image, and for training the assistant's answer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from assay.data.decode import decode_rgb
@@ -18,7 +19,7 @@ from assay.vlm.messages import chat
 
 IGNORED = -100
 PIXELS = ("pixel_values", "image_grid_thw")
-# Pictures ready for the network are kept up to this size, so that an epoch does not decode them again.
+# Images ready for the network are kept up to this size, so that an epoch does not decode them again.
 CACHED_BYTES = 2**30
 
 
@@ -59,7 +60,7 @@ def encode_many(
         float32 [patches, features] and image_grid_thw int64 [1, 3].
 
     Raises:
-        ValueError: the tokens of an answer depend on what stands before, or image tokens and picture do not agree.
+        ValueError: the tokens of an answer depend on what stands before, or image tokens and image do not agree.
     """
     rendered = [render(processor, record) for record in records]
     found = processor(text=[prompt + answer for prompt, answer in rendered], images=list(images))
@@ -71,23 +72,24 @@ def encode_many(
     pixels = torch.as_tensor(found["pixel_values"]).split(patches)
     rows = []
     for number, (_, answer) in enumerate(rendered):
-        ids, tail = torch.tensor(found["input_ids"][number]), torch.tensor(tails[number], dtype=torch.int64)
+        ids = torch.tensor(found["input_ids"][number])
+        tail = torch.tensor(tails[number], dtype=torch.int64)
         if len(tail) and not torch.equal(ids[-len(tail) :], tail):
             raise ValueError(f"the answer {answer!r} is tokenized otherwise within its conversation")
         wanted = patches[number] // processor.image_processor.merge_size**2
         placeholders = int((ids == processor.image_token_id).sum())
         if placeholders != wanted:
-            raise ValueError(f"{placeholders} image tokens for a picture of {wanted}: is there one in the text?")
+            raise ValueError(f"{placeholders} image tokens for an image of {wanted}: is there one in the text?")
         labels = torch.full_like(ids, IGNORED)
         labels[len(ids) - len(tail) :] = tail
         row = {
             "input_ids": ids,
             "mm_token_type_ids": torch.tensor(found["mm_token_type_ids"][number]),
             "labels": labels,
+            "pixel_values": pixels[number].clone(),
+            "image_grid_thw": grids[number : number + 1].clone(),
         }
-        rows.append(
-            row | {"pixel_values": pixels[number].clone(), "image_grid_thw": grids[number : number + 1].clone()}
-        )
+        rows.append(row)
     return rows
 
 
@@ -97,27 +99,23 @@ def pad(
     """Several conversations of `encode` as one batch.
 
     Returns:
-        input_ids, attention_mask, mm_token_type_ids, labels int64 [B, T]; pixel_values and image_grid_thw of all pictures
+        input_ids, attention_mask, mm_token_type_ids, labels int64 [B, T]; pixel_values and image_grid_thw of all images
         one after the other; logits_to_keep bool [B, T], true where the next token is to be learned.
     """
-    width = max(len(row["input_ids"]) for row in rows)
 
-    def block(name: str, fill: int) -> torch.Tensor:
-        out = torch.full((len(rows), width), fill, dtype=torch.int64)
-        for number, row in enumerate(rows):
-            values = row[name] if name != "attention_mask" else torch.ones_like(row["input_ids"])
-            out[number, slice(width - len(values), width) if side == "left" else slice(len(values))] = values
-        return out
+    def block(parts: list[torch.Tensor], fill: int) -> torch.Tensor:
+        return pad_sequence(parts, batch_first=True, padding_value=fill, padding_side=side)
 
-    fills = {"input_ids": pad_token_id, "attention_mask": 0, "mm_token_type_ids": 0, "labels": IGNORED}
-    batch = {name: block(name, fill) for name, fill in fills.items()}
+    fills = {"input_ids": pad_token_id, "mm_token_type_ids": 0, "labels": IGNORED}
+    batch = {name: block([row[name] for row in rows], fill) for name, fill in fills.items()}
+    batch["attention_mask"] = block([torch.ones_like(row["input_ids"]) for row in rows], 0)
     kept = torch.zeros_like(batch["labels"], dtype=torch.bool)
     kept[:, :-1] = batch["labels"][:, 1:] != IGNORED
     return batch | {name: torch.cat([row[name] for row in rows]) for name in PIXELS} | {"logits_to_keep": kept}
 
 
 class Cache:
-    """Encoded conversations, kept up to `CACHED_BYTES`, so that neither epochs nor trainings decode a picture again."""
+    """Encoded conversations, kept up to `CACHED_BYTES`, so that neither epochs nor networks decode an image again."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, torch.Tensor]] = {}
@@ -136,7 +134,7 @@ class Cache:
 
 
 class Examples(Dataset):
-    """Records with their pictures, encoded as they are asked for."""
+    """Records with their images, encoded as they are asked for."""
 
     def __init__(
         self,
@@ -148,13 +146,13 @@ class Examples(Dataset):
         cache: Cache | None = None,
     ) -> None:
         """``cache`` may be shared by examples of one processor and root."""
-        self.records = list(records)
-        self._keys = [repr((record["images"], record["messages"])) for record in self.records]
+        self._records = list(records)
+        self._keys = [repr((record["images"], record["messages"])) for record in self._records]
         self._processor, self._root, self._max_pixels = processor, root, max_pixels
         self._cache = Cache() if cache is None else cache
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self._records)
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         return self.__getitems__([number])[0]
@@ -166,7 +164,7 @@ class Examples(Dataset):
         for number in numbers:
             key = self._keys[number]
             if (kept := self._cache.get(key)) is None:
-                missing[key] = self.records[number]
+                missing[key] = self._records[number]
             else:
                 found[key] = kept
         if missing:

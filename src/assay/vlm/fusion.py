@@ -37,25 +37,17 @@ SUM_TOLERANCE = 1e-3
 
 
 def correct(probs: np.ndarray, high_probs: np.ndarray, *, high: int, neutral: float, strength: float) -> np.ndarray:
-    """Base probabilities with the high class moved by the second model; see the module for the rule.
+    """Base probabilities float64 [n, num_classes] with the high class moved by the second model; see the module.
 
-    Parameters
-    ----------
-    probs : float [n, num_classes], rows sum to 1; clipped to at least 1e-12 where strength > 0.
-    high_probs : float [n], the second model's probability of the high class; clipped to [1e-6, 1 - 1e-6].
-    high : index of the high class in the columns of `probs`.
-    neutral : the second model's neutral point in (0, 1), at which a row stays as it is.
-    strength : >= 0; 0 returns `probs` bit for bit, 1 trusts the second model's odds in full.
+    Args:
+        probs: float [n, num_classes], rows sum to 1; clipped to at least 1e-12 where strength > 0.
+        high_probs: float [n], the second model's probability of the high class; clipped to [1e-6, 1 - 1e-6].
+        high: index of the high class in the columns of ``probs``.
+        neutral: the second model's neutral point in (0, 1), at which a row stays as it is.
+        strength: >= 0; 0 returns ``probs`` bit for bit in a new array, 1 trusts the second model's odds in full.
 
-    Returns
-    -------
-    float64 [n, num_classes], a new array; rows sum to 1 (at strength 0 as exactly as they came). The high class's
-    column rises with high_probs, and the ratios among the other classes are those of `probs`.
-
-    Raises
-    ------
-    ValueError
-        If a shape, a range or a row sum is wrong, naming the field.
+    Raises:
+        ValueError: a shape, a range or a row sum is wrong, naming the field.
     """
     base, scores = _check_inputs(probs, high_probs, high=high, neutral=neutral)
     _check_strength(strength, name="strength")
@@ -75,7 +67,7 @@ def fit_strength(
     neutral: float,
     max_strength: float,
 ) -> float:
-    """Strength in [0, max_strength] that minimises the mean negative log-likelihood of `labels`, to 4 decimals.
+    """Strength in [0, max_strength] that minimises the mean negative log-likelihood of ``labels``, to 4 decimals.
 
     The NLL is convex in the strength s: with e_i the log odds ratio of row i, a row's NLL is the log-sum-exp of
     (log p_ic + s e_i [c = high]) over c, convex as a log-sum-exp of functions affine in s, less one such function.
@@ -84,20 +76,14 @@ def fit_strength(
     0.0 comes back exactly; <= 0 at max_strength means that bound; else its only root is found by Brent's method,
     more exactly than a search over the flat bottom of the NLL.
 
-    Parameters
-    ----------
-    probs, high_probs, high, neutral : as in `correct`, on the rows of the fitting role (not those reported on).
-    labels : int [n], class indices below num_classes.
-    max_strength : upper bound, >= 0.
-
-    Raises
-    ------
-    ValueError
-        If an input is malformed, naming the field.
+    Args:
+        probs, high_probs, high, neutral: as in `correct`, on the rows of the fitting role (not those reported on).
+        labels: int64 [n], class indices.
+        max_strength: upper bound, >= 0.
     """
     base, scores = _check_inputs(probs, high_probs, high=high, neutral=neutral)
     _check_strength(max_strength, name="max_strength")
-    is_high = _check_labels(labels, base.shape) == high
+    is_high = labels == high
     evidence = _log_odds_ratio(scores, neutral)
     clipped = np.maximum(base, MIN_PROB)
     base_logit = np.log(clipped[:, high]) - np.log(np.delete(clipped, high, axis=1).sum(axis=1))
@@ -115,8 +101,7 @@ def fit_strength(
 
 def calibrated(log_probs: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities float64 [n, C] at a temperature."""
-    probs: np.ndarray = np.exp(pool([log_probs], [1 / temperature]))
-    return probs
+    return np.exp(pool([log_probs], [1 / temperature]))
 
 
 def fit_fusion(
@@ -151,8 +136,7 @@ def fit_fusion(
 
 def _log_odds_ratio(high_probs: np.ndarray, neutral: float) -> np.ndarray:
     """Log of the odds of ``high_probs`` float64 [n] over the odds of ``neutral``; finite."""
-    ratio: np.ndarray = logit(np.clip(high_probs, MIN_HIGH_PROB, 1 - MIN_HIGH_PROB)) - logit(neutral)
-    return ratio
+    return logit(np.clip(high_probs, MIN_HIGH_PROB, 1 - MIN_HIGH_PROB)) - logit(neutral)
 
 
 def _check_inputs(
@@ -181,16 +165,5 @@ def _check_inputs(
 
 
 def _check_strength(strength: float, *, name: str) -> None:
-    """ValueError unless finite and >= 0."""
     if not 0 <= strength < np.inf:
         raise ValueError(f"{name} must be finite and >= 0, got {strength}; 0 leaves the base as it is")
-
-
-def _check_labels(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Integer labels [n]; ValueError if of another length, not integers or not a class."""
-    truth = np.asarray(labels)
-    if truth.shape != shape[:1] or truth.dtype.kind not in "iu":
-        raise ValueError(f"labels must be integers [{shape[0]}], got {truth.dtype} {truth.shape}; pass class indices")
-    if truth.min() < 0 or truth.max() >= shape[1]:
-        raise ValueError(f"labels must lie in 0 to {shape[1] - 1}, got {truth.min()} to {truth.max()}; see probs")
-    return truth

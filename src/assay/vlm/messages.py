@@ -1,7 +1,7 @@
-"""Records of a chat about one picture, in the form that LLaMA-Factory and ms-swift read.
+"""Records of a chat about one image, in the form that LLaMA-Factory and ms-swift read.
 
 One JSON object per line: ``{"images": [path], "messages": [system, user, assistant]}``, with ``<image>`` before the
-question where the picture goes; the assistant's turn is missing where the answer is to be found.
+question where the image goes; the assistant's turn is missing where the answer is to be found.
 """
 
 from __future__ import annotations
@@ -12,32 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.io import atomic_path
+from assay.data.tables import check_utf8
 
 IMAGE = "<image>"
 # The added tokens of Qwen2.5-VL's tokenizer, 151643 to 151664: each is one token wherever a text spells it out.
 SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<tool_call>",
-    "</tool_call>",
-    "<|fim_prefix|>",
-    "<|fim_middle|>",
-    "<|fim_suffix|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *("<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>"),
+    *("<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
 )
 # What LLaMA-Factory and ms-swift replace by such tokens, in every turn.
 PLACEHOLDERS = (IMAGE, "<video>", "<audio>")
@@ -47,19 +30,19 @@ ROLES = ["system", "user", "assistant"]
 def literal_tokens(text: str) -> list[str]:
     """The special tokens and placeholders that ``text`` spells out, each once, in the order of the two tuples.
 
-    A tokenizer can't tell them from its own, so that a text which holds one may end its turn, answer for the model or
-    ask for a picture that isn't there.
+    A tokenizer can't tell them from its own: such a text may end its turn, answer for the model or ask for an image that
+    isn't there.
     """
     return [token for token in (*SPECIAL_TOKENS, *PLACEHOLDERS) if token in text]
 
 
 def surrogate(text: str) -> str | None:
-    """The first surrogate of ``text`` as U+XXXX: it stands for no character and can't be written as UTF-8. Or None."""
+    """The first surrogate of ``text`` as U+XXXX, or None: it stands for no character and can't be written as UTF-8."""
     return next((f"U+{ord(character):04X}" for character in text if "\ud800" <= character <= "\udfff"), None)
 
 
 def _check_text(value: Any, name: str) -> None:
-    """Refuse, with ValueError, what can't be the text ``name`` of a chat."""
+    """Raise ValueError for what can't be the text ``name`` of a chat."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name}: got {value!r}; give a text that is not empty")
     if wrong := surrogate(value):
@@ -73,10 +56,10 @@ def _check_text(value: Any, name: str) -> None:
 
 
 def messages_record(image: str, *, system: str, question: str, answer: str | None, **extra: object) -> dict[str, Any]:
-    """One chat about one picture.
+    """One chat about one image.
 
     Args:
-        image: path of the picture, as it is to be written.
+        image: path of the image, as it is to be written.
         system, question: neither may be empty: a chat template puts a default of its own in an empty one's place.
         answer: None leaves the assistant's turn out.
         extra: further keys beside ``messages`` and ``images``: sample_id, label, group, transform; anything JSON can say.
@@ -97,11 +80,7 @@ def messages_record(image: str, *, system: str, question: str, answer: str | Non
 
 
 def check_record(record: Any) -> None:
-    """Refuse anything that `messages_record` would not make.
-
-    Raises:
-        ValueError: naming what is wrong with the record.
-    """
+    """Raise ValueError, naming what is wrong, for anything that `messages_record` would not make."""
     if not isinstance(record, Mapping) or not isinstance(record.get("messages"), list):
         raise ValueError("messages: not a record of a chat; give an object with a list messages")
     turns = record["messages"]
@@ -114,7 +93,7 @@ def check_record(record: Any) -> None:
     if not isinstance(images, list) or len(images) != 1:
         raise ValueError(f"images: got {images!r}; give a list of one path")
     if not isinstance(images[0], str) or not images[0] or surrogate(images[0]):
-        raise ValueError(f"images: got {images[0]!r}; give the path of a picture, writable as UTF-8")
+        raise ValueError(f"images: got {images[0]!r}; give the path of an image, writable as UTF-8")
     user = turns[1]["content"]
     if not isinstance(user, str) or not user.startswith(IMAGE):
         raise ValueError(f"question: the user's turn is {user!r}; it must begin with {IMAGE}")
@@ -129,7 +108,7 @@ def _texts(record: Mapping[str, Any]) -> list[Any]:
 
 
 def chat(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The turns as ``processor.apply_chat_template`` of Qwen2.5-VL takes them; the picture itself goes to the processor.
+    """The turns as ``processor.apply_chat_template`` of Qwen2.5-VL takes them; the image itself goes to the processor.
 
     Returns:
         One ``{"role", "content"}`` per turn, content a list of ``{"type": "image"}`` and ``{"type": "text", "text"}``.
@@ -140,8 +119,8 @@ def chat(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     check_record(record)
     turns: list[dict[str, Any]] = []
     for role, text in zip(ROLES, _texts(record), strict=False):
-        picture = [{"type": "image"}] if role == "user" else []
-        turns.append({"role": role, "content": [*picture, {"type": "text", "text": text}]})
+        image = [{"type": "image"}] if role == "user" else []
+        turns.append({"role": role, "content": [*image, {"type": "text", "text": text}]})
     return turns
 
 
@@ -168,11 +147,8 @@ def read_messages(path: str | Path) -> list[dict[str, Any]]:
         ValueError: naming the file: not there, not UTF-8, a line that is not JSON, or a record (counted from 0) that
             `messages_record` would not make.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a file of messages")
     try:
-        records = read_json_lines(path)
+        records = read_json_lines(Path(path))
         for number, record in enumerate(records):
             try:
                 check_record(record)
@@ -192,8 +168,6 @@ def read_json_lines(path: Path) -> list[Any]:
         ValueError: not UTF-8, or a line that is not JSON (nor are NaN and Infinity), counted from 1.
         OSError: not readable.
     """
-    from assay.data.tables import check_utf8  # it brings pandas, and messages are made without
-
     check_utf8(path)
     values = []
     # Not splitlines, to which a line separator within a text (U+2028) is an end of line.

@@ -34,8 +34,8 @@ def small_config(settings: SmallVlm, tokenizer: Any) -> Qwen2_5_VLConfig:
     """Qwen2.5-VL's architecture at the sizes of ``settings``, for the vocabulary of ``tokenizer``."""
     half = settings.hidden_size // settings.num_heads // 2
     section = [half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8]
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad")}
-    ends = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
+    names = ("image_pad", "video_pad", "vision_start", "vision_end")
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names}
     return Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -59,14 +59,14 @@ def small_config(settings: SmallVlm, tokenizer: Any) -> Qwen2_5_VLConfig:
             "patch_size": PATCH,
             "spatial_merge_size": MERGE,
             "out_hidden_size": settings.hidden_size,
-            # Pictures are small: every layer sees all of one.
+            # Images are small: every layer sees all of one.
             "fullatt_block_indexes": list(range(settings.vision_layers)),
             "initializer_range": INITIALIZER_RANGE,
         },
         image_token_id=ids["image_pad"],
         video_token_id=ids["video_pad"],
-        vision_start_token_id=ends["vision_start"],
-        vision_end_token_id=ends["vision_end"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
         tie_word_embeddings=True,
         initializer_range=INITIALIZER_RANGE,
     )
@@ -85,9 +85,9 @@ def load_base(folder: Path, *, weights_dtype: str, processor: Any) -> Any:
     Raises:
         ValueError: not a model folder, another vocabulary, or 4-bit weights without the package that holds them.
     """
-    how = loading_options(weights_dtype, field="weights_dtype")
+    options = loading_options(weights_dtype, field="weights_dtype")
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, **how)
+        model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"no vision-language model in {folder}: {str(error).splitlines()[0]}") from error
     have, named = model.config.image_token_id, processor.image_token_id
@@ -152,19 +152,14 @@ def merge_adapter(folder: Path, processor: Any) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a saved adapter.
-
-    Raises:
-        ValueError: none there.
-    """
+    """The manifest of a saved adapter; ValueError if there is none."""
     if not (folder / RECORD).is_file():
         raise ValueError(f"no {RECORD} in {folder}: run dvc repro vlm_sft vlm_sft_high_risk, or name another folder")
-    record: dict[str, Any] = read_json(folder / RECORD)
-    return record
+    return read_json(folder / RECORD)
 
 
 def check_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, once the base weights and the processor were found to be those of the training.
+    """The manifest of an adapter whose base weights and processor are those of the training.
 
     Raises:
         ValueError: a file of the adapter is missing, or the base or the processor is missing or another; names the file.

@@ -1,13 +1,12 @@
-"""The user's own labelled pictures: a table, or chats as LLaMA-Factory and ms-swift write them.
+"""The user's own labelled images: a table, or chats as LLaMA-Factory and ms-swift write them.
 
-Of a chat only the picture and the answer are taken; Assay asks questions of its own. What can't be used becomes a row
+Of a chat only the image and the answer are taken; Assay asks questions of its own. What can't be used becomes a row
 of (row, image, reason, detail) instead of disappearing.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import StrEnum
 from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
@@ -19,17 +18,17 @@ from scipy.cluster.hierarchy import DisjointSet
 from assay.core.io import inside, sha256_file
 from assay.data.decode import ImageRejected, decode_rgb
 from assay.data.tables import read_source
-from assay.vlm.messages import IMAGE, SPECIAL_TOKENS, literal_tokens, read_json_lines, surrogate
-
-__all__ = ["REJECTED", "ROWS", "SPECIAL_TOKENS", "Reason", "literal_tokens", "read_own"]
+from assay.vlm.messages import IMAGE, literal_tokens, read_json_lines, surrogate
 
 ROWS = ["row", "image", "label", "group", "caption"]
 REJECTED = ["row", "image", "reason", "detail"]
 COLUMNS = ("image", "label")
 OPTIONAL = ("group", "caption")
 SHOWN = 60
-# The processor of Qwen2-VL and Qwen2.5-VL refuses (smart_resize) a picture whose sides differ by more than this factor.
+# The processor of Qwen2-VL and Qwen2.5-VL refuses (smart_resize) an image whose sides differ by more than this factor.
 ASPECT = 200
+# The words of ShareGPT, which LLaMA-Factory also takes.
+SPEAKERS = {"human": "user", "gpt": "assistant"}
 
 
 class Reason(StrEnum):
@@ -48,7 +47,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
 
 
-class _Refused(Exception):
+class _Rejected(Exception):
     """A row that can't be used."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -56,54 +55,53 @@ class _Refused(Exception):
         self.reason, self.detail = str(reason), detail
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """A picture that decodes: its path within the folder, and the SHA-256 of its bytes."""
-
-    image: str
-    digest: str
-
-
 def read_own(path: Path, *, field: str, max_pixels: int, min_side: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Usable and refused rows of the user's file, each in the order of the file; every record is in one of the two.
+    """Usable and rejected rows of the user's file, each in the order of the file; every record is in one of the two.
 
-    A picture, known by the bytes of its file, that stands there with different labels is refused wherever it stands,
-    since nobody can say which label is right; with the same label the first row is kept. Rows that are refused for
+    An image, known by the bytes of its file, that stands there with different labels is rejected wherever it stands,
+    since nobody can say which label is right; with the same label the first row is kept. Rows that are rejected for
     another reason play no part in this.
 
     Args:
         path: CSV, JSONL or parquet with columns image, label and perhaps group and caption; or JSONL whose first record
-            has ``messages`` (or ``conversations``, ShareGPT's word). Pictures lie in the file's folder or below it.
+            has ``messages`` (or ``conversations``, ShareGPT's word). Images lie in the file's folder or below it.
         field: the parameter that named ``path``, for messages.
         max_pixels, min_side: limits of `assay.data.decode.decode_rgb`, in pixels.
 
     Returns:
         Columns `ROWS`: row (int64) counts records from 0, blank lines of a JSONL file aside; image relative to the
         file's folder; label; group, by default the image's path without its suffix, and one for all groups that share
-        a picture; caption (or None). And columns `REJECTED`: image "" where there is not one to name.
+        an image; caption (or None). And columns `REJECTED`: image "" where there is not one to name.
 
     Raises:
         ValueError: no such file, unknown suffix, not UTF-8, a line that isn't JSON, a column is missing, no rows.
     """
     records, is_chat = _read_records(path, field=field)
-    image_of, texts_of = (_chat_image, _chat_texts) if is_chat else (_table_image, _table_texts)
-    pictures: dict[str, _Picture | _Refused] = {}
+    image_of, label_of = (_chat_image, _chat_answer) if is_chat else (_table_image, _table_label)
+    digests: dict[str, str | _Rejected] = {}
     found: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     for row, record in enumerate(records):
         image = ""
         try:
             if not isinstance(record, dict):
-                raise _Refused(Reason.MALFORMED, f"the line is no JSON object but {type(record).__name__}")
+                raise _Rejected(Reason.MALFORMED, f"the line is no JSON object but {type(record).__name__}")
             image = image_of(record)
-            texts = texts_of(record)
-            if image not in pictures:
-                pictures[image] = _picture(path.parent, image, max_pixels=max_pixels, min_side=min_side)
-            if isinstance(picture := pictures[image], _Refused):
-                raise picture.with_traceback(None)
-            found.append({"row": row, **vars(picture), **texts})
-        except _Refused as refused:
-            rejected.append({"row": row, "image": _shown(image), "reason": refused.reason, "detail": refused.detail})
+            label = label_of(record).strip()
+            if not label:
+                raise _Rejected(Reason.NO_LABEL, "the label or answer is empty")
+            group = _text(record.get("group"), "group").strip()
+            caption = _checked(record.get("caption"), "caption").strip() or None
+            if image not in digests:
+                digests[image] = _digest(path.parent, image, max_pixels=max_pixels, min_side=min_side)
+            if isinstance(digest := digests[image], _Rejected):
+                raise digest.with_traceback(None)
+            name = PurePosixPath(image)
+            group = group or name.with_suffix("").as_posix()
+            entry = {"row": row, "image": name.as_posix(), "label": label, "group": group, "caption": caption}
+            found.append(entry | {"digest": digest})
+        except _Rejected as error:
+            rejected.append({"row": row, "image": _shown(image), "reason": error.reason, "detail": error.detail})
     kept, repeated = _without_repetition(found)
     rejected = sorted(rejected + repeated, key=lambda entry: entry["row"])
     return (
@@ -132,7 +130,7 @@ def _read_records(path: Path, *, field: str) -> tuple[list[Any], bool]:
         frame = read_source(path, field=field, columns=COLUMNS, optional=OPTIONAL, missing=("",))
         records = frame.to_dict("records")
     if not records:
-        raise ValueError(f"{field} {path} has no rows; give at least one picture with its label")
+        raise ValueError(f"{field} {path} has no rows; give at least one image with its label")
     return records, is_chat
 
 
@@ -144,12 +142,12 @@ def _shown(value: Any) -> str:
 def _text(value: Any, name: str) -> str:
     """A value as text, "" for None: 1 and 1.0 (an integer column with gaps) are both 1."""
     if not isinstance(value, str | Real | None):
-        raise _Refused(Reason.MALFORMED, f"{name} is no text but {type(value).__name__}")
+        raise _Rejected(Reason.MALFORMED, f"{name} is no text but {type(value).__name__}")
     if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
         value = int(float(value))
     text = "" if value is None else str(value)
     if wrong := surrogate(text):
-        raise _Refused(Reason.INVALID_TEXT, f"{name} holds the surrogate {wrong}: {_shown(text)}")
+        raise _Rejected(Reason.INVALID_TEXT, f"{name} holds the surrogate {wrong}: {_shown(text)}")
     return text
 
 
@@ -158,67 +156,56 @@ def _checked(value: Any, name: str, *, placeholders: int = 0) -> str:
     text = _text(value, name)
     tokens = [token for token in literal_tokens(text) if token != IMAGE or text.count(IMAGE) > placeholders]
     if tokens:
-        raise _Refused(Reason.LITERAL_TOKEN, f"{name} spells out {', '.join(tokens)}")
+        raise _Rejected(Reason.LITERAL_TOKEN, f"{name} spells out {', '.join(tokens)}")
     return text
-
-
-def _texts(record: dict[str, Any], label: str) -> dict[str, str | None]:
-    """What a row says beside its picture, without white space at the ends of each."""
-    if not label.strip():
-        raise _Refused(Reason.NO_LABEL, "the label or answer is empty")
-    group, caption = _text(record.get("group"), "group"), _checked(record.get("caption"), "caption")
-    return {"label": label.strip(), "group": group.strip() or None, "caption": caption.strip() or None}
 
 
 def _table_image(record: dict[str, Any]) -> str:
     image = _text(record.get("image"), "image")
     if not image.strip():
-        raise _Refused(Reason.NOT_ONE_IMAGE, "no image is named")
+        raise _Rejected(Reason.NOT_ONE_IMAGE, "no image is named")
     return image
 
 
-def _table_texts(record: dict[str, Any]) -> dict[str, str | None]:
-    return _texts(record, _checked(record.get("label"), "label"))
-
-
-# The words of ShareGPT, which LLaMA-Factory also takes.
-_SPEAKERS = {"human": "user", "gpt": "assistant"}
+def _table_label(record: dict[str, Any]) -> str:
+    return _checked(record.get("label"), "label")
 
 
 def _turns(record: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     """(role, parts) of each turn of a chat; a text is one part."""
-    key, role_key, content_key = ("messages", "role", "content")
+    key, role_key, content_key = "messages", "role", "content"
     if key not in record and "conversations" in record:
-        key, role_key, content_key = ("conversations", "from", "value")
+        key, role_key, content_key = "conversations", "from", "value"
     if not isinstance(record.get(key), list):
-        raise _Refused(Reason.MALFORMED, f"the record has no list {key}")
+        raise _Rejected(Reason.MALFORMED, f"the record has no list {key}")
     turns = []
     for turn in record[key]:
         if not isinstance(turn, dict) or not isinstance(turn.get(role_key), str):
-            raise _Refused(Reason.MALFORMED, f"{key} holds a turn without {role_key}")
+            raise _Rejected(Reason.MALFORMED, f"{key} holds a turn without {role_key}")
         content = turn.get(content_key)
         parts: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
         for part in parts:
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             if kind not in ("text", "image"):
-                raise _Refused(Reason.MALFORMED, f"content holds the part {_shown(kind)}; text and image are known")
+                raise _Rejected(Reason.MALFORMED, f"content holds the part {_shown(kind)}; text and image are known")
         role: str = turn[role_key]
-        turns.append((_SPEAKERS.get(role, role), parts))
+        turns.append((SPEAKERS.get(role, role), parts))
     return turns
 
 
 def _chat_image(record: dict[str, Any]) -> str:
-    """The one picture of a chat, named by ``images``, or by an image part of its content."""
+    """The one image of a chat, named by ``images``, or by an image part of its content."""
     if extra := [key for key in ("videos", "audios") if record.get(key)]:
-        raise _Refused(Reason.NOT_ONE_IMAGE, f"the record has {' and '.join(extra)}")
+        raise _Rejected(Reason.NOT_ONE_IMAGE, f"the record has {' and '.join(extra)}")
     listed = record.get("images") or []
     images = [_path_of(entry) for entry in (listed if isinstance(listed, list) else [listed])]
     parts = [part for _, parts in _turns(record) for part in parts if part["type"] == "image"]
     named = [_path_of(part.get("image", part.get("path"))) for part in parts]
-    # A part without a path only says where the picture goes, and one that ``images`` lists is no second picture.
-    images = [name for name in images + [name for name in named if not listed or name not in images] if name.strip()]
+    # A part without a path only says where the image goes, and one that ``images`` lists is no second image.
+    images += [name for name in named if not listed or name not in images]
+    images = [name for name in images if name.strip()]
     if len(images) != 1:
-        raise _Refused(Reason.NOT_ONE_IMAGE, f"{len(images)} images are named: {_shown(', '.join(images))}")
+        raise _Rejected(Reason.NOT_ONE_IMAGE, f"{len(images)} images are named: {_shown(', '.join(images))}")
     return images[0]
 
 
@@ -227,50 +214,53 @@ def _path_of(entry: Any) -> str:
     return _text(entry.get("path") if isinstance(entry, dict) else entry, "image")
 
 
-def _chat_texts(record: dict[str, Any]) -> dict[str, str | None]:
-    """The answer of a chat, as label."""
+def _chat_answer(record: dict[str, Any]) -> str:
+    """The answer of a chat, "" where there is none."""
     turns = _turns(record)
     roles = [role for role, _ in turns]
     if roles.count("assistant") > 1:
-        raise _Refused(Reason.SEVERAL_ANSWERS, f"{roles.count('assistant')} turns of the assistant")
+        raise _Rejected(Reason.SEVERAL_ANSWERS, f"{roles.count('assistant')} turns of the assistant")
     if [role for role in roles if role != "system"] not in (["user", "assistant"], ["user"]) or "system" in roles[1:]:
-        raise _Refused(Reason.MALFORMED, f"the roles are {_shown(roles)}; system (optional), user, assistant are known")
+        raise _Rejected(
+            Reason.MALFORMED, f"the roles are {_shown(roles)}; system (optional), user, assistant are known"
+        )
     said = {}
     for role, parts in turns:
         texts = [part.get("text") for part in parts if part["type"] == "text"]
-        pictures = len(parts) - len(texts)
-        if pictures > (role == "user"):
-            raise _Refused(Reason.NOT_ONE_IMAGE, f"{pictures} image parts in the turn of the {role}")
+        images = len(parts) - len(texts)
+        if images > (role == "user"):
+            raise _Rejected(Reason.NOT_ONE_IMAGE, f"{images} image parts in the turn of the {role}")
         joined = "".join(_text(text, f"a text of the {role}") for text in texts)
-        said[role] = _checked(joined, f"the text of the {role}", placeholders=(role == "user") - pictures)
-    return _texts(record, said.get("assistant", ""))
+        said[role] = _checked(joined, f"the text of the {role}", placeholders=(role == "user") - images)
+    return said.get("assistant", "")
 
 
-def _picture(folder: Path, name: str, *, max_pixels: int, min_side: int) -> _Picture | _Refused:
-    """The picture ``name`` of ``folder``, or why there is none to use; no detail names the folder."""
+def _digest(folder: Path, name: str, *, max_pixels: int, min_side: int) -> str | _Rejected:
+    """SHA-256 of the image ``name`` of ``folder``, or why there is none to use; no detail names the folder."""
     try:
         path = inside(folder, name)
     except ValueError:
-        return _Refused(Reason.OUTSIDE, "the path is absolute, has '..' or leads out of the file's folder by a link")
+        return _Rejected(Reason.OUTSIDE, "the path is absolute, has '..' or leads out of the file's folder by a link")
     if not os.path.exists(path):  # unlike Path.exists, also for a name too long for any file
         hint = "; write folders with /" if "\\" in name else ""
-        return _Refused(Reason.MISSING_PICTURE, f"no such file beside the table{hint}")
+        return _Rejected(Reason.MISSING_PICTURE, f"no such file beside the table{hint}")
     try:
         height, width, _ = decode_rgb(path, max_pixels=max_pixels, min_side=min_side).shape
     except ImageRejected as error:
-        return _Refused(error.reason, error.detail)
+        return _Rejected(error.reason, error.detail)
     if max(height, width) > ASPECT * min(height, width):
-        return _Refused(Reason.TOO_NARROW, f"{width}x{height} pixels; one side may be {ASPECT} times the other at most")
-    return _Picture(PurePosixPath(name).as_posix(), sha256_file(path))
+        return _Rejected(
+            Reason.TOO_NARROW, f"{width}x{height} pixels; one side may be {ASPECT} times the other at most"
+        )
+    return sha256_file(path)
 
 
 def _without_repetition(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows to keep, with their groups, and rows that repeat or contradict another."""
     same: dict[str, list[dict[str, Any]]] = {}
     for entry in found:
-        entry["group"] = entry["group"] or PurePosixPath(entry["image"]).with_suffix("").as_posix()
         same.setdefault(entry["digest"], []).append(entry)
-    # Groups that share a picture are one.
+    # Groups that share an image are one.
     merged = DisjointSet([entry["group"] for entry in found])
     for first, *others in same.values():
         for other in others:

@@ -25,7 +25,7 @@ from assay.vlm.scoring import record_log_probs
 
 @dataclass(frozen=True)
 class Scorer:
-    """One fine-tuned model with its question, ready to score pictures."""
+    """One fine-tuned model with its question, ready to score images."""
 
     model: Any
     processor: Any
@@ -34,21 +34,26 @@ class Scorer:
     decode_pixels: int
     cache: Cache | None = None
 
-    def log_probs(self, records: Sequence[Mapping[str, Any]], *, what: str) -> np.ndarray:
+    def log_probs(self, records: Sequence[Mapping[str, Any]], *, name: str) -> np.ndarray:
         """Log-probabilities float64 [n, C] of the classes of its question, not calibrated."""
-        how: dict[str, Any] = {"max_pixels": self.decode_pixels, "batch_size": self.batch_size, "cache": self.cache}
-        return record_log_probs(self.model, records, self.processor, self.prompt, what=what, **how)
+        return record_log_probs(
+            self.model,
+            records,
+            self.processor,
+            self.prompt,
+            max_pixels=self.decode_pixels,
+            batch_size=self.batch_size,
+            name=name,
+            cache=self.cache,
+        )
 
 
 def open_scorers(
     folders: Sequence[Path], *, device: str, batch_size: int, decode_pixels: int, cache: Cache | None = None
 ) -> Iterator[Scorer]:
-    """The adapters in ``folders`` in turn, each on its base, which is loaded once for all that follow one another on it.
+    """The adapters in ``folders`` in turn; neighbours with the same base share one loading of it.
 
-    A scorer serves until the next one is asked for.
-
-    Args:
-        cache: may be shared by scorers of one processor.
+    A scorer serves until the next one is asked for. Scorers of one processor may share ``cache``.
 
     Raises:
         ValueError: files are missing, or base or processor are not those of the training.
@@ -69,9 +74,9 @@ def open_scorers(
         yield Scorer(model, processor, prompt_from_json(prompt), batch_size, decode_pixels, cache)
 
 
-def open_scorer(folder: Path, **how: Any) -> Scorer:
+def open_scorer(folder: Path, **options: Any) -> Scorer:
     """The adapter in ``folder`` alone; options and errors are those of `open_scorers`."""
-    return next(open_scorers([folder], **how))
+    return next(open_scorers([folder], **options))
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,8 @@ class CorridorPredictor:
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
         """Class probabilities float64 [n, C] of the first model, and corrected ones."""
-        first = self.base.log_probs(records, what="base")
-        return self.combine(first, self.high_risk.log_probs(records, what="high risk"))
+        first = self.base.log_probs(records, name="base")
+        return self.combine(first, self.high_risk.log_probs(records, name="high risk"))
 
     def combine(self, base: np.ndarray, high_risk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same from the log-probabilities [n, C] and [n, 2] of both models."""
@@ -106,14 +111,16 @@ def open_predictor(models: Path, *, device: str, batch_size: int, decode_pixels:
     """
     if not (models / FUSION).is_file():
         raise ValueError(f"no {models / FUSION}: run dvc repro vlm_predict, or give the folder of models by --models")
-    how: dict[str, Any] = {"device": device, "batch_size": batch_size, "decode_pixels": decode_pixels}
-    base, second = (open_scorer(models / name, **how) for name in ("sft/base", "high_risk"))
+    base, second = (
+        open_scorer(models / name, device=device, batch_size=batch_size, decode_pixels=decode_pixels)
+        for name in ("sft/base", "high_risk")
+    )
     return CorridorPredictor(base, second, **read_json(models / FUSION))
 
 
 @contextmanager
 def blank_copies(records: Sequence[Mapping[str, Any]], *, max_pixels: int) -> Iterator[list[dict[str, Any]]]:
-    """The records with grey pictures of the same sizes in the place of theirs: what a model says without looking."""
+    """The records with grey images of the same sizes in the place of theirs: what a model says without looking."""
     with TemporaryDirectory() as folder:
         blank = []
         for record in records:

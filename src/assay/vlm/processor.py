@@ -1,4 +1,4 @@
-"""What turns a conversation with a picture into the tensors of Qwen2.5-VL."""
+"""What turns a conversation with an image into the tensors of Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -15,20 +15,9 @@ from transformers import (
 )
 
 # In the order of the real vocabulary, where they are 151643 and following.
-SPECIAL = tuple(
-    f"<|{name}|>"
-    for name in (
-        "endoftext",
-        "im_start",
-        "im_end",
-        "vision_start",
-        "vision_end",
-        "vision_pad",
-        "image_pad",
-        "video_pad",
-    )
-)
-# Qwen2.5-VL's conversation (ChatML), without tools, videos and several pictures.
+NAMES = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")
+SPECIAL = [f"<|{name}|>" for name in NAMES]
+# Qwen2.5-VL's conversation (ChatML), without tools, videos and several images.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message.role }}
@@ -47,7 +36,7 @@ def save_small_processor(folder: Path, texts: Iterable[str], *, answers: Sequenc
 
     It tokenizes, resizes and places image tokens as Qwen2.5-VL's does; only the vocabulary is another.
     """
-    blank = Qwen2Tokenizer(extra_special_tokens=list(SPECIAL), eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    blank = Qwen2Tokenizer(extra_special_tokens=SPECIAL, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     tokenizer = blank.train_new_from_iterator(texts, vocab_size=vocab_size, show_progress=False)
     tokenizer.add_tokens(sorted(set(answers)))
     processor = Qwen2_5_VLProcessor(
@@ -57,7 +46,7 @@ def save_small_processor(folder: Path, texts: Iterable[str], *, answers: Sequenc
 
 
 def load_processor(folder: Path, *, min_pixels: int, max_pixels: int) -> Any:
-    """The processor in ``folder``, which resizes pictures to between the two numbers of pixels.
+    """The processor in ``folder``, which resizes images to between the two numbers of pixels.
 
     Raises:
         ValueError: none there, or one that is not Qwen2.5-VL's.

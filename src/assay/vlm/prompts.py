@@ -15,7 +15,7 @@ from assay.vlm.messages import messages_record
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question about a picture with its possible answers; ``names`` and ``labels`` are those of the answers."""
+    """One question about an image with its possible answers; ``names`` and ``labels`` are those of the answers."""
 
     system: str
     question: str
@@ -24,15 +24,16 @@ class Prompt:
     names: tuple[str, ...]
 
     def record(self, image: str, *, label: str | None = None, **extra: object) -> dict[str, Any]:
-        """The conversation about one picture, answered if its label is given (see `messages_record`).
+        """The conversation about one image, answered if its label is given (see `messages_record`).
 
         Raises:
             ValueError: the label is none of ``labels``.
         """
-        if label is not None and label not in self.labels:
-            raise ValueError(f"label: got {label!r}; use one of {', '.join(self.labels)}")
-        answer = None if label is None else self.answers[self.labels.index(label)]
+        answer = None
         if label is not None:
+            if label not in self.labels:
+                raise ValueError(f"label: got {label!r}; use one of {', '.join(self.labels)}")
+            answer = self.answers[self.labels.index(label)]
             extra["label"] = label
         return messages_record(image, system=self.system, question=self.question, answer=answer, **extra)
 
@@ -41,8 +42,8 @@ class Prompt:
         return np.array([self.labels.index(record["label"]) for record in records], dtype=np.int64)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, see `prompt_from_json`."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """As values that JSON can hold."""
+        return asdict(self)
 
 
 def prompt_from_json(values: Mapping[str, Any]) -> Prompt:
@@ -52,7 +53,7 @@ def prompt_from_json(values: Mapping[str, Any]) -> Prompt:
 
 
 def risk_prompt(settings: PrepareVlm) -> Prompt:
-    """Which of all classes."""
+    """The first model's question: which of all classes."""
     return Prompt(
         system=settings.system,
         question=settings.question,
@@ -63,7 +64,7 @@ def risk_prompt(settings: PrepareVlm) -> Prompt:
 
 
 def high_prompt(settings: PrepareVlm) -> Prompt:
-    """High risk against the rest; the label of the rest is the answer itself."""
+    """The second model's: high risk against the rest; the label of the rest is the answer itself."""
     high = settings.high_risk
     return Prompt(
         system=settings.system,
@@ -84,9 +85,9 @@ def conversations(rows: pd.DataFrame, settings: PrepareVlm) -> list[dict[str, An
 
 
 def caption_conversations(rows: pd.DataFrame, settings: PrepareVlm) -> list[dict[str, Any]]:
-    """Training pictures that have a caption, with it as the answer."""
-    how = {"system": settings.system, "question": settings.caption_question}
+    """Training images that have a caption, with it as the answer."""
+    turns = {"system": settings.system, "question": settings.caption_question}
     return [
-        messages_record(row["picture"], answer=row["caption"], sample_id=row["sample_id"], **how)
+        messages_record(row["picture"], answer=row["caption"], sample_id=row["sample_id"], **turns)
         for row in rows.dropna(subset="caption").to_dict("records")
     ]

@@ -13,7 +13,7 @@ KEYS = ["sample_id", "name", "group", "label", "picture"]
 
 def as_rows(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Columns sample_id, name, picture, group, label of conversations, in their order."""
-    table = pd.DataFrame([{key: record[key] for key in ("sample_id", "name", "group", "label")} for record in records])
+    table = pd.DataFrame(list(records), columns=["sample_id", "name", "group", "label"])
     return table.assign(picture=[record["images"][0] for record in records])
 
 

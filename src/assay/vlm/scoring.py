@@ -1,6 +1,6 @@
-"""Class probabilities of a vision-language model: how likely each class's answer is after the picture and the question.
+"""Class probabilities of a vision-language model: how likely each class's answer is after the image and the question.
 
-With answers of one token this is one forward pass and one position; longer answers take the picture and the question
+With answers of one token this is one forward pass and one position; longer answers take the image and the question
 once, keep the attention cache, and go on from there for each answer.
 """
 
@@ -46,12 +46,12 @@ def answer_log_probs(model: Any, batch: Mapping[str, torch.Tensor], answers: Seq
     several = any(len(answer) > 1 for answer in answers)
     found = model(**inputs, logits_to_keep=1, use_cache=several)
     first = found.logits[:, -1].double().log_softmax(-1)
-    columns = [first[:, answer[0]] for answer in answers]
-    for number, answer in enumerate(answers):
+    columns = []
+    for answer in answers:
+        column = first[:, answer[0]]
         if len(answer) > 1:
-            columns[number] = columns[number] + _continued(
-                model, inputs["attention_mask"], found.past_key_values, answer
-            )
+            column = column + _continued(model, inputs["attention_mask"], found.past_key_values, answer)
+        columns.append(column)
     return torch.stack(columns, dim=1).cpu()
 
 
@@ -60,20 +60,17 @@ def _continued(model: Any, attended: torch.Tensor, cache: Any, answer: Sequence[
     rows = len(attended)
     given = torch.tensor(answer[:-1], device=attended.device).expand(rows, -1)
     mask = torch.cat([attended, torch.ones_like(given)], dim=1)
-    # Multimodal positions go on after the picture's, which take fewer steps than it has tokens.
+    # Multimodal positions go on after the image's, which take fewer steps than it has tokens.
     steps = torch.arange(len(answer) - 1, device=attended.device)
-    start = attended.sum(dim=1, keepdim=True) + model_of(model).rope_deltas.to(attended.device)
+    # Under adapters or not.
+    holder = next(module for module in model.modules() if hasattr(module, "rope_deltas"))
+    start = attended.sum(dim=1, keepdim=True) + holder.rope_deltas.to(attended.device)
     positions = (start + steps).expand(3, -1, -1)
     found = model(input_ids=given, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
     # Minus: so many tokens less.
     cache.crop(-given.shape[1])
     chosen = torch.tensor(answer[1:], device=attended.device).expand(rows, -1)
     return found.logits.double().log_softmax(-1).gather(2, chosen[..., None]).sum(dim=(1, 2))
-
-
-def model_of(model: Any) -> Any:
-    """The module that holds ``rope_deltas``, under adapters or not."""
-    return next(module for module in model.modules() if hasattr(module, "rope_deltas"))
 
 
 def record_log_probs(
@@ -84,16 +81,16 @@ def record_log_probs(
     *,
     max_pixels: int,
     batch_size: int,
-    what: str,
+    name: str,
     cache: Cache | None = None,
 ) -> np.ndarray:
     """Log-probabilities of the classes, float64 [n, C], each row normalised over the classes.
 
     Args:
-        records: conversations; their pictures are asked about with ``prompt``, answers in them are not looked at.
-        max_pixels: larger pictures are refused.
-        what: named beside the progress bar.
-        cache: may be shared by networks that are asked about the same pictures.
+        records: conversations; their images are asked about with ``prompt``, answers in them are not looked at.
+        max_pixels: limit of decoding.
+        name: of the progress bar.
+        cache: may be shared by networks that are asked about the same images.
     """
     asked = [prompt.record(record["images"][0]) for record in records]
     examples = Examples(asked, processor, root=Path(), max_pixels=max_pixels, cache=cache)
@@ -101,8 +98,7 @@ def record_log_probs(
     pad_token_id = processor.tokenizer.pad_token_id
     model.eval()
     parts = []
-    for start in progress(range(0, len(asked), batch_size), name=what, unit="batch"):
+    for start in progress(range(0, len(asked), batch_size), name=name, unit="batch"):
         rows = examples.__getitems__(range(start, min(start + batch_size, len(asked))))
         parts.append(answer_log_probs(model, pad(rows, pad_token_id=pad_token_id), answers))
-    found: np.ndarray = torch.cat(parts).log_softmax(-1).numpy()
-    return found
+    return torch.cat(parts).log_softmax(-1).numpy()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import nn
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import StackDataset, WeightedRandomSampler
 from transformers import Trainer, TrainingArguments
 
 from assay.params.vlm import PretrainVlm, Tuning
@@ -89,33 +89,22 @@ class AnswerTrainer(Trainer):
 
 
 class Collator:
-    """Batches of `assay.vlm.examples.pad` with the weights of their conversations."""
+    """Batches of `Weighted` rows: those of `assay.vlm.examples.pad`, with the weights of their conversations."""
 
     def __init__(self, pad_token_id: int) -> None:
         self._pad_token_id = pad_token_id
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = pad(rows, pad_token_id=self._pad_token_id)
+        batch = pad([row["example"] for row in rows], pad_token_id=self._pad_token_id)
         return batch | {"weights": torch.tensor([row["weight"] for row in rows], dtype=torch.float32)}
 
 
-class Weighted(torch.utils.data.Dataset):
-    """Examples, each with the weight of its class in the loss."""
+class Weighted(StackDataset):
+    """``example`` and ``weight``: conversations, each with the weight of its class in the loss (by default 1)."""
 
     def __init__(self, examples: Examples, weights: Sequence[float] | None = None) -> None:
-        self._examples = examples
-        self._weights = [1.0] * len(examples) if weights is None else list(weights)
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        return self.__getitems__([number])[0]
-
-    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """Several at once, as torch's loader asks for a batch."""
-        rows = self._examples.__getitems__(numbers)
-        return [{**row, "weight": self._weights[number]} for row, number in zip(rows, numbers, strict=True)]
+        weight: Any = [1.0] * len(examples) if weights is None else list(weights)
+        super().__init__(example=examples, weight=weight)
 
 
 def training_arguments(
