@@ -1,4 +1,4 @@
-"""init_expert@<expert>: the starting values of an expert's projection and head.
+"""init_expert@<expert>: the starting values of an expert: its pretrained backbone, projection and head.
 
     python -m assay.stages.init_expert --expert maxvit
 
@@ -13,9 +13,11 @@ from pathlib import Path
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.tensors import save_tensors
-from assay.images.model.experts import initial_head
+from assay.images.model.backbones import load_weights
+from assay.images.model.experts import initial_state
 from assay.params.stacking import Stacking
 
+WEIGHTS = Path("data/weights")
 MODELS = Path("models/experts")
 
 
@@ -26,14 +28,15 @@ def main(arguments: list[str] | None = None) -> None:
     params = load(Stacking)
     settings = params.expert(expert)
     with timed(f"init_expert@{expert}"):
-        values = initial_head(
+        values = initial_state(
             settings.architecture,
+            weights=load_weights(WEIGHTS / f"{expert}.safetensors"),
             image_size=settings.image_size,
             embedding_dim=settings.embedding_dim,
             seed=params.runtime.seed,
         )
         save_tensors(MODELS / expert / "init.safetensors", values)
-    print(f"{expert}: projection {tuple(values['projection.weight'].shape)}, head {tuple(values['head.weight'].shape)}")
+    print(f"{expert}: {len(values)} tensors, projection {tuple(values['projection.weight'].shape)}")
 
 
 if __name__ == "__main__":

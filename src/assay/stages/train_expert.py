@@ -2,7 +2,7 @@
 
     python -m assay.stages.train_expert --expert maxvit --subset fold_0
 
-Every subset starts from the declared weights, never from another subset's network: a network that saw a row cannot give
+Every subset starts from the values of init_expert, never from another subset's network: a network that saw a row cannot give
 an unbiased embedding of it. The held-out fold is not looked at: not for stopping, not for selection, not for scaling. The
 val role is watched; with ``selection: last`` the number of epochs is fixed and it decides nothing.
 """
@@ -13,21 +13,18 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from assay.core.params import load
 from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.manifest import read_manifest
-from assay.images.model.backbones import load_weights
-from assay.images.model.experts import build_expert, load_head
+from assay.images.model.experts import build_expert, load_start
 from assay.images.model.fit_network import FitTask, fit_network
 from assay.images.model.store import META
 from assay.params.stacking import Stacking
 
 DATA = Path("data/processed")
-WEIGHTS = Path("data/weights")
 MANIFESTS = ("train_manifest.csv", "val_manifest.csv")
 MODELS = Path("models/experts")
 
@@ -61,25 +58,19 @@ def main(arguments: list[str] | None = None) -> None:
     params = load(Stacking)
     settings, seed = params.expert(flags.expert), params.runtime.seed
     set_up_torch(threads=params.runtime.threads)
-    # Random weights come from here, the same for every subset; everything later is seeded per epoch.
-    torch.manual_seed(seed)
     name = f"train_expert@{flags.expert}-{flags.subset}"
     with timed(name) as measured:
         folds = pd.read_csv(DATA / "folds.csv", dtype={"sample_id": str})
         rows = rows_of_subset(read_manifest(DATA, "train"), folds, flags.subset)
-        weights = WEIGHTS / f"{flags.expert}.safetensors"
         network, config = build_expert(
-            settings.architecture,
-            weights=load_weights(weights),
-            image_size=settings.image_size,
-            embedding_dim=settings.embedding_dim,
+            settings.architecture, weights={}, image_size=settings.image_size, embedding_dim=settings.embedding_dim
         )
         init = MODELS / flags.expert / "init.safetensors"
-        load_head(network, init)
+        load_start(network, init)
         print(f"{name}: {len(rows)} images of {rows['group_id'].nunique()} groups", flush=True)
         task = FitTask(settings=settings, data_config=config, seed=seed, cpu=params.runtime.device == "cpu")
         info = {"embedding_dim": settings.embedding_dim, "subset": flags.subset, "num_rows": len(rows)}
-        inputs = [weights, init, *(DATA / file for file in (*MANIFESTS, "folds.csv", META))]
+        inputs = [init, *(DATA / file for file in (*MANIFESTS, "folds.csv", META))]
         with resumable(name, params={"network": settings, "runtime": params.runtime}, inputs=inputs) as resume:
             output = MODELS / flags.expert / flags.subset
             fit_network(network, task, train=rows, data_dir=DATA, output_dir=output, resume=resume, info=info)

@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from scipy.special import expit
 
 from assay.core.io import write_json
 from assay.images.cascade.model import Cascade, load
 from assay.images.decode_set import DecodeSettings
 from assay.images.model.backbones import DataConfig, create_network, save_checkpoint
-from assay.images.model.experts import build_expert, initial_head, load_head
+from assay.images.model.experts import build_expert, initial_state
 from assay.images.model.prediction import load_predictor
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment
@@ -62,12 +61,12 @@ def save_experts(models: Path) -> None:
     """Refit and folds of both experts, the second at 48 pixels."""
     for number, expert in enumerate(EXPERTS):
         side = (SIDE, 48)[number]
-        head = initial_head(ARCHITECTURE, image_size=side, embedding_dim=DIM, seed=number)
-        save_file({name: value * 20 for name, value in head.items()}, models / "head.safetensors")
+        start = initial_state(ARCHITECTURE, weights={}, image_size=side, embedding_dim=DIM, seed=number)
+        head = {name: value * 20 for name, value in start.items() if not name.startswith("backbone.")}
         for fold, subset in enumerate(["full", *(f"fold_{fold}" for fold in range(FOLDS))]):
             torch.manual_seed(100 * number + fold + 1)
             network, _ = build_expert(ARCHITECTURE, weights={}, image_size=side, embedding_dim=DIM)
-            load_head(network, models / "head.safetensors")
+            network.load_state_dict(head, strict=False)
             save(models / "experts" / expert / subset, network, side=side, embedding_dim=DIM)
 
 

@@ -18,9 +18,9 @@ from assay.images.model.experts import (
     ExpertNetwork,
     FeatureExtractor,
     build_expert,
-    initial_head,
+    initial_state,
     load_extractor,
-    load_head,
+    load_start,
 )
 from assay.images.model.transforms import Normalize
 
@@ -59,8 +59,8 @@ def test_a_real_architecture_trains_saves_loads_and_extracts(architecture: str, 
     published = get_pretrained_cfg(architecture)
     assert (config.image_size, config.mean, config.std) == (64, published.mean, published.std)
     init = tmp_path / "init.safetensors"
-    save_file(initial_head(architecture, image_size=64, embedding_dim=256, seed=7), init)
-    load_head(network, init)
+    save_file(initial_state(architecture, weights={}, image_size=64, embedding_dim=256, seed=7), init)
+    load_start(network, init)
     batch = images(4, 64)
     before = {name: value.clone() for name, value in network.named_parameters()}
     assert np.isfinite(one_step(network, config, batch))
@@ -82,49 +82,54 @@ def test_a_real_architecture_trains_saves_loads_and_extracts(architecture: str, 
     np.testing.assert_allclose(by_hand, found[1], rtol=1e-4, atol=1e-5)
 
 
-def test_the_head_starts_from_the_saved_values_whatever_the_network_held(tmp_path: Path) -> None:
+def started(
+    *, seed: int = 7, dim: int = DIM, weights: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    return initial_state(TINY, weights=weights or {}, image_size=SIDE, embedding_dim=dim, seed=seed)
+
+
+def test_every_network_starts_from_the_saved_values_whatever_it_held(tmp_path: Path) -> None:
     init = tmp_path / "init.safetensors"
-    save_file(initial_head(TINY, image_size=SIDE, embedding_dim=DIM, seed=7), init)
+    save_file(started(), init)
     values = load_file(init)
-    assert set(values) == {"projection.weight", "projection.bias", "head.weight", "head.bias"}
     networks = [tiny(seed=seed)[0] for seed in (1, 2)]
     assert not torch.equal(networks[0].projection.weight, networks[1].projection.weight)
-    backbone = {name: value.clone() for name, value in networks[0].backbone.state_dict().items()}
     for network in networks:
-        load_head(network, init)
+        load_start(network, init)
         state = network.state_dict()
+        assert state.keys() == values.keys()
         assert all(torch.equal(state[name], value) for name, value in values.items())
-    kept = networks[0].backbone.state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in backbone.items())
 
 
-def test_the_start_is_a_function_of_the_seed_and_leaves_torchs_generator_alone() -> None:
-    def start(seed: int) -> torch.Tensor:
-        return initial_head(TINY, image_size=SIDE, embedding_dim=DIM, seed=seed)["projection.weight"]
-
-    first = start(7)
+def test_the_start_is_a_function_of_weights_and_seed_and_leaves_torchs_generator_alone() -> None:
+    first = started()
     torch.rand(5)
-    assert torch.equal(start(7), first)
-    assert not torch.equal(start(8), first)
+    assert all(torch.equal(value, started()[name]) for name, value in first.items())
+    assert not torch.equal(started(seed=8)["projection.weight"], first["projection.weight"])
+    state = torch.random.get_rng_state()
+    donor = tiny(seed=3)[0].backbone.state_dict()
+    torch.random.set_rng_state(state)
+    given = started(weights=donor)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(given[f"backbone.{name}"], value) for name, value in donor.items())
+    # The head is the same on every backbone.
+    assert torch.equal(given["projection.weight"], first["projection.weight"])
 
 
-def test_a_head_file_of_another_network_is_an_error(tmp_path: Path) -> None:
+def test_a_start_of_another_network_is_an_error(tmp_path: Path) -> None:
     network, _ = tiny()
     before = network.projection.weight.clone()
     path = tmp_path / "init.safetensors"
     for write in (lambda: None, lambda: path.write_bytes(b"not safetensors")):
         write()
         with pytest.raises(ValueError, match=r"init.safetensors can't be read .*run dvc repro init_expert"):
-            load_head(network, path)
-    save_file(initial_head(TINY, image_size=SIDE, embedding_dim=DIM + 1, seed=7), path)
-    with pytest.raises(ValueError, match=r"does not fit the network in \['head.weight', 'projection.bias'"):
-        load_head(network, path)
-    values = initial_head(TINY, image_size=SIDE, embedding_dim=DIM, seed=7)
-    del values["head.bias"]
-    for state, odd in ((values, r"\['head.bias'\]"), (tiny(seed=1)[0].state_dict(), r"\['backbone\.")):
+            load_start(network, path)
+    short = started()
+    del short["head.bias"]
+    for state, odd in ((started(dim=DIM + 1), r"\['head.weight', 'projection.bias'"), (short, r"\['head.bias'\]")):
         save_file(state, path)
-        with pytest.raises(ValueError, match=f"in {odd}"):
-            load_head(network, path)
+        with pytest.raises(ValueError, match=f"does not fit the network in {odd}"):
+            load_start(network, path)
     assert torch.equal(network.projection.weight, before)
 
 

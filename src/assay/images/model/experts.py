@@ -1,7 +1,7 @@
 """Experts: a timm backbone, a projection to a small embedding, one logit; and the extractor that runs them.
 
 backbone -> pooled features -> ``Linear(d, embedding_dim)`` -> ``Linear(embedding_dim, 1)``. Projection and head of all
-folds and of the refit start from the same values (``initial_head``): networks that start apart do not share coordinates.
+folds and of the refit start from the same values (`initial_state`): networks that start apart do not share coordinates.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from assay.images.model.backbones import DataConfig, build, create_network, load_checkpoint
+from assay.images.model.backbones import DataConfig, build, load_checkpoint
 from assay.images.model.dataset import PictureSet
 from assay.images.model.prediction import Predictor
-
-# How the names of projection and head begin.
-START = ("projection.", "head.")
 
 
 class ExpertNetwork(nn.Module):
@@ -51,31 +48,34 @@ def build_expert(
     return ExpertNetwork(backbone, embedding_dim=embedding_dim), config
 
 
-def initial_head(architecture: str, *, image_size: int, embedding_dim: int, seed: int) -> dict[str, torch.Tensor]:
-    """Starting values of projection and head, the same for every fold and the refit: name -> tensor."""
-    backbone = create_network(architecture, pretrained=False, image_size=image_size)
+def initial_state(
+    architecture: str, *, weights: Mapping[str, torch.Tensor], image_size: int, embedding_dim: int, seed: int
+) -> dict[str, torch.Tensor]:
+    """Starting values of a whole expert, the same for every fold and the refit: name -> tensor."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ExpertNetwork(backbone, embedding_dim=embedding_dim)
-    return {name: value for name, value in network.state_dict().items() if name.startswith(START)}
+        backbone, _ = build(architecture, weights=weights, image_size=image_size)
+        # Projection and head are the same on every backbone.
+        torch.manual_seed(seed)
+        return ExpertNetwork(backbone, embedding_dim=embedding_dim).state_dict()
 
 
-def load_head(network: ExpertNetwork, path: Path) -> None:
-    """Put the saved starting values into projection and head.
+def load_start(network: ExpertNetwork, path: Path) -> None:
+    """Put the saved starting values into the network.
 
     Raises:
-        ValueError: no such file, or one of another architecture or embedding size, or with more than these values.
+        ValueError: no such file, or one of another architecture or embedding size.
     """
     try:
         values = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} can't be read ({error}); run dvc repro init_expert") from error
     found = {name: value.shape for name, value in values.items()}
-    wanted = {name: value.shape for name, value in network.state_dict().items() if name.startswith(START)}
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
     odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if odd:
         raise ValueError(f"{path} does not fit the network in {odd[:4]}; run dvc repro init_expert")
-    network.load_state_dict(values, strict=False)
+    network.load_state_dict(values)
 
 
 class FeatureExtractor(Predictor):
