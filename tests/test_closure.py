@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,9 +153,10 @@ class Small:
         return (self.folder / "out.txt").read_text()
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Small:
-    found = Small(tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That project, run once."""
+    found = Small(tmp_path_factory.mktemp("small"))
     for name in ("closure", "core/__init__", "core/io", "core/params", "core/stage", "__init__"):
         found.write(f"src/assay/{name}.py", (ROOT / f"src/assay/{name}.py").read_text())
     found.write("src/assay/stages/__init__.py", "")
@@ -167,7 +169,13 @@ def small(tmp_path: Path) -> Small:
     found.write(".dvc/config", "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n")
     found.repro()
     assert found.output == "good"
-    return found
+    return found.folder
+
+
+@pytest.fixture
+def small(finished: Path, tmp_path: Path) -> Small:
+    """A copy of it."""
+    return Small(Path(shutil.copytree(finished, tmp_path / "small")))
 
 
 def test_the_run_cache_cannot_be_poisoned(small: Small) -> None:

@@ -1,4 +1,4 @@
-"""Links and paths in the project's Markdown lead somewhere: files, headings, pictures, source files in backticks.
+"""Links and paths in the project's Markdown lead somewhere: files, headings, images, source files in backticks.
 
 What exists is what git would carry to somebody else: a link to an ignored file works here only. Addresses in the net are
 not fetched.
@@ -6,6 +6,7 @@ not fetched.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from markdown_it.token import Token
 from assay_tools.workspace import git_files
 
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "benchmarks/README.md", "data/own/**/README.md")
+# Options of git ls-files: what is tracked, and what is new and not ignored.
+CARRIED = ("--cached", "--others", "--exclude-standard")
 # A changelog names files as they were; its links are checked, its paths in backticks are not.
 HISTORY = "CHANGELOG.md"
 PROJECT_PATH = re.compile(r"(?:src|docs|params|tests|benchmarks)/[\w./*-]+")
@@ -95,7 +98,7 @@ class Page:
 
     @cached_property
     def mentions(self) -> list[Mention]:
-        """Every link, picture and path of the project in backticks."""
+        """Every link, image and path of the project in backticks."""
         found = []
         for line, token in self._inline():
             if token.type == "link_open":
@@ -114,7 +117,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.files = git_files(root, "--cached", "--others", "--exclude-standard")
+        self.files = git_files(root, *CARRIED)
         self.folders = {parent.as_posix() for name in self.files for parent in PurePosixPath(name).parents}
         self._pages: dict[str, Page] = {}
 
@@ -138,15 +141,9 @@ class Tree:
 
 def _joined(folder: PurePosixPath, target: str) -> str | None:
     """A relative target as a path from the root, or None if it leads out."""
-    parts: list[str] = [] if target.startswith("/") else list(folder.parts)
-    for part in PurePosixPath(target.lstrip("/")).parts:
-        if part == "..":
-            if not parts:
-                return None
-            parts.pop()
-        else:
-            parts.append(part)
-    return "/".join(parts) or "."
+    start = "" if target.startswith("/") else str(folder)
+    path = posixpath.normpath(posixpath.join(start, target.lstrip("/")))
+    return None if path.split("/")[0] == ".." else path
 
 
 def fault_of_link(tree: Tree, page: str, target: str) -> str | None:
@@ -180,14 +177,14 @@ def fault_of_path(tree: Tree, page: str, target: str) -> str | None:
 
 
 def broken_links(root: Path) -> list[str]:
-    """One line per link, picture or path in backticks that leads nowhere.
+    """One line per link, image or path in backticks that leads nowhere.
 
     Raises:
         ValueError: ``root`` is no git checkout.
     """
     tree = Tree(root)
     found = []
-    for name in sorted(name for name in tree.files if any(_matches(name, pattern) for pattern in PAGES)):
+    for name in sorted(git_files(root, *CARRIED, "--", *(f":(glob){page}" for page in PAGES))):
         for mention in tree.page(name).mentions:
             if mention.is_code and name == HISTORY:
                 continue
@@ -197,9 +194,3 @@ def broken_links(root: Path) -> list[str]:
                 shown = f"`{mention.target}`" if mention.is_code else f"link to {mention.target}"
                 found.append(f"{name}:{mention.line}: {shown} {fault}")
     return found
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a path from the root fits a pattern from the root; ``**`` is any number of folders."""
-    regex = re.escape(pattern).replace(r"\*\*/", "(?:[^/]+/)*").replace(r"\*", "[^/]*")
-    return re.fullmatch(regex, name) is not None

@@ -12,7 +12,7 @@ import hashlib
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,12 +102,14 @@ def explain(root: Path, target: str) -> Explanation:
 
 
 def _explain(repo: Repo, target: str) -> Explanation:
+    import networkx as nx
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
+    # From each stage to those that it needs.
     graph = get_active_graph(repo.index.graph)
     order = plan_repro(graph)
     asked = find_stages({stage_name(stage): stage for stage in order}, target)
-    before = {stage: reached([stage], graph.successors) for stage in asked}
+    before = {stage: nx.descendants(graph, stage) for stage in asked}
     examined = set(asked).union(*before.values())
     examiner = Examiner(repo)
     found = {stage: examiner.examine(stage) for stage in order if stage in examined}
@@ -119,9 +121,9 @@ def _explain(repo: Repo, target: str) -> Explanation:
     for stage in asked:
         upstream = tuple(stage_name(other) for other in changed if other in before[stage])
         reasons.append(StageReasons(stage_name(stage), found[stage][0], upstream, found[stage][1]))
-    invalid = set(changed) | reached(changed, graph.predecessors)
+    invalid = set(changed).union(*(nx.ancestors(graph, stage) for stage in changed))
     # A change upstream reruns other branches too; those were not asked about.
-    concerned = examined | reached([stage for stage in asked if stage in invalid], graph.predecessors)
+    concerned = examined.union(*(nx.ancestors(graph, stage) for stage in asked if stage in invalid))
     rerun = [stage for stage in order if stage in invalid & concerned] if invalid & set(asked) else []
     root, earlier = Path(repo.root_dir), examined - set(asked)
     names = [(stage_name(stage), stage in earlier) for stage in rerun]
@@ -144,18 +146,6 @@ def find_stages(stages: Mapping[str, Stage], target: str) -> list[Stage]:
     near = difflib.get_close_matches(target, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(n for n in names if '@' not in n)}"
     raise ValueError(f"no stage {target} in dvc.yaml; {hint}")
-
-
-def reached(starts: Iterable[Stage], neighbours: Callable[[Stage], Iterable[Stage]]) -> set[Stage]:
-    """Every stage that leads from ``starts`` over one step or more."""
-    found: set[Stage] = set()
-    waiting = [other for start in starts for other in neighbours(start)]
-    while waiting:
-        stage = waiting.pop()
-        if stage not in found:
-            found.add(stage)
-            waiting.extend(neighbours(stage))
-    return found
 
 
 class Examiner:

@@ -120,11 +120,6 @@ def test_a_sound_workspace_has_no_warning(project: Path, monkeypatch: pytest.Mon
     assert warnings() == []
 
 
-def test_a_finished_experiment_leaves_no_warning(project: Path) -> None:
-    run(*DVC, "exp", "run", "-S", "one.seconds=0.1", cwd=project)
-    assert warnings(project) == []
-
-
 def test_a_shallow_clone_is_named_with_its_cure(finished: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     run("git", "clone", "-q", "--depth", "1", finished.as_uri(), str(clone), cwd=tmp_path)
@@ -176,6 +171,7 @@ def test_a_killed_experiment_is_named_and_its_cure_cures(project: Path, start: C
     run(*DVC, "exp", "run", "-S", "one.seconds=0.2", cwd=project)
     assert run("git", "rev-parse", "--abbrev-ref", "HEAD", cwd=project).strip() == "main"
     assert "0.2" in (project / "one.txt").read_text()
+    assert warnings(project) == []
 
 
 def test_head_stays_detached_when_the_next_experiment_cleans_the_rest(

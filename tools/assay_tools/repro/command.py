@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -103,12 +104,10 @@ def tell(schedule: Schedule, display: Display) -> int:
     for name in schedule.named(FAILED):
         lost = [other for other, blamed in schedule.blamed.items() if blamed == name]
         display.say(f"{name} failed" + (f"; skipped because they need it: {', '.join(lost)}" if lost else ""))
-    counts: dict[str, int] = {}
-    for how, _ in display.ended.values():
-        counts[how] = counts.get(how, 0) + 1
-    counts |= {SKIPPED: len(schedule.named(SKIPPED))} if schedule.named(SKIPPED) else {}
-    figures = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
-    display.say(f"{len(schedule.stages)} stages: {figures}; {duration(time.time() - display.since)}")
+    counts = Counter(how for how, _ in display.ended.values())
+    counts.update([SKIPPED] * len(schedule.named(SKIPPED)))
+    summary = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
+    display.say(f"{len(schedule.stages)} stages: {summary}; {duration(time.time() - display.since)}")
     return 1 if schedule.named(FAILED) else 0
 
 
@@ -185,7 +184,7 @@ def repro(
         try:
             with Display(stages) as display:
                 for name in fresh:
-                    display.left_out(name, "unchanged")
+                    display.unchanged(name)
                 run_schedule(schedule, engine, display, jobs=jobs)
             order_lock(root, order)
             if status := tell(schedule, display):

