@@ -265,7 +265,7 @@ def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped(
         ours = np.load("data/meta/X_meta.npy")[keys["base_fold"] == 0]
         assert np.array_equal(ours, table[feature_names(EXPERTS, DIM)].to_numpy())
         cascade = load_cascade("models")
-        assert (len(cascade.ensemble.views), cascade.unsure) == (1, (0.3, 0.7))
+        assert (len(cascade.ensemble.views), tuple(cascade.unsure)) == (1, (0.3, 0.7))
     finally:
         for path in [path for part in WRITTEN for path in (project / part).rglob("*") if path.is_file()]:
             path.unlink()
