@@ -15,6 +15,7 @@ import psutil
 
 LOGS = Path(".assay/logs")
 GRACE_S = 10.0
+FAILED = "failed"
 # A stage's number of threads is a parameter, because results depend on it in the last bits; what is divided among stages
 # that run at the same time is the cores. GNU OpenMP lets a thread that waits for others spin for milliseconds, which takes
 # the core from a thread that has work: on two cores two trainings of two threads each ran six times slower. Bounded to
@@ -108,8 +109,11 @@ def end_group(group: int, number: signal.Signals) -> None:
 
 
 def what_dvc_did(log: Path) -> str:
-    """From DVC's own words in the log: ``ran``, ``from cache`` or ``unchanged``."""
+    """From DVC's own words in the log of a stage that ended with status 0: ``ran``, ``from cache``, ``unchanged``, ``failed``."""
     text = log.read_text(encoding="utf-8", errors="replace")
+    # Where its cache is full, DVC 3.67 says so of an output that is a folder, writes dvc.lock all the same, and exits with 0.
+    if "failed to transfer '" in text:
+        return FAILED
     if re.search(r"^Running stage '", text, flags=re.MULTILINE):
         return "ran"
     if "skipping run, checking out outputs" in text or re.search(r"^Pulling data for ", text, flags=re.MULTILINE):

@@ -16,9 +16,9 @@ from typing import Protocol
 from rich.console import Console
 
 from assay.core.params import read_yaml
-from assay_tools.repro.children import LOGS, Children, Stopped, child_environment, dvc_command, last_lines
+from assay_tools.repro.children import FAILED, LOGS, Children, Stopped, child_environment, dvc_command, last_lines
 from assay_tools.repro.graph import Stage, behind, changed_stages, order_lock, read_stages
-from assay_tools.repro.local import FAILED, LocalEngine
+from assay_tools.repro.local import LocalEngine
 from assay_tools.repro.requirements import cannot_run
 from assay_tools.repro.schedule import SKIPPED, Schedule
 from assay_tools.repro.table import Display, duration

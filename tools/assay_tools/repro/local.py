@@ -8,10 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from assay_tools.repro.children import LOGS, Children, child_environment, dvc_command, what_dvc_did
+from assay_tools.repro.children import FAILED, LOGS, Children, child_environment, dvc_command, what_dvc_did
 from assay_tools.repro.graph import Stage
-
-FAILED = "failed"
 
 
 def accelerators() -> list[str]:

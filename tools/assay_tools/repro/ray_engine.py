@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.io import atomic_path
-from assay_tools.repro.children import LOGS, Children, Stopped, child_environment, dvc_command, what_dvc_did
+from assay_tools.repro.children import FAILED, LOGS, Children, Stopped, child_environment, dvc_command, what_dvc_did
 from assay_tools.repro.graph import Stage
-from assay_tools.repro.local import FAILED
 from assay_tools.repro.ray_worker import Answer, Order, run_in_clone
 from assay_tools.workspace import git
 

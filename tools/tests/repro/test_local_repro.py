@@ -261,4 +261,6 @@ def test_logs_are_read_without_what_bars_drew(tmp_path: Path) -> None:
     assert what_dvc_did(log) == "from cache"
     log.write_text("Stage 'one' didn't change, skipping\n")
     assert what_dvc_did(log) == "unchanged"
+    log.write_text("Running stage 'forge':\nERROR: failed to transfer '0a1b' - [Errno 28] No space left on device\n")
+    assert what_dvc_did(log) == "failed"
     assert last_lines(tmp_path / "none.log") == []
