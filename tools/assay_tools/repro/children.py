@@ -109,9 +109,9 @@ def end_group(group: int, number: signal.Signals) -> None:
 
 
 def what_dvc_did(log: Path) -> str:
-    """From DVC's own words in the log of a stage that ended with status 0: ``ran``, ``from cache``, ``unchanged``, ``failed``."""
+    """From DVC's words in the log of a stage that ended well: ``ran``, ``from cache``, ``unchanged``, or ``failed`` after all."""
     text = log.read_text(encoding="utf-8", errors="replace")
-    # Where its cache is full, DVC 3.67 says so of an output that is a folder, writes dvc.lock all the same, and exits with 0.
+    # A full cache: of an output that is a folder DVC 3.67 says so, but writes dvc.lock and exits with 0.
     if "failed to transfer '" in text:
         return FAILED
     if re.search(r"^Running stage '", text, flags=re.MULTILINE):
