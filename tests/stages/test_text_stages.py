@@ -495,8 +495,8 @@ def test_what_is_no_text_or_no_utf8_can_be_written_all_the_same(
     [
         ([], "either one text in quotes, or --file"),
         (["好", "--file", "x.txt"], "either one text in quotes, or --file"),
-        (["好", "--models", "nowhere"], "no folder nowhere: run dvc repro train_text"),
-        (["好", "--models", "data"], "no ensemble.json in data: run dvc repro train_text"),
+        (["好", "--models", "nowhere"], "no folder nowhere: run dvc repro pool_text"),
+        (["好", "--models", "data"], "no ensemble.json in data: run dvc repro pool_text"),
         (["--file", "nowhere.csv"], "nowhere.csv can't be read"),
         (["--file", "nowhere.txt"], "nowhere.txt can't be read"),
         (["--file", "data/text/rows/rejected.csv", "-o", "x.xlsx"], "suffix '.xlsx' is not known"),

@@ -211,7 +211,7 @@ def test_one_text_is_the_row_of_a_batch(folder: Path, predictor: TextPredictor) 
 
 
 def test_an_empty_folder_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no ensemble.json in .*: run dvc repro train_text, or give the folder"):
+    with pytest.raises(ValueError, match=r"no ensemble.json in .*: run dvc repro pool_text, or give the folder"):
         load_predictor(tmp_path)
     (tmp_path / "ensemble.json").write_text(json.dumps({"networks": ["network_0"]}))
     with pytest.raises(ValueError, match=r"no classifier.json in .*network_0: run dvc repro train_text"):

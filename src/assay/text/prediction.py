@@ -174,7 +174,7 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
         ValueError: files missing or not fitting each other.
     """
     if not (folder / ENSEMBLE).is_file():
-        raise ValueError(f"no {ENSEMBLE} in {folder}: run dvc repro train_text, or give the folder by --models")
+        raise ValueError(f"no {ENSEMBLE} in {folder}: run dvc repro pool_text, or give the folder by --models")
     # On a CPU in float64: the six digits returned for a text must not depend on the batch it came in.
     dtype = torch.float64 if device == "cpu" else torch.float32
     try:
@@ -190,10 +190,10 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
             unicode_form=record["unicode_form"],
         )
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / ENSEMBLE} lacks or garbles {error}: run dvc repro train_text") from error
+        raise ValueError(f"{folder / ENSEMBLE} lacks or garbles {error}: run dvc repro pool_text") from error
     sizes = [model.head.out_features for model, _ in predictor.networks]
     if predictor.linear is not None:
         sizes.append(len(predictor.linear.bias))
     if set(sizes) != {len(predictor.classes)} or len(sizes) != len(predictor.weights):
-        raise ValueError(f"{folder / ENSEMBLE} does not fit its members: run dvc repro train_text")
+        raise ValueError(f"{folder / ENSEMBLE} does not fit its members: run dvc repro pool_text")
     return predictor

@@ -109,7 +109,7 @@ def end_group(group: int, number: signal.Signals) -> None:
 
 
 def what_dvc_did(log: Path) -> str:
-    """From DVC's words in the log of a stage that ended well: ``ran``, ``from cache``, ``unchanged``, or ``failed`` after all."""
+    """From DVC's words in the log of a stage that ended well: ran, from cache, unchanged, or failed after all."""
     text = log.read_text(encoding="utf-8", errors="replace")
     # A full cache: of an output that is a folder DVC 3.67 says so, but writes dvc.lock and exits with 0.
     if "failed to transfer '" in text:
