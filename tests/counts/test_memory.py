@@ -37,11 +37,10 @@ LORA = VARIANTS.llm_lora.model_copy(update=SIZES | {"weights_dtype": "float32", 
 FRUGAL = LORA.model_copy(update={"weights_dtype": "bfloat16", "checkpointing": True})
 
 
-def qwen_config(*, hidden: int = 128, layers: int = 4, intermediate: int = 746, labels: int = 3, **more: Any) -> Any:
-    sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 500, "num_labels": labels, **more}
-    return Qwen2Config(
-        hidden_size=hidden, num_hidden_layers=layers, intermediate_size=intermediate, pad_token_id=0, **sizes
-    )
+def qwen_config(**changes: Any) -> Any:
+    sizes = {"hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 746, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 500, "num_labels": 3} | changes
+    return Qwen2Config(pad_token_id=0, **sizes)
 
 
 def build(config: Any, **more: Any) -> Any:
@@ -54,9 +53,9 @@ def with_lora(model: Any) -> Any:
 
 
 def qwen_1_5b() -> Any:
-    sizes = {"num_attention_heads": 12, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True}
+    sizes = {"hidden_size": 1536, "num_hidden_layers": 28, "intermediate_size": 8960, "num_attention_heads": 12}
     with torch.device("meta"):
-        return build(qwen_config(hidden=1536, layers=28, intermediate=8960, labels=1, **sizes))
+        return build(qwen_config(vocab_size=151936, num_labels=1, tie_word_embeddings=True, **sizes))
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +109,9 @@ def saved_bytes(model: Any, inputs: dict[str, torch.Tensor], *, autocast: bool) 
 
 def test_the_shape_of_the_real_architecture_is_read_without_its_weights(big, adapted):
     assert adapted.trainable_params == adapted.num_params - big.num_params == 18_466_304
-    assert big == ModelShape(
-        num_params=1_543_715_840,
-        trainable_params=1_543_715_840,
-        num_layers=28,
-        hidden_size=1536,
-        intermediate_size=8960,
-        num_heads=12,
-        vocab_size=151936,
-        num_labels=1,
-        gated_mlp=True,
-        stores_scores=False,
-    )
+    sizes = {"num_layers": 28, "hidden_size": 1536, "intermediate_size": 8960, "num_heads": 12, "vocab_size": 151936}
+    sizes |= dict.fromkeys(("num_params", "trainable_params"), 1_543_715_840)
+    assert big == ModelShape(num_labels=1, gated_mlp=True, stores_scores=False, **sizes)
 
 
 def test_full_fp32_training_takes_16_bytes_a_parameter_and_no_24_gib_card_holds_it(big, adapted):
@@ -199,18 +189,10 @@ def test_more_of_anything_is_more_and_checkpointing_is_less(big):
 
 def test_the_published_number_for_a_plain_transformer():
     s, b, h, a = 128, 2, 64, 4
-    shape = ModelShape(
-        num_params=6400,  # no more than the embedding table, of which no narrow copy is kept
-        trainable_params=6400,
-        num_layers=1,
-        hidden_size=h,
-        intermediate_size=4 * h,
-        num_heads=a,
-        vocab_size=100,
-        num_labels=2,
-        gated_mlp=False,
-        stores_scores=True,
-    )
+    sizes = {"num_layers": 1, "hidden_size": h, "intermediate_size": 4 * h, "num_heads": a, "vocab_size": 100}
+    # No more than the embedding table, of which no narrow copy is kept.
+    sizes |= dict.fromkeys(("num_params", "trainable_params"), 6400)
+    shape = ModelShape(num_labels=2, gated_mlp=False, stores_scores=True, **sizes)
     planned = plan(shape, FULL, batch_size=b, max_tokens=s, mixed_precision="bf16").activations
     ends = s * b * (2 * h + 2) * 2
     assert planned - ends == s * b * h * (34 + 5 * a * s / h)
@@ -221,7 +203,7 @@ def test_parameters_gradients_and_states_are_those_of_a_real_step(kind):
     if kind == "bert":
         config = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128)
     else:
-        config = qwen_config(hidden=64, layers=2, intermediate=128)
+        config = qwen_config(hidden_size=64, num_hidden_layers=2, intermediate_size=128)
     model = with_lora(build(config)) if kind == "qwen-lora" else build(config)
     optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad])
     model.train()(**batch(config, size=2, length=16)).loss.backward()

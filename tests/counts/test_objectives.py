@@ -86,6 +86,9 @@ def test_regression_comes_back_in_units(log):
     assert targets.mean() == pytest.approx(0, abs=1e-5)
     assert targets.std() == pytest.approx(1, abs=1e-5)
     assert np.allclose(objective.counts(targets[:, None]), COUNTS, rtol=1e-4)
+    outputs = torch.randn(len(targets), 1)
+    squares = np.square(outputs[:, 0].numpy() - targets).sum()
+    assert objective.loss(outputs, torch.from_numpy(targets)).item() == pytest.approx(squares, rel=1e-4)
     assert objective.counts(np.array([[-50.0], [50.0]])).tolist() == [2.0, 89.0]
 
 

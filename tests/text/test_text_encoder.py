@@ -49,9 +49,7 @@ def test_pair_ids_are_those_of_a_dictionary():
     assert found.tolist() == expected
     assert 0 < (found == 0).double().mean() < 1
     assert found.max() == len(keys)
-
-
-def test_without_keys_a_single_token_and_before_padding_no_pair_is_known():
+    # Without keys, of a single token, and before padding no pair is known.
     ids, _ = batch([1, 2, 3])
     assert pair_embedding([]).pair_ids(ids).tolist() == [[0, 0, 0]]
     assert torch.equal(pair_embedding([])(ids), torch.zeros(1, 3, 16))
