@@ -53,12 +53,30 @@ def values(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+class KilledError(Exception):
+    """Ends a training between two checkpoints: on the disk is what a kill would leave."""
+
+
+class Kill(TrainerCallback):
+    """Ends the second epoch before it is over."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 11:
+            raise KilledError
+
+
 def train(
-    model: Any, base: Path, objective: Objective, folder: Path, *, phase: Phase = ALL, texts: list[str], targets: Any
+    model: Any, base: Path, objective: Objective, folder: Path, *, phase: Phase, targets: Any, kill: bool = False
 ) -> list[dict[str, Any]]:
+    """The history of a phase, from a checkpoint if there is one."""
     tokenizer = load_tokenizer(base)
-    rows = encode(tokenizer, texts, targets, max_tokens=24)
-    options = phase_arguments(settings(), phase, folder, num_rows=len(rows), seed=3, cpu=True)
+    rows = encode(tokenizer, TEXTS, targets, max_tokens=24)
+    changed = settings(length_grouped=True)
+    options = phase_arguments(changed, phase, folder, num_rows=len(rows), seed=3, cpu=True)
+    if kill:
+        trainer = make_trainer(model, tokenizer, rows, objective, options, phase=phase)
+        trainer.add_callback(Kill())
+        trainer.train()
     return run_phase(model, tokenizer, rows, objective, options, phase=phase)
 
 
@@ -114,7 +132,7 @@ def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder, tmp_
     for phase, frozen in ((Phase("head", 1.0, 1e-2, 1e-2), True), (Phase("all", 1.0, 1e-3, 1e-3), False)):
         for parameter in body:
             parameter.requires_grad = not frozen
-        train(model, tiny_encoder, objective, tmp_path / phase.name, phase=phase, texts=TEXTS, targets=targets)
+        train(model, tiny_encoder, objective, tmp_path / phase.name, phase=phase, targets=targets)
         after = values(model)
         moved = {name for name in after if not torch.equal(after[name], before[name])}
         assert {name for name in moved if name.startswith("classifier")} == {"classifier.weight", "classifier.bias"}
@@ -128,41 +146,22 @@ def test_a_loss_that_is_nan_or_infinite_is_told(tiny_encoder, tmp_path):
     objective = RegressionObjective(True, 0.0, 1.0, 4.0, 40.0)
     model, targets = network(tiny_encoder, objective), np.full(len(TEXTS), np.inf)
     with pytest.raises(FloatingPointError, match="all: the loss is NaN or infinite; a smaller lr may help"):
-        train(model, tiny_encoder, objective, tmp_path, texts=TEXTS, targets=targets)
-
-
-class KilledError(Exception):
-    """Ends a training between two checkpoints: on the disk is what a kill would leave."""
-
-
-class Kill(TrainerCallback):
-    """Ends the second epoch before it is over."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 11:
-            raise KilledError
-
-
-def whole_run(base: Path, folder: Path, *, kill: bool = False) -> tuple[dict[str, torch.Tensor], str]:
-    """Weights and history of three epochs trained in ``folder``, from a checkpoint if there is one."""
-    objective, tokenizer = class_objective(), load_tokenizer(base)
-    rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
-    model, phase = network(base, objective), Phase("all", 3.0, 1e-3, 1e-2)
-    options = phase_arguments(settings(length_grouped=True), phase, folder, num_rows=len(COUNTS), seed=3, cpu=True)
-    if kill:
-        trainer = make_trainer(model, tokenizer, rows, objective, options, phase=phase)
-        trainer.add_callback(Kill())
-        trainer.train()
-    history = run_phase(model, tokenizer, rows, objective, options, phase=phase)
-    return values(model), repr(history)
+        train(model, tiny_encoder, objective, tmp_path, phase=ALL, targets=targets)
 
 
 def test_a_killed_run_resumes_bit_identically(tiny_encoder, tmp_path):
     """Dropout is on and batches are drawn anew each epoch."""
+    objective, phase = class_objective(), Phase("all", 3.0, 1e-3, 1e-2)
+
+    def run(folder, **options):
+        model, targets = network(tiny_encoder, objective), objective.targets(COUNTS)
+        history = train(model, tiny_encoder, objective, folder, phase=phase, targets=targets, **options)
+        return history, values(model)
+
     with pytest.raises(KilledError):
-        whole_run(tiny_encoder, tmp_path / "killed", kill=True)
+        run(tmp_path / "killed", kill=True)
     assert list((tmp_path / "killed").glob("checkpoint-*"))
-    killed, straight = (whole_run(tiny_encoder, tmp_path / name) for name in ("killed", "straight"))
-    assert killed[1] == straight[1]
-    for name, value in straight[0].items():
-        assert torch.equal(value, killed[0][name]), name
+    killed, straight = run(tmp_path / "killed"), run(tmp_path / "straight")
+    assert repr(killed[0]) == repr(straight[0])
+    for name, value in straight[1].items():
+        assert torch.equal(value, killed[1][name]), name
