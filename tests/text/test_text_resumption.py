@@ -95,7 +95,7 @@ def run_job(name: str, base: Path, rows: pd.DataFrame, folder: Path, *, kill: in
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_weights_and_history_are_equal_to_the_bit(text_encoder, make_rows, tmp_path, name):
+def test_weights_and_history_are_equal_to_the_bit(text_encoder, make_rows, tmp_path, capsys, name):
     rows, straight, killed = make_rows(48), tmp_path / "straight", tmp_path / "killed"
     with pytest.raises(KilledError):
         run_job(name, text_encoder, rows, killed, kill=KILLS[name])
@@ -104,6 +104,7 @@ def test_weights_and_history_are_equal_to_the_bit(text_encoder, make_rows, tmp_p
     expected = run_job(name, text_encoder, rows, straight)
     Watch.step = 0
     resumed = run_job(name, text_encoder, rows, killed)
+    assert capsys.readouterr().out.count(": resuming from") == 1
     assert expected["weights"].keys() == resumed["weights"].keys()
     for key, value in expected["weights"].items():
         assert torch.equal(value, resumed["weights"][key]), key
