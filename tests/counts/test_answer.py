@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -25,12 +23,12 @@ class Echo:
         return pd.DataFrame(rows).assign(truncated=False, p_0=0.25, p_1=0.75)
 
 
-def test_rows_keep_their_order_and_settings_of_their_own() -> None:
+def test_rows_keep_their_order_and_settings_of_their_own():
     questions = pd.DataFrame(
         {"text": ["aaa", "", "b", None, "cc"], "setting": ["x", "x", None, None, "x"]}, dtype=object
     )
     echo = Echo()
-    rows = answer(echo, questions, setting="default")  # type: ignore[arg-type]
+    rows = answer(echo, questions, setting="default")
     assert rows["status"].tolist() == ["ok", "error", "ok", "error", "ok"]
     assert rows["count"].fillna(-1).tolist() == [3, -1, 1, -1, 2]
     assert echo.asked == [(("aaa", "cc"), "x"), (("b",), "default")]
@@ -38,14 +36,12 @@ def test_rows_keep_their_order_and_settings_of_their_own() -> None:
     said = sentences(rows, variant="echo")
     assert said[0] == "3.0 units, bin 1 (2-9) by echo, probabilities by bin 0.25 0.75"
     assert said[1] == "error: empty or no text"
-
-
-def test_nothing_usable_is_still_a_row_each() -> None:
-    rows = answer(Echo(), pd.DataFrame({"text": ["", " "], "setting": None}, dtype=object), setting=None)  # type: ignore[arg-type]
+    # Where nothing can be used there is a row each all the same.
+    rows = answer(Echo(), pd.DataFrame({"text": ["", " "], "setting": None}, dtype=object), setting=None)
     assert rows["status"].tolist() == ["error", "error"]
 
 
-def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path: Path) -> None:
+def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path):
     for name in ("a", "b"):
         write_json(tmp_path / name / "variant.json", {})
     with pytest.raises(ValueError, match=r"no .*choice\.json: run dvc repro evaluate_counts"):

@@ -16,7 +16,7 @@ SKEWED = np.round(np.random.default_rng(0).lognormal(2.8, 0.8, 3000)).clip(1, 45
 
 
 @pytest.mark.parametrize("num_bins", [2, 5, 8])
-def test_quantile_bins_are_those_of_pandas_qcut(num_bins: int) -> None:
+def test_quantile_bins_are_those_of_pandas_qcut(num_bins):
     bins = quantile_bins(SKEWED, num_bins=num_bins, ties="error")
     found = pd.qcut(pd.Series(SKEWED), q=num_bins)
     assert np.array_equal(bins.assign(SKEWED), found.cat.codes)
@@ -27,7 +27,7 @@ def test_quantile_bins_are_those_of_pandas_qcut(num_bins: int) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=12, max_size=80).filter(lambda values: len(set(values)) > 4))
-def test_any_counts_are_binned_as_pandas_does(values: list[int]) -> None:
+def test_any_counts_are_binned_as_pandas_does(values):
     counts = np.array(values)
     bins = equal_width_bins(counts, num_bins=4)
     codes = pd.cut(pd.Series(counts), bins=4).cat.codes
@@ -35,13 +35,13 @@ def test_any_counts_are_binned_as_pandas_does(values: list[int]) -> None:
     assert np.allclose(bins.shares, codes.value_counts(normalize=True).reindex(range(4), fill_value=0))
 
 
-def test_counts_outside_the_range_of_train_fall_into_the_outer_bins_and_are_counted() -> None:
+def test_counts_outside_the_range_of_train_fall_into_the_outer_bins_and_are_counted():
     bins = quantile_bins([5, 6, 7, 8, 9, 10, 11, 12], num_bins=4, ties="error")
     assert bins.assign([1, 5, 12, 400]).tolist() == [0, 0, 3, 3]
     assert bins.num_outside([1, 5, 12, 400]) == 2
 
 
-def test_tied_quantiles_are_merged_and_it_is_said() -> None:
+def test_tied_quantiles_are_merged_and_it_is_said():
     tied = [3] * 50 + [4, 5, 6, 7, 8, 9, 10, 11]
     bins = quantile_bins(tied, num_bins=8, ties="merge")
     assert bins.num_bins == len(set(pd.qcut(pd.Series(tied), q=8, duplicates="drop").cat.categories))
@@ -52,7 +52,7 @@ def test_tied_quantiles_are_merged_and_it_is_said() -> None:
         quantile_bins([3] * 99 + [4], num_bins=2, ties="merge")
 
 
-def test_an_empty_bin_is_named_and_has_its_middle_as_mean() -> None:
+def test_an_empty_bin_is_named_and_has_its_middle_as_mean():
     bins = equal_width_bins([1, 2, 3, 100], num_bins=4)
     assert "bin(s) 1, 2 hold no count" in bins.note
     assert bins.shares == (0.75, 0, 0, 0.25)
@@ -60,14 +60,14 @@ def test_an_empty_bin_is_named_and_has_its_middle_as_mean() -> None:
 
 
 @pytest.mark.parametrize("counts", [[], [4, 4, 4], [1, np.nan], [[1, 2]]])
-def test_counts_that_cant_be_binned_are_rejected(counts: list[float]) -> None:
+def test_counts_that_cant_be_binned_are_rejected(counts):
     with pytest.raises(ValueError, match="counts"):
         equal_width_bins(counts, num_bins=3)
     with pytest.raises(ValueError, match="finite"):
         equal_width_bins([1, 5, 9], num_bins=2).assign([np.nan])
 
 
-def test_whole_ranges_cover_every_count_once() -> None:
+def test_whole_ranges_cover_every_count_once():
     bins = quantile_bins(SKEWED, num_bins=8, ties="error")
     covered = [n for k in range(8) for n in range(bins.whole_range(k)[0], bins.whole_range(k)[1] + 1)]
     assert covered == list(range(int(SKEWED.min()), int(SKEWED.max()) + 1))
@@ -76,17 +76,13 @@ def test_whole_ranges_cover_every_count_once() -> None:
         assert low <= number <= high
 
 
-def test_expected_counts_are_the_means_weighted() -> None:
+def test_expected_counts_are_the_means_weighted_and_json_brings_back_the_same_bins():
     bins = equal_width_bins([1, 2, 9, 10], num_bins=2)
     assert bins.expected([[1, 0], [0, 1], [0.5, 0.5]]).tolist() == [1.5, 9.5, 5.5]
-
-
-def test_json_brings_back_the_same_bins() -> None:
-    bins = quantile_bins(SKEWED, num_bins=8, ties="merge")
     assert bins_from_json(json.loads(json.dumps(bins.to_json()))) == bins
 
 
-def test_matched_cuts_name_each_bin_as_often_as_it_occurs_and_keep_the_order() -> None:
+def test_matched_cuts_name_each_bin_as_often_as_it_occurs_and_keep_the_order():
     bins = quantile_bins(SKEWED, num_bins=8, ties="error")
     shrunk = 20 + 0.2 * (SKEWED - 20) + np.random.default_rng(1).normal(0, 1, len(SKEWED))
     found = cut(shrunk, matched_cuts(shrunk, bins.shares))

@@ -29,12 +29,13 @@ def noisy(scale: float) -> Answers:
 
 
 SAID = {"good": noisy(0.2), "tfidf_ridge": noisy(0.8), "tfidf_logreg": noisy(0.8), "poor": noisy(2.5)}
-SAID["setting_mean"] = noisy(0.5)
+SAID |= {"setting_mean": noisy(0.5), "even": noisy(0.8), "equal_width": noisy(0.2)}
 SAID["majority"] = Answers(np.full(400, 12.0), np.full(400, 3), np.zeros(400, dtype=np.int64))
+MEASURED = {name: measure(TRUTH, GROUPS, item, BINS, **OPTIONS) for name, item in SAID.items()}
 
 
-def test_a_report_holds_the_metrics_of_the_libraries() -> None:
-    report = measure(TRUTH, GROUPS, SAID["good"], BINS, **OPTIONS).summary()
+def test_a_report_holds_the_metrics_of_the_libraries():
+    report = MEASURED["good"].summary()
     assert report["spearman"] == pytest.approx(spearmanr(TRUTH, SAID["good"].counts)[0])
     labels = BINS["quantile"].assign(TRUTH)
     assert report["macro_f1"] == pytest.approx(f1_score(labels, SAID["good"].quantile, average="macro"))
@@ -43,25 +44,24 @@ def test_a_report_holds_the_metrics_of_the_libraries() -> None:
     assert report["n"] == 400
     assert report["n_groups"] == 40
     # The trap of equal-width bins: a constant looks well by accuracy.
-    constant = measure(TRUTH, GROUPS, SAID["majority"], BINS, **OPTIONS).summary()
+    constant = MEASURED["majority"].summary()
     assert constant["width_accuracy"] > 0.4 > 0.1 > constant["width_macro_f1"]
 
 
-def test_gains_are_those_of_paired_resamples() -> None:
-    measured = {name: measure(TRUTH, GROUPS, item, BINS, **OPTIONS) for name, item in SAID.items()}
-    found = gains(measured, "good")
-    assert tuple(gain(measured["good"], measured["good"], "mae", key="none").values()) == (0, 0, 0)
+def test_gains_are_those_of_paired_resamples():
+    found, poor = gains(MEASURED, "good"), gains(MEASURED, "poor")
+    assert tuple(gain(MEASURED["good"], MEASURED["good"], "mae", key="none").values()) == (0, 0, 0)
     expected = spearmanr(TRUTH, SAID["good"].counts)[0] - spearmanr(TRUTH, SAID["tfidf_ridge"].counts)[0]
     assert found["spearman_gain"] == pytest.approx(expected)
     assert 0 < found["spearman_gain_low"] < found["spearman_gain"] < found["spearman_gain_high"]
-    assert gains(measured, "poor")["spearman_gain_high"] < 0
+    assert poor["spearman_gain_high"] < 0
     blind = f1_score(BINS["quantile"].assign(TRUTH), SAID["setting_mean"].quantile, average="macro")
     ours = f1_score(BINS["quantile"].assign(TRUTH), SAID["good"].quantile, average="macro")
     assert found["macro_f1_gain_setting"] == pytest.approx(ours - blind)
-    assert found["macro_f1_gain_setting_low"] > 0 > gains(measured, "poor")["macro_f1_gain_setting_high"]
+    assert found["macro_f1_gain_setting_low"] > 0 > poor["macro_f1_gain_setting_high"]
 
 
-def test_choice_takes_the_best_of_val_and_passes_over_the_undefined() -> None:
+def test_choice_takes_the_best_of_val_and_passes_over_the_undefined():
     val = {"a": {"spearman": np.nan, "macro_f1": 0.3}, "b": {"spearman": 0.1, "macro_f1": 0.2}}
     assert choose(val) == {"count": "b", "bin": "a"}
 
@@ -69,11 +69,9 @@ def test_choice_takes_the_best_of_val_and_passes_over_the_undefined() -> None:
 @pytest.mark.parametrize(
     ("variant", "words"), [("good", "better than"), ("poor", "worse than"), ("even", "not told apart")]
 )
-def test_the_conclusion_follows_from_the_metrics(variant: str, words: str) -> None:
-    said = SAID | {"equal_width": SAID["good"], "even": noisy(0.8)}
-    measured = {name: measure(TRUTH, GROUPS, item, BINS, **OPTIONS) for name, item in said.items()}
-    reports = {name: item.summary() for name, item in measured.items()}
-    reports[variant] |= gains(measured, variant)
+def test_the_conclusion_follows_from_the_metrics(variant, words):
+    reports = {name: item.summary() for name, item in MEASURED.items()}
+    reports[variant] |= gains(MEASURED, variant)
     lines = conclusion({"count": variant, "bin": variant}, reports)
     assert words in lines[0]
     assert variant in lines[0]
@@ -82,7 +80,7 @@ def test_the_conclusion_follows_from_the_metrics(variant: str, words: str) -> No
     assert any("so it reads more than the setting" in line for line in lines) == (variant == "good")
 
 
-def test_baselines_learn_from_words_and_stay_in_range() -> None:
+def test_baselines_learn_from_words_and_stay_in_range():
     texts = [f"{'long' if n % 2 else 'short'} question w{n % 7}" for n in range(200)]
     counts = np.where(np.arange(200) % 2, 40, 4) + np.arange(200) % 3
     train = pd.DataFrame({"text": texts, "setting": "", "counts": counts})
@@ -97,7 +95,7 @@ def test_baselines_learn_from_words_and_stay_in_range() -> None:
     assert (probs[:, 2:8] == 0).all()
 
 
-def test_setting_counts_know_the_setting_alone() -> None:
+def test_setting_counts_know_the_setting_alone():
     train = pd.DataFrame({"setting": ["a", "a", "b"], "counts": [1, 7, 9]})
     found = setting_counts(train, pd.Series(["b", "a", "new"]))
     # Geometric means of 1 + count: 2 and 8 give 4; over all, 2, 8 and 10.

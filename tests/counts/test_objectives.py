@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from coral_pytorch.dataset import corn_label_from_logits, proba_to_label
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from assay.core.params import load
@@ -28,7 +29,7 @@ COUNTS = np.random.default_rng(1).integers(2, 90, 400)
 BINS = quantile_bins(COUNTS, num_bins=5, ties="error")
 
 
-def test_corn_loss_is_the_documented_one() -> None:
+def test_corn_loss_is_the_documented_one():
     """coral-pytorch's docstring: seed 123, 8 examples of 99 features, 5 classes, loss 0.7127."""
     torch.manual_seed(123)
     features = torch.rand(8, 99)
@@ -38,7 +39,7 @@ def test_corn_loss_is_the_documented_one() -> None:
     assert total.item() / 8 == pytest.approx(0.7127, abs=5e-5)
 
 
-def test_coral_loss_is_the_documented_one() -> None:
+def test_coral_loss_is_the_documented_one():
     """coral-pytorch's docstring: levels of labels 2, 1 and 4 among 5 classes, mean loss 0.6920."""
     outputs = torch.tensor([[2.1, 1.8, -2.1, -1.8], [1.9, -1.0, -1.5, -1.3], [1.9, 1.8, 1.7, 1.6]])
     total = OrdinalObjective(BINS, "coral").loss(outputs, torch.tensor([2, 1, 4]))
@@ -46,7 +47,7 @@ def test_coral_loss_is_the_documented_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["corn", "coral"])
-def test_ordinal_probabilities_are_probabilities_and_agree_with_the_library(name: str) -> None:
+def test_ordinal_probabilities_are_probabilities_and_agree_with_the_library(name):
     outputs = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     if name == "coral":  # as its head makes them: one score, falling biases
         outputs = outputs[:, :1] + np.array([1.0, 0.4, -0.3, -1.2], dtype=np.float32)
@@ -60,7 +61,7 @@ def test_ordinal_probabilities_are_probabilities_and_agree_with_the_library(name
     assert np.array_equal(OrdinalObjective(BINS, name).bins_of(outputs, BINS), rank.numpy())
 
 
-def test_class_loss_is_torchs_and_weighted_when_asked() -> None:
+def test_class_loss_is_torchs_and_weighted_when_asked():
     outputs, labels = torch.randn(30, 5), torch.randint(0, 5, (30,))
     plain = ClassObjective(BINS, class_weights(BINS, "none")).loss(outputs, labels)
     assert torch.equal(plain, functional.cross_entropy(outputs, labels, reduction="sum"))
@@ -69,9 +70,7 @@ def test_class_loss_is_torchs_and_weighted_when_asked() -> None:
     assert torch.equal(ClassObjective(BINS, weights).loss(outputs, labels), expected)
 
 
-def test_balanced_weights_are_scikit_learns_with_nothing_for_an_empty_bin() -> None:
-    from sklearn.utils.class_weight import compute_class_weight
-
+def test_balanced_weights_are_scikit_learns_with_nothing_for_an_empty_bin():
     labels = BINS.assign(COUNTS)
     expected = compute_class_weight("balanced", classes=np.arange(5), y=labels)
     assert np.allclose(class_weights(BINS, "balanced"), expected)
@@ -80,18 +79,21 @@ def test_balanced_weights_are_scikit_learns_with_nothing_for_an_empty_bin() -> N
 
 
 @pytest.mark.parametrize("log", [True, False])
-def test_regression_comes_back_in_units(log: bool) -> None:
+def test_regression_comes_back_in_units(log):
     values = np.log1p(COUNTS) if log else COUNTS
     objective = RegressionObjective(log, float(values.mean()), float(values.std()), 2.0, 89.0)
     targets = objective.targets(COUNTS)
     assert targets.mean() == pytest.approx(0, abs=1e-5)
     assert targets.std() == pytest.approx(1, abs=1e-5)
     assert np.allclose(objective.counts(targets[:, None]), COUNTS, rtol=1e-4)
+    outputs = torch.randn(len(targets), 1)
+    squares = np.square(outputs[:, 0].numpy() - targets).sum()
+    assert objective.loss(outputs, torch.from_numpy(targets)).item() == pytest.approx(squares, rel=1e-4)
     assert objective.counts(np.array([[-50.0], [50.0]])).tolist() == [2.0, 89.0]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_has_an_objective_that_json_brings_back(variant: str) -> None:
+def test_every_variant_has_an_objective_that_json_brings_back(variant):
     params = load(Counts, ROOT / "params.yaml")
     bins = {"quantile": BINS, "equal_width": BINS}
     objective = make_objective(variant, params.variant(variant), counts=COUNTS, bins=bins)
@@ -103,6 +105,6 @@ def test_every_variant_has_an_objective_that_json_brings_back(variant: str) -> N
     assert torch.isfinite(objective.loss(torch.from_numpy(outputs), targets))
 
 
-def test_an_unknown_objective_is_rejected() -> None:
+def test_an_unknown_objective_is_rejected():
     with pytest.raises(ValueError, match="kind 'tree' is not known"):
         objective_from_json({"kind": "tree"})

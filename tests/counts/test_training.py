@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from transformers import TrainerCallback, get_linear_schedule_with_warmup
 
 from assay.core.params import load
@@ -58,17 +53,35 @@ def values(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+class KilledError(Exception):
+    """Ends a training between two checkpoints: on the disk is what a kill would leave."""
+
+
+class Kill(TrainerCallback):
+    """Ends the second epoch before it is over."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 11:
+            raise KilledError
+
+
 def train(
-    model: Any, base: Path, objective: Objective, folder: Path, *, phase: Phase = ALL, texts: list[str], targets: Any
+    model: Any, base: Path, objective: Objective, folder: Path, *, phase: Phase, targets: Any, kill: bool = False
 ) -> list[dict[str, Any]]:
+    """The history of a phase, from a checkpoint if there is one."""
     tokenizer = load_tokenizer(base)
-    rows = encode(tokenizer, texts, targets, max_tokens=24)
-    options = phase_arguments(settings(), phase, folder, num_rows=len(rows), seed=3, cpu=True)
+    rows = encode(tokenizer, TEXTS, targets, max_tokens=24)
+    changed = settings(length_grouped=True)
+    options = phase_arguments(changed, phase, folder, num_rows=len(rows), seed=3, cpu=True)
+    if kill:
+        trainer = make_trainer(model, tokenizer, rows, objective, options, phase=phase)
+        trainer.add_callback(Kill())
+        trainer.train()
     return run_phase(model, tokenizer, rows, objective, options, phase=phase)
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder: Path, tmp_path: Path, accumulation: int) -> None:
+def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder, tmp_path, accumulation):
     """Same seed, same batches in the same order: loss after loss, and the weights at the end."""
     objective, changed = class_objective(), settings(gradient_accumulation=accumulation)
     tokenizer = load_tokenizer(tiny_encoder)
@@ -77,9 +90,9 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder: Path, tmp_
     arguments.logging_steps, arguments.save_strategy = 1, "no"
     model = no_dropout(network(tiny_encoder, objective))
     trainer = make_trainer(model, tokenizer, rows, objective, arguments, phase=ALL)
-    order: list[torch.Tensor] = []
+    order = []
     collate = trainer.data_collator
-    trainer.data_collator = lambda batch: order.append(collate(batch)) or order[-1]  # type: ignore[func-returns-value]
+    trainer.data_collator = lambda batch: order.append(collate(batch)) or order[-1]
     trainer.train()
     found = [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
@@ -112,14 +125,14 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(tiny_encoder: Path, tmp_
         assert torch.allclose(value, model.state_dict()[name], atol=1e-5), name
 
 
-def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder, tmp_path):
     objective = class_objective()
     model, targets = network(tiny_encoder, objective), objective.targets(COUNTS)
     before, body = values(model), body_trained(model)
     for phase, frozen in ((Phase("head", 1.0, 1e-2, 1e-2), True), (Phase("all", 1.0, 1e-3, 1e-3), False)):
         for parameter in body:
             parameter.requires_grad = not frozen
-        train(model, tiny_encoder, objective, tmp_path / phase.name, phase=phase, texts=TEXTS, targets=targets)
+        train(model, tiny_encoder, objective, tmp_path / phase.name, phase=phase, targets=targets)
         after = values(model)
         moved = {name for name in after if not torch.equal(after[name], before[name])}
         assert {name for name in moved if name.startswith("classifier")} == {"classifier.weight", "classifier.bias"}
@@ -129,68 +142,26 @@ def test_stage_one_leaves_the_backbone_and_stage_two_moves_it(tiny_encoder: Path
         before = after
 
 
-def test_a_regression_learns(tiny_encoder: Path, tmp_path: Path) -> None:
-    """Counts that follow from one word are learned: the loss falls well below that of the mean."""
-    counts = np.where(np.arange(64) % 2, 40, 4)
-    texts = [f"w{n % 2} w{5 + n % 7}" for n in range(64)]
-    logs = np.log1p(counts)
-    objective = RegressionObjective(True, float(logs.mean()), float(logs.std()), 4.0, 40.0)
-    model, phase = network(tiny_encoder, objective), Phase("all", 12.0, 5e-3, 5e-3)
-    targets = objective.targets(counts)
-    history = train(model, tiny_encoder, objective, tmp_path, phase=phase, texts=texts, targets=targets)
-    assert history[-1]["loss"] < 0.2 < history[0]["loss"]
-
-
-def test_a_loss_that_is_nan_or_infinite_is_told(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_nan_or_infinite_is_told(tiny_encoder, tmp_path):
     objective = RegressionObjective(True, 0.0, 1.0, 4.0, 40.0)
     model, targets = network(tiny_encoder, objective), np.full(len(TEXTS), np.inf)
     with pytest.raises(FloatingPointError, match="all: the loss is NaN or infinite; a smaller lr may help"):
-        train(model, tiny_encoder, objective, tmp_path, texts=TEXTS, targets=targets)
+        train(model, tiny_encoder, objective, tmp_path, phase=ALL, targets=targets)
 
 
-class Kill(TrainerCallback):
-    """Ends the process after a step, as a crash would."""
+def test_a_killed_run_resumes_bit_identically(tiny_encoder, tmp_path, capsys):
+    """Dropout is on and batches are drawn anew each epoch."""
+    objective, phase = class_objective(), Phase("all", 3.0, 1e-3, 1e-2)
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def run(folder, **options):
+        model, targets = network(tiny_encoder, objective), objective.targets(COUNTS)
+        history = train(model, tiny_encoder, objective, folder, phase=phase, targets=targets, **options)
+        return history, values(model)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def whole_run(base: Path, folder: Path, *, kill: int | None = None) -> None:
-    """Train three epochs in ``folder``, from a checkpoint if there is one, and write weights and history."""
-    torch.set_num_threads(1)
-    objective, tokenizer = class_objective(), load_tokenizer(base)
-    rows = encode(tokenizer, TEXTS, objective.targets(COUNTS), max_tokens=24)
-    model, phase = network(base, objective), Phase("all", 3.0, 1e-3, 1e-2)
-    options = phase_arguments(
-        settings(length_grouped=True), phase, folder / "run", num_rows=len(COUNTS), seed=3, cpu=True
-    )
-    if kill is not None:
-        trainer = make_trainer(model, tokenizer, rows, objective, options, phase=phase)
-        trainer.add_callback(Kill(kill))
-        trainer.train()
-    history = run_phase(model, tokenizer, rows, objective, options, phase=phase)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "end.safetensors")
-    (folder / "history.txt").write_text(repr(history))
-
-
-def test_a_killed_run_resumes_bit_identically(tiny_encoder: Path, tmp_path: Path) -> None:
-    """Dropout is on and batches are drawn anew each epoch: the kill comes in the second epoch, between checkpoints."""
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    straight.mkdir()
-    killed.mkdir()
-    code = "import sys; sys.path.insert(0, sys.argv[3]); from test_training import Path, whole_run\n"
-    code += "whole_run(Path(sys.argv[1]), Path(sys.argv[2]), kill=11)"
-    command = [sys.executable, "-c", code, str(tiny_encoder), str(killed), str(Path(__file__).parent)]
-    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    assert subprocess.run(command, env=env, cwd=ROOT, check=False, capture_output=True).returncode == -signal.SIGKILL
-    assert list((killed / "run").glob("checkpoint-*"))
-    threads = torch.get_num_threads()
-    for folder in (killed, straight):
-        whole_run(tiny_encoder, folder)
-    torch.set_num_threads(threads)
-    for name in ("end.safetensors", "history.txt"):
-        assert (straight / name).read_bytes() == (killed / name).read_bytes(), name
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed", kill=True)
+    killed, straight = run(tmp_path / "killed"), run(tmp_path / "straight")
+    assert capsys.readouterr().out.count("all: resuming from") == 1
+    assert repr(killed[0]) == repr(straight[0])
+    for name, value in straight[1].items():
+        assert torch.equal(value, killed[1][name]), name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -16,9 +15,12 @@ from sklearn.metrics import mean_squared_error
 
 from assay.cli import main as assay
 from assay.core.io import read_json, sha256_file
-from assay.counts.prediction import CountPredictor, load_predictor
+from assay.core.params import load
+from assay.counts.bins import bins_from_json
+from assay.counts.prediction import load_predictor
+from assay.counts.systems import baseline_answers, variant_answers
 from assay.data.tables import write_rows
-from assay.params.counts import VARIANTS
+from assay.params.counts import VARIANTS, Counts
 from assay.stages import evaluate_counts, fetch_counts, prepare_counts, score_counts, train_counts
 
 ROOT = Path(__file__).parents[2]
@@ -59,10 +61,10 @@ def own_table() -> pd.DataFrame:
     return pd.concat([frame, bad], ignore_index=True)
 
 
-def run_line() -> None:
+def run_line(variants: tuple[str, ...] = VARIANTS) -> None:
     fetch_counts.main()
     prepare_counts.main()
-    for variant in VARIANTS:
+    for variant in variants:
         train_counts.main(["--variant", variant])
     score_counts.main()
     evaluate_counts.main()
@@ -74,7 +76,7 @@ def hashes() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+def project(tmp_path_factory, tiny_encoder):
     folder = tmp_path_factory.mktemp("counts")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -84,7 +86,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Pat
     return folder
 
 
-def test_roles_share_no_question_and_rejected_rows_have_reasons(here: Path) -> None:
+def test_roles_share_no_question_and_rejected_rows_have_reasons(here):
     parts = {role: pd.read_parquet(f"data/counts/rows/{role}.parquet") for role in ("train", "val", "test")}
     groups = {role: set(part["group"]) for role, part in parts.items()}
     assert {role: len(names) for role, names in groups.items()} == {"train": 42, "val": 6, "test": 12}
@@ -96,14 +98,14 @@ def test_roles_share_no_question_and_rejected_rows_have_reasons(here: Path) -> N
     assert read_json("metrics/counts_data.json")["rejected"] == 2
 
 
-def test_bins_were_fitted_on_train_alone(here: Path) -> None:
+def test_bins_were_fitted_on_train_alone(here):
     bins = read_json("data/counts/rows/bins.json")
     counts = pd.read_parquet("data/counts/rows/train.parquet")["counts"]
     assert bins["quantile"]["edges"] == list(pd.qcut(counts, 4, retbins=True, duplicates="drop")[1])
     assert [bins["equal_width"]["edges"][0], bins["equal_width"]["edges"][-1]] == [counts.min(), counts.max()]
 
 
-def test_every_system_is_on_the_same_rows_with_interval(here: Path) -> None:
+def test_every_system_is_on_the_same_rows_with_interval(here):
     metrics = read_json("metrics/counts.json")
     for name in (*VARIANTS, "setting_mean", "tfidf_ridge", "tfidf_logreg", "majority", "median"):
         assert metrics[f"{name}.n"] == 60
@@ -120,7 +122,7 @@ def test_every_system_is_on_the_same_rows_with_interval(here: Path) -> None:
     )
 
 
-def test_predictions_give_the_metrics_again(here: Path) -> None:
+def test_predictions_give_the_metrics_again(here):
     frame = pd.read_parquet("data/counts/test_predictions.parquet")
     metrics = read_json("metrics/counts.json")
     for name in (*VARIANTS, "setting_mean", "tfidf_ridge", "tfidf_logreg"):
@@ -132,31 +134,32 @@ def test_predictions_give_the_metrics_again(here: Path) -> None:
         assert frame[name].min() >= 1
 
 
-def test_the_choice_was_made_on_val(here: Path) -> None:
+def test_the_choice_was_made_on_val(here):
     metrics, choice = read_json("metrics/counts.json"), read_json("models/counts/choice.json")
     for purpose, metric in (("count", "spearman"), ("bin", "macro_f1")):
         assert choice[purpose] == max(VARIANTS, key=lambda name: metrics[f"val.{name}.{metric}"] or -1)
 
 
-def test_plots_are_there_and_hold_every_row(here: Path) -> None:
+def test_plots_are_there_and_hold_every_row(here):
     for name in ("prepare_counts/distribution", "counts/confusion", "counts/predicted", "counts/training"):
         assert Path(f"plots/{name}.png").stat().st_size > 5_000
     for path in Path("plots/counts/confusion").iterdir():
         assert len(pd.read_csv(path)) == 60
 
 
-def test_a_second_run_gives_the_same_bytes(here: Path) -> None:
-    before = hashes()
-    for folder in WRITTEN:
+def test_a_second_run_gives_the_same_bytes(here):
+    """The other variants are trained by the code of these."""
+    before, again = hashes(), ("regression", "staged", "llm_lora")
+    for folder in ("data/counts", "metrics", "plots", *(f"models/counts/{name}" for name in again)):
         shutil.rmtree(folder)
-    run_line()
+    run_line(again)
     assert hashes() == before
 
 
-def test_answers_do_not_depend_on_batch_or_order(here: Path) -> None:
+def test_answers_do_not_depend_on_batch_or_order(here):
     texts = list(pd.read_parquet("data/counts/rows/test.parquet")["text"])[:9]
     for variant in VARIANTS:
-        predictor: CountPredictor = load_predictor(Path("models/counts") / variant)
+        predictor = load_predictor(Path("models/counts") / variant)
         together = predictor.predict(texts)
         one_by_one = pd.concat([predictor.predict([text]) for text in texts], ignore_index=True)
         backwards = predictor.predict(texts[::-1]).iloc[::-1].reset_index(drop=True)
@@ -173,9 +176,7 @@ def test_answers_do_not_depend_on_batch_or_order(here: Path) -> None:
             assert np.array_equal(probs.to_numpy().argmax(axis=1), together["bin"])
 
 
-def test_one_question_and_lines_of_a_text_file_are_answered_in_words(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_question_and_lines_of_a_text_file_are_answered_in_words(here, tmp_path, capsys):
     assert assay(["counts", "how many ways w3?", "--setting", "gpt w1", "--variant", "quantile", "--threads", "1"]) == 0
     said = capsys.readouterr().out
     assert "units, bin" in said
@@ -188,7 +189,7 @@ def test_one_question_and_lines_of_a_text_file_are_answered_in_words(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here, tmp_path, suffix):
     questions = pd.DataFrame(
         {"text": ["is it prime w3", "", "find the sum " * 3000], "setting": ["gpt w2", "gpt", None]}
     )
@@ -214,34 +215,33 @@ def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here: Path
         (["q", "-o", "x.xlsx"], "suffix '.xlsx' is not known"),
     ],
 )
-def test_wrong_use_is_one_line(
-    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_wrong_use_is_one_line(here, capsys, arguments, message):
     assert assay(["counts", *arguments]) == 2
     said = capsys.readouterr().err
     assert re.search(message, said)
     assert len(said.strip().splitlines()) == 1
 
 
-def test_a_variant_that_cannot_fit_is_rejected_before_training(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_variant_that_cannot_fit_is_rejected_before_training(here, monkeypatch, capsys):
     monkeypatch.setattr("assay.counts.networks.available_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"train_counts.quantile needs .* GiB"):
         train_counts.main(["--variant", "quantile"])
     assert "optimizer" in capsys.readouterr().out
 
 
-def test_shuffled_counts_teach_nothing(
-    project: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The whole chain on counts that follow from nothing: no system ranks the test rows."""
+def test_shuffled_counts_teach_nothing(project, tiny_encoder, tmp_path, monkeypatch):
+    """On counts that follow from nothing, no system ranks the test rows."""
     monkeypatch.chdir(tmp_path)
     write_params(tiny_encoder)
     table = own_table().iloc[:360]
     table["counts"] = np.random.default_rng(3).permutation(table["counts"].to_numpy())
     table.to_csv("own.csv", index=False)
-    run_line()
-    metrics = read_json("metrics/counts.json")
-    for name in (*VARIANTS, "tfidf_ridge"):
-        assert abs(metrics[f"{name}.spearman"] or 0) < 0.45, json.dumps({name: metrics[f"{name}.spearman"]})
+    fetch_counts.main()
+    prepare_counts.main()
+    train_counts.main(["--variant", "regression"])
+    train, val, test = (pd.read_parquet(f"data/counts/rows/{role}.parquet") for role in ("train", "val", "test"))
+    bins = {kind: bins_from_json(record) for kind, record in read_json("data/counts/rows/bins.json").items()}
+    said = baseline_answers(train, val, test, bins, load(Counts).evaluate_counts, seed=0)
+    said["regression"] = variant_answers(Path("models/counts/regression"), list(test["text"]), bins, device="cpu")
+    for name in ("regression", "tfidf_ridge"):
+        assert abs(np.nan_to_num(spearmanr(test["counts"], said[name].counts)[0])) < 0.45, name

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ import pytest
 import torch
 
 from assay.core.params import load
-from assay.params.text import OwnEncoder, Text, TrainText
+from assay.params.text import Text
 
 ROOT = Path(__file__).parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -24,16 +22,16 @@ SIGNS = ("不错", "很差", "一般")
 
 
 @pytest.fixture(scope="session")
-def tokens() -> list[str]:
+def tokens():
     """A vocabulary of single characters, a Latin letter and an emoji."""
     return [*SPECIAL, *CHARACTERS, "一", "般", "a", "##b", "👍", ",", "!"]
 
 
 @pytest.fixture(scope="session")
-def make_rows() -> Callable[..., pd.DataFrame]:
+def make_rows():
     """Function to rows (sample_id, text, label, group): the class stands in the text as a word of two characters."""
 
-    def rows(number: int, *, num_classes: int = 2, seed: int = 0, noise: float = 0.0) -> pd.DataFrame:
+    def rows(number, *, num_classes=2, seed=0, noise=0.0):
         rng = np.random.default_rng(seed)
         labels = np.arange(number) % num_classes
         texts = []
@@ -48,7 +46,7 @@ def make_rows() -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
-def own_encoder() -> OwnEncoder:
+def own_encoder():
     """Settings of a tiny encoder."""
     found = load(Text, ROOT / "params.yaml").pretrain_text.encoder
     small = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "pair_size": 4}
@@ -56,12 +54,7 @@ def own_encoder() -> OwnEncoder:
 
 
 @pytest.fixture(scope="session")
-def text_encoder(
-    tmp_path_factory: pytest.TempPathFactory,
-    tokens: list[str],
-    own_encoder: OwnEncoder,
-    make_rows: Callable[..., pd.DataFrame],
-) -> Path:
+def text_encoder(tmp_path_factory, tokens, own_encoder, make_rows):
     """A tiny own encoder with random weights, with pairs, saved with its tokenizer."""
     from assay.text.encoder import new_encoder, pair_keys, save_encoder
     from assay.text.vocabulary import make_tokenizer
@@ -77,7 +70,7 @@ def text_encoder(
 
 
 @pytest.fixture(scope="session")
-def bert_folder(tmp_path_factory: pytest.TempPathFactory, tokens: list[str]) -> Path:
+def bert_folder(tmp_path_factory, tokens):
     """A tiny BERT as transformers saves it: what the hub's Chinese RoBERTa is."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -90,12 +83,12 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory, tokens: list[str]) -> 
 
 
 @pytest.fixture(scope="session")
-def make_classifier() -> Callable[..., Any]:
+def make_classifier():
     """Function to a classifier with a new head, its values drawn from ``seed``, over the encoder in a folder."""
     from assay.text.classifier import TextClassifier, load_tokenizer
     from assay.text.encoder import load_encoder
 
-    def classifier(folder: Path, *, seed: int = 0, encoder_dropout: float | None = None, **changes: Any) -> Any:
+    def classifier(folder, *, seed=0, encoder_dropout=None, **changes):
         torch.manual_seed(seed)
         options = {"num_classes": 3, "pooling": "mean", "dropout": 0.0, "token_dropout": 0.0} | changes
         return TextClassifier(load_encoder(folder, dropout=encoder_dropout), load_tokenizer(folder), **options)
@@ -104,11 +97,11 @@ def make_classifier() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def save_ensemble() -> Callable[..., Path]:
+def save_ensemble():
     """Function that writes networks as the folder of a classifier, with changes to its record."""
     from assay.text.classifier import save_classifier
 
-    def save(folder: Path, models: list[Any], tokenizer: Any, classes: list[str], **changes: Any) -> Path:
+    def save(folder, models, tokenizer, classes, **changes):
         names = [f"network_{number}" for number in range(len(models))]
         for name, model in zip(names, models, strict=True):
             save_classifier(folder / name, model, tokenizer)
@@ -121,12 +114,12 @@ def save_ensemble() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def train_settings() -> Callable[..., TrainText]:
+def train_settings():
     """Function to train_text of params.yaml, made small, with changes."""
 
-    def settings(**changes: Any) -> TrainText:
+    def settings(**changes):
         found = load(Text, ROOT / "params.yaml").train_text
-        small: dict[str, Any] = {"batch_size": 8, "epochs": 2.0, "lr": 1e-3, "max_tokens": 24, "warmup": 0.25}
+        small = {"batch_size": 8, "epochs": 2.0, "lr": 1e-3, "max_tokens": 24, "warmup": 0.25}
         small |= {"length_grouped": False, "token_dropout": 0.0, "eval_every": 0.5}
         return found.model_copy(update=small | changes)
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
 
 from assay.text.linear import fit_linear, load_linear, make_linear, out_of_fold_probs, save_linear
@@ -16,9 +12,7 @@ NEW = ["房间不错", "Aa龘", "", "  ", "很差很差一般", "没见过的字
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
-def test_it_is_the_fitted_pipeline_and_the_loaded_one_too(
-    make_rows: Callable[..., pd.DataFrame], tmp_path: Path, num_classes: int
-) -> None:
+def test_it_is_the_fitted_pipeline_and_the_loaded_one_too(make_rows, tmp_path, num_classes):
     rows = make_rows(120, num_classes=num_classes, noise=0.3)
     texts, labels = list(rows["text"]), rows["label"].to_numpy()
     pipeline = make_linear(**OPTIONS).fit(texts, labels)
@@ -35,7 +29,7 @@ def test_it_is_the_fitted_pipeline_and_the_loaded_one_too(
     assert np.array_equal(again.log_probs(texts + NEW), found)
 
 
-def test_a_damaged_folder_is_told(make_rows: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+def test_a_damaged_folder_is_told(make_rows, tmp_path):
     rows = make_rows(40)
     save_linear(tmp_path, fit_linear(list(rows["text"]), rows["label"].to_numpy(), **OPTIONS))
     for damage in (lambda path: path.write_text('{"max_ngram": 3}'), lambda path: path.unlink()):
@@ -44,7 +38,7 @@ def test_a_damaged_folder_is_told(make_rows: Callable[..., pd.DataFrame], tmp_pa
             load_linear(tmp_path)
 
 
-def test_a_text_is_judged_by_a_model_that_has_not_seen_its_group() -> None:
+def test_a_text_is_judged_by_a_model_that_has_not_seen_its_group():
     """The class of a text follows from a word of its group alone: one that saw the group knows it, others can't."""
     rng = np.random.default_rng(0)
     words = [chr(0x4E00 + 3 * number) for number in range(60)]
@@ -60,10 +54,4 @@ def test_a_text_is_judged_by_a_model_that_has_not_seen_its_group() -> None:
     assert (honest.max(axis=1) < 0.7).all()
     leaky = out_of_fold_probs(texts, labels, np.arange(240) % 5, **options)
     assert (leaky[np.arange(240), labels] > 0.9).all()
-
-
-def test_out_of_fold_probabilities_learn_what_holds_in_every_group(make_rows: Callable[..., pd.DataFrame]) -> None:
-    rows = make_rows(120, num_classes=3)
-    probs = out_of_fold_probs(list(rows["text"]), rows["label"].to_numpy(), rows["group"].to_numpy(), **OPTIONS)
-    assert np.allclose(probs.sum(axis=1), 1)
-    assert (probs.argmax(axis=1) == rows["label"]).mean() > 0.95
+    assert np.allclose(leaky.sum(axis=1), 1)

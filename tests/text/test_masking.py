@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizer
 
+from assay.text import masking
 from assay.text.masking import IGNORED, WholeWordCollator, whole_word_mask, word_spans
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -55,30 +55,20 @@ def masked(words: np.ndarray, *, share: float, seed: int = 0) -> tuple[np.ndarra
         ("用iphone拍照", [0, 1, 1, 1, 2, 2]),
         ("很OK的", [0, 1, 2]),
         ("Привет, OK", [0, 0, 1, 2]),
-        ("2019年", [0, 1]),
         ("iPhone13", [0, 0, 0, 0]),
         ("50%", [0, 0]),
         ("3.5寸", [0, 0, 0, 1]),
         ("wi-fi", [0, 1, 2]),
         ("我们 我们", [0, 0, 1, 1]),
-        ("好", [0]),
-        ("😀", [0]),
         ("😀👍 😀", [0, 1]),
-        ("", []),
         (" ", []),
     ],
 )
-def test_the_words_of_a_text(text: str, expected: list[int]) -> None:
+def test_the_words_of_a_text(text, expected):
     assert encoded(text)[2].tolist() == [-1, *expected, -1]
 
 
-def test_letters_with_marks_belong_to_their_word() -> None:
-    for text in ("café", "cafe\u0301", "naïve"):
-        # a token for each character, as of a vocabulary that lacks the word
-        assert word_spans(text, [(i, i + 1) for i in range(len(text))]).tolist() == [0] * len(text)
-
-
-def test_a_token_over_two_words_joins_them() -> None:
+def test_a_token_over_two_words_joins_them():
     # 我们 | 在 | 北京大学 | 学习
     text = "我们在北京大学学习"
     assert word_spans(text, [(0, 1), (1, 3), (3, 5), (5, 7), (7, 9)]).tolist() == [0, 0, 1, 1, 2]
@@ -87,17 +77,17 @@ def test_a_token_over_two_words_joins_them() -> None:
     # Of a truncated text only the words of what is left count; tokens may be bytes of one character.
     assert word_spans(text, [(0, 1), (1, 2), (2, 3), (3, 4)]).tolist() == [0, 0, 1, 2]
     assert word_spans("😀好", [(0, 1), (0, 1), (0, 1), (1, 2), (1, 2)]).tolist() == [0, 0, 0, 1, 1]
+    # A token for each character, as of a vocabulary that lacks the word: letters with marks belong to it.
+    assert word_spans("cafe\u0301", [(i, i + 1) for i in range(5)]).tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("offsets", [[(0, 3)], [(-1, 1)], [(2, 1)]])
-def test_offsets_of_another_text_are_rejected(offsets: list[tuple[int, int]]) -> None:
+def test_offsets_of_another_text_are_rejected(offsets):
     with pytest.raises(ValueError, match="text of 2 characters"):
         word_spans("你好", offsets)
 
 
-def test_the_segmenter_leaves_no_file_and_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.text import masking
-
+def test_the_segmenter_leaves_no_file_and_takes_none(tmp_path, monkeypatch):
     (tmp_path / "jieba.cache").write_bytes(b"not a dictionary")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     segmenter = masking._segmenter.__wrapped__()
@@ -106,10 +96,10 @@ def test_the_segmenter_leaves_no_file_and_takes_none(tmp_path: Path, monkeypatch
     assert (tmp_path / "jieba.cache").read_bytes() == b"not a dictionary"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=TEXTS)
 @example("iphone拉卡OK13é")
-def test_words_are_runs_of_whole_tokens_in_order(text: str) -> None:
+def test_words_are_runs_of_whole_tokens_in_order(text):
     _, tokens, words = encoded(text)
     assert len(words) == len(tokens)
     assert [word == -1 for word in words] == [token in ("[CLS]", "[SEP]") for token in tokens]
@@ -120,9 +110,9 @@ def test_words_are_runs_of_whole_tokens_in_order(text: str) -> None:
     assert all(words[number] == words[number - 1] for number in pieces)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(words=WORDS, share=st.floats(0.01, 1.0), seed=st.integers(0, 2**32))
-def test_a_mask_keeps_words_whole_and_the_share(words: np.ndarray, share: float, seed: int) -> None:
+def test_a_mask_keeps_words_whole_and_the_share(words, share, seed):
     ids, changed, labels = masked(words, share=share, seed=seed)
     drawn = labels != IGNORED
     assert (labels[drawn] == ids[drawn]).all()
@@ -145,7 +135,7 @@ def kind(before: int, after: int) -> str:
     return "mask" if after == MASK else "random"
 
 
-def test_one_fate_for_each_word_in_the_shares_asked_for() -> None:
+def test_one_fate_for_each_word_in_the_shares_asked_for():
     words = np.repeat(np.arange(40_000), 2)
     ids, changed, labels = masked(words, share=0.5)
     drawn = np.flatnonzero(labels != IGNORED)
@@ -159,20 +149,8 @@ def test_one_fate_for_each_word_in_the_shares_asked_for() -> None:
     assert set(swapped.tolist()) == set(PLAIN.tolist())
     # each word is as likely to be drawn as another
     assert np.histogram(drawn, bins=8, range=(0, 80_000))[0] == pytest.approx([5000] * 8, rel=0.06)
-
-
-@pytest.mark.parametrize(
-    ("count", "share", "expected"), [(100, 0.07, 7), (100, 0.15, 15), (10, 0.01, 1), (7, 0.5, 4), (3, 1.0, 3)]
-)
-def test_words_of_one_token_meet_the_share(count: int, share: float, expected: int) -> None:
-    assert (masked(np.arange(count), share=share)[2] != IGNORED).sum() == expected
-
-
-@pytest.mark.parametrize("words", [[], [-1], [-1, -1]])
-def test_where_there_is_no_word_nothing_is_masked(words: list[int]) -> None:
-    ids, changed, labels = masked(np.array(words, dtype=np.int64), share=0.15)
-    assert changed.tolist() == ids.tolist()
-    assert labels.tolist() == [IGNORED] * len(words)
+    # 0.07 * 100 is a little more than 7
+    assert (masked(np.arange(100), share=0.07)[2] != IGNORED).sum() == 7
 
 
 def rows(texts: list[str]) -> list[dict[str, Any]]:
@@ -180,16 +158,17 @@ def rows(texts: list[str]) -> list[dict[str, Any]]:
     return [{"input_ids": ids, "words": words.tolist(), "key": key} for key, (ids, _, words) in enumerate(found)]
 
 
-def collator(*, seed: int = 1, epoch: int = 0) -> WholeWordCollator:
+def collator(*, seed: int = 1, epoch: int | None = 0) -> WholeWordCollator:
     made = WholeWordCollator(share=0.3, mask_id=MASK, pad_id=PAD, vocab_ids=PLAIN, seed=seed)
-    made.set_epoch(epoch)
+    if epoch is not None:
+        made.set_epoch(epoch)
     return made
 
 
 MIXED = ["我们在北京大学学习", "", "😀", "用iphone拍照，很好!", "圖書館", "wi-fi OK", "好", "我们" * 20]
 
 
-def test_a_batch_is_padded_to_its_longest_row() -> None:
+def test_a_batch_is_padded_to_its_longest_row():
     batch = collator()(rows(MIXED))
     assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
     assert {(values.shape, values.dtype) for values in batch.values()} == {((8, 42), torch.int64)}
@@ -206,10 +185,10 @@ def test_a_batch_is_padded_to_its_longest_row() -> None:
         assert originals == row["input_ids"]
 
 
-def test_a_mask_is_a_function_of_seed_epoch_and_key() -> None:
+def test_a_mask_is_a_function_of_seed_epoch_and_key():
     content = rows(["我们在北京大学学习圖書館很好" * 3] * 6)
 
-    def batch(content: list[dict[str, Any]], **options: int) -> list[list[int]]:
+    def batch(content, **options):
         found = collator(**options)(content)
         return (found["input_ids"] * 1000 + found["labels"]).tolist()
 
@@ -228,9 +207,8 @@ def test_a_mask_is_a_function_of_seed_epoch_and_key() -> None:
     assert not any(a == b for a, b in zip(whole, batch(content, seed=2, epoch=2), strict=True))
 
 
-def test_a_missing_epoch_and_fields_that_the_trainer_took_away_are_named() -> None:
-    without = WholeWordCollator(share=0.3, mask_id=MASK, pad_id=PAD, vocab_ids=PLAIN, seed=1)
+def test_a_missing_epoch_and_fields_that_the_trainer_took_away_are_named():
     with pytest.raises(ValueError, match="EpochOfMasks"):
-        without(rows(MIXED))
+        collator(epoch=None)(rows(MIXED))
     with pytest.raises(ValueError, match=r"\['key', 'words'\].*remove_unused_columns=False"):
         collator()([{"input_ids": [2, 3]}])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
@@ -20,16 +18,15 @@ from assay.text.masking import WholeWordCollator
 from assay.text.pretraining import MaskedLanguageModel, masked_figures, pretrain, with_words
 
 ROOT = Path(__file__).parents[2]
-Rows = Callable[..., pd.DataFrame]
 
 
 def settings(**changes: Any) -> PretrainText:
-    small: dict[str, Any] = {"epochs": 2.0, "batch_size": 8, "lr": 1e-2, "max_tokens": 24}
+    small = {"epochs": 2.0, "batch_size": 8, "lr": 1e-2, "max_tokens": 24}
     return load(Text, ROOT / "params.yaml").pretrain_text.model_copy(update=small | changes)
 
 
-def collator(kind: Any = WholeWordCollator) -> Any:
-    return kind(vocab_ids=np.arange(5, 20), seed=1, share=0.3, mask_id=4, pad_id=0)
+def collator() -> WholeWordCollator:
+    return WholeWordCollator(vocab_ids=np.arange(5, 20), seed=1, share=0.3, mask_id=4, pad_id=0)
 
 
 def model(folder: Path) -> MaskedLanguageModel:
@@ -37,7 +34,7 @@ def model(folder: Path) -> MaskedLanguageModel:
     return MaskedLanguageModel(load_encoder(folder))
 
 
-def test_logits_and_loss_of_the_masked_tokens_by_hand(text_encoder: Path) -> None:
+def test_logits_and_loss_of_the_masked_tokens_by_hand(text_encoder):
     network = model(text_encoder).eval()
     ids = torch.tensor([[2, 5, 4, 7, 3, 0], [2, 4, 4, 9, 10, 3]])
     labels = torch.full_like(ids, -100)
@@ -54,7 +51,7 @@ def test_logits_and_loss_of_the_masked_tokens_by_hand(text_encoder: Path) -> Non
     assert found["loss"].item() == pytest.approx(by_hand.item(), abs=1e-5)
 
 
-def test_tokens_know_their_words_and_the_unknown_is_never_masked(text_encoder: Path) -> None:
+def test_tokens_know_their_words_and_the_unknown_is_never_masked(text_encoder):
     tokenizer = load_tokenizer(text_encoder)
     (row, cut) = with_words(tokenizer, ["酒店龘很干净", "很" * 90], max_tokens=24, name="train")
     assert row["input_ids"] == tokenizer("酒店龘很干净")["input_ids"]
@@ -66,7 +63,7 @@ def test_tokens_know_their_words_and_the_unknown_is_never_masked(text_encoder: P
     assert [row["key"], cut["key"]] == [0, 1]
 
 
-def test_metrics_of_masked_tokens_are_those_of_all_batches_together(text_encoder: Path, make_rows: Rows) -> None:
+def test_metrics_of_masked_tokens_are_those_of_all_batches_together(text_encoder, make_rows):
     rows = with_words(load_tokenizer(text_encoder), list(make_rows(150)["text"]), max_tokens=24, name="val")
     network, masks = model(text_encoder), collator()
     masks.set_epoch(5)
@@ -83,42 +80,32 @@ def test_metrics_of_masked_tokens_are_those_of_all_batches_together(text_encoder
     assert found["most_frequent_token"] == pytest.approx(float(np.bincount(truth).max() / len(truth)))
 
 
-def test_words_that_always_stand_together_are_learned(text_encoder: Path, tmp_path: Path) -> None:
+def test_words_that_always_stand_together_are_learned(text_encoder, tmp_path):
     """Text is one of four pairs of words: after some epochs a masked word is told from the other far better than before."""
-    texts = [["房间干净", "服务热情", "位置方便", "内容空洞"][number % 4] for number in range(96)]
+    texts = ["房间干净", "服务热情", "位置方便", "内容空洞"] * 16
     rows = with_words(load_tokenizer(text_encoder), texts, max_tokens=24, name="train")
     network, masks = model(text_encoder), collator()
     before = masked_figures(network, rows, masks)
-    history = pretrain(network, rows, masks, settings(epochs=20.0), tmp_path, seed=3, cpu=True)
+    history = pretrain(network, rows, masks, settings(epochs=25.0), tmp_path, seed=3, cpu=True)
     after = masked_figures(network, rows, masks)
     assert after["n_masked"] == before["n_masked"]
     assert after["masked_loss"] < 0.5 * before["masked_loss"]
     assert after["masked_accuracy"] > max(0.55, after["most_frequent_token"] + 0.3)
     assert [set(line) for line in history] == [{"step", "epoch", "loss"}] * len(history)
-    assert history[-1]["step"] >= 230
+    assert history[-1]["step"] >= 190
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
 
 
-class Epochs(WholeWordCollator):
-    """A collator that remembers the epoch of each batch."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.epochs: list[int | None] = []
-
-    def __call__(self, rows: Any) -> Any:
-        self.epochs.append(self._epoch)
-        return super().__call__(rows)
-
-
-def test_texts_without_a_known_token_do_no_harm(text_encoder: Path, tmp_path: Path, make_rows: Rows) -> None:
+def test_texts_without_a_known_token_do_no_harm(text_encoder, tmp_path, make_rows, monkeypatch):
     """A batch without a masked token has no loss, and the weights stay finite. Every epoch has masks of its own."""
     tokenizer = load_tokenizer(text_encoder)
     texts = ["龘龘", "龘"] * 8 + list(make_rows(16)["text"])
     rows = with_words(tokenizer, texts, max_tokens=24, name="train")
-    network, masks = model(text_encoder), collator(kind=Epochs)
+    network, masks, epochs = model(text_encoder), collator(), []
+    set_epoch = masks.set_epoch
+    monkeypatch.setattr(masks, "set_epoch", lambda epoch: (epochs.append(epoch), set_epoch(epoch)))
     history = pretrain(network, rows, masks, settings(epochs=2.0, batch_size=4), tmp_path, seed=3, cpu=True)
-    assert masks.epochs == [0] * 8 + [1] * 8
+    assert epochs == [0, 1]
     assert all(torch.isfinite(value).all() for value in network.parameters())
     assert all(np.isfinite(line["loss"]) for line in history)
     assert np.isfinite(list(masked_figures(network, rows, masks).values())).all()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,18 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForPreTraining, BertModel
 
-from assay.params.text import OwnEncoder
 from assay.text.classifier import load_tokenizer
 from assay.text.encoder import Encoder, PairEmbedding, load_encoder, new_encoder, pair_keys, save_encoder
 
 RNG = np.random.default_rng(4)
 TOKENS = 30
-SIZES: dict[str, Any] = {"num_tokens": TOKENS, "max_tokens": 12, "dropout": 0.1}
+SIZES = {"num_tokens": TOKENS, "max_tokens": 12, "dropout": 0.1}
 
 
 def pair_embedding(keys: list[int], *, dropout: float = 0.0) -> PairEmbedding:
-    sizes: dict[str, Any] = {"num_tokens": TOKENS, "size": 4, "hidden_size": 16}
-    return PairEmbedding(torch.tensor(keys, dtype=torch.int64), dropout=dropout, **sizes)
+    keys = torch.tensor(keys, dtype=torch.int64)
+    return PairEmbedding(keys, num_tokens=TOKENS, size=4, hidden_size=16, dropout=dropout)
 
 
 def batch(*rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +32,7 @@ def batch(*rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, (ids != 0).long()
 
 
-def test_keys_are_the_pairs_that_stand_in_enough_rows() -> None:
+def test_keys_are_the_pairs_that_stand_in_enough_rows():
     rows = [[1, 2, 1, 2], [1, 2, 3], [2, 3], [7]]
     assert pair_keys(rows, num_tokens=10, min_count=2).tolist() == [12, 23]
     # [1, 2] stands twice in the first row, which is one row all the same.
@@ -43,7 +40,7 @@ def test_keys_are_the_pairs_that_stand_in_enough_rows() -> None:
     assert pair_keys(rows, num_tokens=10, min_count=1).tolist() == [12, 21, 23]
 
 
-def test_pair_ids_are_those_of_a_dictionary() -> None:
+def test_pair_ids_are_those_of_a_dictionary():
     rows = RNG.integers(0, TOKENS, (40, 9))
     keys = pair_keys(rows[:10].tolist(), num_tokens=TOKENS, min_count=1)
     numbers = {key: place for place, key in enumerate(keys.tolist(), start=1)}
@@ -52,19 +49,16 @@ def test_pair_ids_are_those_of_a_dictionary() -> None:
     assert found.tolist() == expected
     assert 0 < (found == 0).double().mean() < 1
     assert found.max() == len(keys)
-
-
-def test_without_keys_a_single_token_and_before_padding_no_pair_is_known() -> None:
+    # Without keys, of a single token, and before padding no pair is known.
     ids, _ = batch([1, 2, 3])
     assert pair_embedding([]).pair_ids(ids).tolist() == [[0, 0, 0]]
     assert torch.equal(pair_embedding([])(ids), torch.zeros(1, 3, 16))
     assert pair_embedding([1 * TOKENS + 2]).pair_ids(torch.tensor([[1]])).tolist() == [[0]]
-    keys = pair_keys([[1, 2], [2, 3]], num_tokens=TOKENS, min_count=1)
     ids, _ = batch([1, 2, 3], [1, 2])
-    assert pair_embedding(keys.tolist()).pair_ids(ids).tolist() == [[1, 2, 0], [1, 0, 0]]
+    assert pair_embedding([1 * TOKENS + 2, 2 * TOKENS + 3]).pair_ids(ids).tolist() == [[1, 2, 0], [1, 0, 0]]
 
 
-def test_pairs_are_left_out_in_training_only() -> None:
+def test_pairs_are_left_out_in_training_only():
     keys = list(range(TOKENS * TOKENS))
     ids = torch.from_numpy(RNG.integers(1, TOKENS, (60, 50)))
     pairs = pair_embedding(keys, dropout=0.4)
@@ -75,7 +69,7 @@ def test_pairs_are_left_out_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("with_pairs", [True, False])
-def test_padding_changes_no_vector(own_encoder: OwnEncoder, with_pairs: bool) -> None:
+def test_padding_changes_no_vector(own_encoder, with_pairs):
     torch.manual_seed(0)
     # The first is as long as texts may be.
     rows = [[2, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 3], [2, 5, 6, 7, 3], [2, 3]]
@@ -90,11 +84,10 @@ def test_padding_changes_no_vector(own_encoder: OwnEncoder, with_pairs: bool) ->
 
 
 @pytest.mark.parametrize("pad", [0, 1])
-def test_positions_are_robertas_own(own_encoder: OwnEncoder, pad: int) -> None:
+def test_positions_are_robertas_own(own_encoder, pad):
     """Pairs that say nothing: vectors are those that RoBERTa gives for token ids alone, in a padded batch."""
     torch.manual_seed(0)
     encoder = new_encoder(own_encoder, pairs=np.arange(TOKENS * TOKENS), pad_token_id=pad, **SIZES).eval()
-    assert encoder.pairs is not None
     ids = torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 3, pad, pad, pad]])
     mask = (ids != pad).long()
     with torch.no_grad():
@@ -105,7 +98,7 @@ def test_positions_are_robertas_own(own_encoder: OwnEncoder, pad: int) -> None:
     assert not torch.allclose(told[mask == 1], plain[mask == 1], atol=1e-3)
 
 
-def test_what_is_saved_is_loaded_bit_by_bit(text_encoder: Path, tmp_path: Path) -> None:
+def test_what_is_saved_is_loaded_bit_by_bit(text_encoder, tmp_path):
     first = load_encoder(text_encoder)
     save_encoder(tmp_path, first, load_tokenizer(text_encoder))
     second = load_encoder(tmp_path)
@@ -115,16 +108,12 @@ def test_what_is_saved_is_loaded_bit_by_bit(text_encoder: Path, tmp_path: Path) 
     # tokenizer_config.json tells whether the tokenizer came from a folder.
     for name in sorted(names - {"tokenizer_config.json"}):
         assert (tmp_path / name).read_bytes() == (text_encoder / name).read_bytes(), name
-    assert first.state_dict().keys() == second.state_dict().keys()
-    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
-    assert first.pairs is not None
-    assert second.pairs is not None
     assert (second.pairs.dropout, second.pairs.num_tokens) == (first.pairs.dropout, first.pairs.num_tokens)
     ids, mask = batch([2, 5, 6, 3], [2, 3])
     assert torch.equal(first.eval()(ids, mask), second.eval()(ids, mask))
 
 
-def test_without_weights_it_is_the_same_network_as_if_not_pretrained(text_encoder: Path) -> None:
+def test_without_weights_it_is_the_same_network_as_if_not_pretrained(text_encoder):
     trained = load_encoder(text_encoder)
     torch.manual_seed(5)
     fresh = load_encoder(text_encoder, weights=False)
@@ -138,13 +127,13 @@ def test_without_weights_it_is_the_same_network_as_if_not_pretrained(text_encode
         assert torch.equal(new[name], again.state_dict()[name])
 
 
-def test_dropout_replaces_that_of_the_config(text_encoder: Path, bert_folder: Path) -> None:
+def test_dropout_replaces_that_of_the_config(text_encoder, bert_folder):
     for folder in (text_encoder, bert_folder):
         assert load_encoder(folder, dropout=0.37).body.embeddings.dropout.p == 0.37
         assert load_encoder(folder).body.embeddings.dropout.p == 0.1
 
 
-def test_a_folder_of_the_hub_is_a_bert_without_pooler(bert_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_the_hub_is_a_bert_without_pooler(bert_folder, tmp_path):
     """Chinese RoBERTa with whole-word masks comes as BertModel and BertTokenizer."""
     encoder, theirs = load_encoder(bert_folder).eval(), BertModel.from_pretrained(bert_folder).eval()
     assert isinstance(encoder.body, BertModel)
@@ -156,12 +145,9 @@ def test_a_folder_of_the_hub_is_a_bert_without_pooler(bert_folder: Path, tmp_pat
     again = load_encoder(tmp_path).eval()
     assert isinstance(again.body, BertModel)
     assert torch.equal(encoder(ids, mask), again(ids, mask))
-    assert load_tokenizer(tmp_path)("房间")["input_ids"] == load_tokenizer(bert_folder)("房间")["input_ids"]
 
 
-def test_a_checkpoint_with_the_heads_of_pretraining_and_half_precision_is_a_body_too(
-    bert_folder: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_with_the_heads_of_pretraining_and_half_precision_is_a_body_too(bert_folder, tmp_path):
     """The hub's files name their tensors bert.* and hold cls.*; the encoder trains in full precision."""
     torch.manual_seed(2)
     model = BertForPreTraining(BertConfig.from_pretrained(bert_folder)).to(torch.float16)
@@ -178,24 +164,18 @@ def test_a_checkpoint_with_the_heads_of_pretraining_and_half_precision_is_a_body
         ("text_encoder", "model.safetensors", "gone"),
         ("text_encoder", "model.safetensors", "cut"),
         ("text_encoder", "config.json", "gone"),
-        ("text_encoder", "config.json", "cut"),
         ("text_encoder", "config.json", {}),
         ("text_encoder", "config.json", {"hidden_size": 32}),
         ("text_encoder", "config.json", {"vocab_size": 9}),
         ("text_encoder", "encoder.json", "cut"),
-        ("text_encoder", "encoder.json", {}),
         ("text_encoder", "encoder.json", {"pairs": {"size": 8, "dropout": 0.5}}),
         ("text_encoder", "encoder.json", {"pairs": None}),
-        ("bert_folder", "model.safetensors", "gone"),
-        ("bert_folder", "model.safetensors", "cut"),
         # transformers would draw the missing weights at random and go on.
         ("bert_folder", "model.safetensors", "less"),
     ],
     ids=str,
 )
-def test_damaged_files_are_told(
-    request: pytest.FixtureRequest, tmp_path: Path, which: str, name: str, damage: str | dict[str, Any]
-) -> None:
+def test_damaged_files_are_told(request, tmp_path, which, name, damage):
     folder = tmp_path / "encoder"
     shutil.copytree(request.getfixturevalue(which), folder)
     path = folder / name

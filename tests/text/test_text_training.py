@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sklearn import metrics as sk
@@ -15,20 +10,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 from transformers import Trainer, get_linear_schedule_with_warmup
 
-from assay.params.text import TrainText
 from assay.text.classifier import TextClassifier, load_tokenizer
 from assay.text.training import Loss, balanced_weights, class_metrics, encode, fine_tune, soft_targets
 
 RNG = np.random.default_rng(6)
-Rows = Callable[..., pd.DataFrame]
-Network = Callable[..., TextClassifier]
-History = list[dict[str, Any]]
-Tune = Callable[..., History]
-
-
-def rows_of(folder: Path, rows: pd.DataFrame, *, num_classes: int = 2) -> list[dict[str, Any]]:
-    targets = soft_targets(rows["label"].to_numpy(), num_classes=num_classes, teacher=None, weight=0.0)
-    return encode(load_tokenizer(folder), list(rows["text"]), targets, max_tokens=24)
 
 
 def values(model: TextClassifier) -> dict[str, torch.Tensor]:
@@ -36,12 +21,11 @@ def values(model: TextClassifier) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def network(text_encoder: Path, make_classifier: Callable[..., TextClassifier]) -> Callable[..., TextClassifier]:
+def network(text_encoder, make_classifier):
     """Function to a classifier without dropout; each call gives the same weights."""
 
-    def new(num_classes: int = 2) -> TextClassifier:
+    def new(num_classes=2):
         model = make_classifier(text_encoder, seed=3, encoder_dropout=0.0, num_classes=num_classes)
-        assert model.encoder.pairs is not None
         model.encoder.pairs.dropout = 0.0
         return model
 
@@ -49,21 +33,22 @@ def network(text_encoder: Path, make_classifier: Callable[..., TextClassifier]) 
 
 
 @pytest.fixture
-def tune(text_encoder: Path, tmp_path: Path, train_settings: Callable[..., TrainText]) -> Tune:
+def tune(text_encoder, tmp_path, train_settings):
     """Function that fine-tunes a classifier on rows, judged on the val rows; returns the history."""
 
-    def run(
-        model: TextClassifier, train: pd.DataFrame, val: pd.DataFrame, *, weights: Any = None, **changes: Any
-    ) -> History:
-        size = model.head.out_features
-        data = [rows_of(text_encoder, rows, num_classes=size) for rows in (train, val)]
-        options: dict[str, Any] = {"class_weights": weights, "seed": 3, "cpu": True}
-        return fine_tune(model, load_tokenizer(text_encoder), *data, train_settings(**changes), tmp_path, **options)
+    def run(model, train, val, *, weights=None, **changes):
+        tokenizer, data = load_tokenizer(text_encoder), []
+        for rows in (train, val):
+            labels, size = rows["label"].to_numpy(), model.head.out_features
+            targets = soft_targets(labels, num_classes=size, teacher=None, weight=0.0)
+            data.append(encode(tokenizer, list(rows["text"]), targets, max_tokens=24))
+        options = {"class_weights": weights, "seed": 3, "cpu": True}
+        return fine_tune(model, tokenizer, *data, train_settings(**changes), tmp_path, **options)
 
     return run
 
 
-def test_targets_are_the_labels_mixed_with_the_teacher() -> None:
+def test_targets_are_the_labels_mixed_with_the_teacher():
     labels, teacher = np.array([0, 2]), np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])
     hard = soft_targets(labels, num_classes=3, teacher=None, weight=0.7)
     assert hard.tolist() == [[1, 0, 0], [0, 0, 1]]
@@ -74,7 +59,7 @@ def test_targets_are_the_labels_mixed_with_the_teacher() -> None:
     assert np.allclose(soft_targets(labels, num_classes=3, teacher=teacher, weight=1.0), teacher)
 
 
-def test_the_loss_has_the_gradient_of_cross_entropy_and_divergence_from_the_teacher() -> None:
+def test_the_loss_has_the_gradient_of_cross_entropy_and_divergence_from_the_teacher():
     labels, weight = torch.tensor([0, 2, 1, 1]), 0.3
     teacher = torch.softmax(torch.randn(4, 3), dim=1)
     targets = torch.from_numpy(soft_targets(labels.numpy(), num_classes=3, teacher=teacher.numpy(), weight=weight))
@@ -89,7 +74,7 @@ def test_the_loss_has_the_gradient_of_cross_entropy_and_divergence_from_the_teac
     assert found.item() == pytest.approx(float((1 - weight) * hard.item() + weight * soft.item()), abs=1e-6)
 
 
-def test_accumulated_batches_have_torchs_mean_over_all_examples_with_class_weights_and_smoothing() -> None:
+def test_accumulated_batches_have_torchs_mean_over_all_examples_with_class_weights_and_smoothing():
     labels, weights = torch.tensor([0, 2, 1, 1, 0, 2, 2]), torch.tensor([0.5, 1.0, 3.0])
     logits, targets = torch.randn(7, 3), torch.eye(3)[labels]
     loss = Loss(weights, 0.1)
@@ -101,7 +86,7 @@ def test_accumulated_batches_have_torchs_mean_over_all_examples_with_class_weigh
     assert float(sum(parts)) == pytest.approx(float(theirs), abs=1e-6)
 
 
-def test_balanced_weights_are_scikit_learns() -> None:
+def test_balanced_weights_are_scikit_learns():
     labels = np.array([0] * 7 + [1] * 2 + [2])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     assert balanced_weights(labels, num_classes=3).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
@@ -109,7 +94,7 @@ def test_balanced_weights_are_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize(("num_classes", "average"), [(2, "binary"), (4, "macro")])
-def test_class_metrics_are_scikit_learns(num_classes: int, average: str) -> None:
+def test_class_metrics_are_scikit_learns(num_classes, average):
     truth, predicted = RNG.integers(0, num_classes, (2, 90))
     found = class_metrics(truth, predicted, num_classes=num_classes)
     assert found == pytest.approx(
@@ -123,7 +108,7 @@ def test_class_metrics_are_scikit_learns(num_classes: int, average: str) -> None
     assert class_metrics(np.array([0, 1]), np.array([0, 0]), num_classes=2)["precision"] == 0.0
 
 
-def test_texts_are_encoded_and_cut(text_encoder: Path) -> None:
+def test_texts_are_encoded_and_cut(text_encoder):
     tokenizer = load_tokenizer(text_encoder)
     rows = encode(tokenizer, ["房间", "很" * 50], np.array([[1.0, 0.0], [0.25, 0.75]]), max_tokens=24)
     ids = tokenizer("房间")["input_ids"]
@@ -134,20 +119,14 @@ def test_texts_are_encoded_and_cut(text_encoder: Path) -> None:
 
 @pytest.mark.parametrize(("num_classes", "weights"), [(2, None), (3, torch.tensor([0.5, 1.0, 2.0]))])
 def test_the_trainer_is_a_plain_torch_loop_step_by_step(
-    network: Network,
-    tune: Tune,
-    make_rows: Rows,
-    train_settings: Callable[..., TrainText],
-    monkeypatch: pytest.MonkeyPatch,
-    num_classes: int,
-    weights: torch.Tensor | None,
-) -> None:
+    network, tune, make_rows, train_settings, monkeypatch, num_classes, weights
+):
     """Same seed, same batches in the same order: loss after loss, and the weights at the end."""
     rows, settings = make_rows(44, num_classes=num_classes), train_settings()
-    order: list[dict[str, torch.Tensor]] = []
+    order = []
     step = Trainer.training_step
 
-    def heard(self: Trainer, model: Any, inputs: Any, *rest: Any) -> Any:
+    def heard(self, model, inputs, *rest):
         order.append({name: value.clone() for name, value in inputs.items()})
         return step(self, model, inputs, *rest)
 
@@ -184,7 +163,7 @@ def test_the_trainer_is_a_plain_torch_loop_step_by_step(
         assert torch.allclose(value, model.state_dict()[name], atol=1e-5), name
 
 
-def test_the_logged_loss_of_training_is_that_of_evaluation(network: Network, tune: Tune, make_rows: Rows) -> None:
+def test_the_logged_loss_of_training_is_that_of_evaluation(network, tune, make_rows):
     """Nothing is learned at this rate, and val is train: both are one number."""
     rows = make_rows(40)
     history = tune(network(), rows, rows, lr=1e-12, epochs=1.0, eval_every=1.0)
@@ -194,60 +173,39 @@ def test_the_logged_loss_of_training_is_that_of_evaluation(network: Network, tun
     assert judged == pytest.approx(np.log(2), abs=0.2)
 
 
-def test_an_evaluation_every_ninth_of_an_epoch(network: Network, tune: Tune, make_rows: Rows) -> None:
-    history = tune(network(), make_rows(80), make_rows(4, seed=1), epochs=3.0, eval_every=0.11, batch_size=2)
+def test_an_evaluation_every_third_of_an_epoch_and_one_at_the_end(network, tune, make_rows):
+    history = tune(network(), make_rows(20), make_rows(4, seed=1), epochs=3.0, eval_every=0.35, batch_size=2)
     steps = [row["step"] for row in history if "eval_loss" in row]
-    # And one at the end.
-    assert steps == [*range(5, 120, 5), 120]
-    assert [row["step"] for row in history if "loss" in row] == steps
+    assert steps == [*range(4, 30, 4), 30]
+    assert [row["step"] for row in history if "loss" in row] == steps[:-1]
     assert {"eval_accuracy", "eval_f1", "eval_precision", "eval_recall"} <= set(history[-2])
 
 
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, torch.Tensor]]]:
-    """Function that gives a model's evaluations these accuracies; returns the list to which its weights are added."""
+@pytest.mark.parametrize(
+    ("changes", "accuracies", "place", "last"),
+    [
+        ({"keep": "best"}, [0.5, 0.9, 0.7, 0.8], 1, 10),
+        ({"keep": "last"}, [0.5, 0.9, 0.7, 0.8], 3, 10),
+        ({"keep": "best", "early_stopping": 2, "epochs": 5.0}, [0.5, 0.8, 0.8, 0.7, 0.9], 1, 12),
+    ],
+)
+def test_the_weights_that_are_kept(network, tune, make_rows, monkeypatch, changes, accuracies, place, last):
+    """Five steps an epoch, an evaluation after every third and at the end."""
+    model, rows, seen = network(), make_rows(40), []
 
-    def planned(model: TextClassifier, accuracies: list[float]) -> list[dict[str, torch.Tensor]]:
-        seen: list[dict[str, torch.Tensor]] = []
+    def metrics(truth, predicted, *, num_classes):
+        seen.append(values(model))
+        return dict.fromkeys(("accuracy", "f1", "precision", "recall"), accuracies[len(seen) - 1])
 
-        def metrics(truth: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> dict[str, float]:
-            seen.append(values(model))
-            return dict.fromkeys(("accuracy", "f1", "precision", "recall"), accuracies[len(seen) - 1])
-
-        monkeypatch.setattr("assay.text.training.class_metrics", metrics)
-        return seen
-
-    return planned
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-@pytest.mark.parametrize(("keep", "place"), [("best", 1), ("last", 3)])
-def test_the_weights_that_are_kept(
-    network: Network, tune: Tune, plan: Callable[..., Any], make_rows: Rows, keep: str, place: int
-) -> None:
-    model, rows = network(), make_rows(40)
-    seen = plan(model, [0.5, 0.9, 0.7, 0.8])
-    tune(model, rows, rows[:4], keep=keep)
-    # 10 steps, evaluations after 3, 6, 9 and 10.
-    assert not same(seen[0], seen[1])
-    assert [same(weights, values(model)) for weights in seen] == [number == place for number in range(4)]
+    monkeypatch.setattr("assay.text.training.class_metrics", metrics)
+    history = tune(model, rows, rows[:4], **changes)
+    assert max(row["step"] for row in history) == last
+    heads = [weights["head.weight"].tolist() for weights in seen]
+    assert [head == model.head.weight.tolist() for head in heads] == [number == place for number in range(4)]
+    assert all(torch.equal(value, seen[place][name]) for name, value in values(model).items())
 
 
-def test_training_stops_when_nothing_gets_better(
-    network: Network, tune: Tune, plan: Callable[..., Any], make_rows: Rows
-) -> None:
-    model, rows = network(), make_rows(32)
-    seen = plan(model, [0.5, 0.8, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
-    history = tune(model, rows, rows[:4], keep="best", early_stopping=2, epochs=5.0, eval_every=0.5)
-    assert len(seen) == 4
-    assert max(row["step"] for row in history) == 8 < 20
-    assert same(seen[1], values(model))
-
-
-def test_a_loss_that_is_nan_is_an_error(network: Network, tune: Tune, make_rows: Rows) -> None:
+def test_a_loss_that_is_nan_is_an_error(network, tune, make_rows):
     model, rows = network(), make_rows(16)
     with torch.no_grad():
         model.head.bias[0] = float("nan")

@@ -24,7 +24,7 @@ def written(path: Path, content: str) -> Path:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_token_a_line_and_a_line_separator_is_a_token_too(tmp_path: Path, end: str) -> None:
+def test_a_token_a_line_and_a_line_separator_is_a_token_too(tmp_path, end):
     expected = [*SPECIAL, "好", "\u2028", "\x85", "差"]
     for last in ("", end):
         assert read_vocabulary(written(tmp_path / "vocab.txt", end.join(expected) + last)) == expected
@@ -37,19 +37,19 @@ def test_a_token_a_line_and_a_line_separator_is_a_token_too(tmp_path: Path, end:
         ([*SPECIAL, "好", "差", "好"], r"\['好'\] stand twice in vocab.txt"),
     ],
 )
-def test_what_is_no_vocabulary_is_rejected(tmp_path: Path, tokens: list[str], message: str) -> None:
+def test_what_is_no_vocabulary_is_rejected(tmp_path, tokens, message):
     with pytest.raises(ValueError, match=f"fetch_text.vocabulary: .*{message}"):
         read_vocabulary(written(tmp_path / "vocab.txt", "\n".join(tokens)))
 
 
-def test_ids_are_places_in_the_list(tokens: list[str]) -> None:
+def test_ids_are_places_in_the_list(tokens):
     tokenizer = make_tokenizer(tokens)
     ids = tokenizer("房间龘ab 👍")["input_ids"]
     assert [tokens[number] for number in ids] == ["[CLS]", "房", "间", "[UNK]", "a", "##b", "👍", "[SEP]"]
     assert len(tokenizer) == len(tokens)
 
 
-def test_what_occurs_often_enough_is_kept_in_its_order_behind_the_special_tokens() -> None:
+def test_what_occurs_often_enough_is_kept_in_its_order_behind_the_special_tokens():
     tokens = ["丙", "[UNK]", "甲", "[CLS]", "[SEP]", "乙", "[MASK]", "[PAD]", "丁"]
     texts = ["甲乙甲丙丁", "乙丁丁", "龘龘龘", "[MASK]"]
     assert occurring_tokens(tokens, texts, min_count=2) == [*SPECIAL, "甲", "乙", "丁"]
@@ -58,7 +58,7 @@ def test_what_occurs_often_enough_is_kept_in_its_order_behind_the_special_tokens
 
 
 @pytest.mark.parametrize("window", [1, 2, 4])
-def test_cooccurrence_is_the_brute_force_sum(window: int) -> None:
+def test_cooccurrence_is_the_brute_force_sum(window):
     rng = np.random.default_rng(window)
     rows = [rng.integers(0, 6, rng.integers(0, 9)).tolist() for _ in range(12)]
     expected = np.zeros((7, 7))
@@ -84,12 +84,12 @@ def dense_ppmi(table: np.ndarray) -> np.ndarray:
     word = table.sum(axis=1) / table.sum()
     context = table.sum(axis=0) ** 0.75 / (table.sum(axis=0) ** 0.75).sum()
     with np.errstate(divide="ignore"):
-        found: np.ndarray = np.maximum(np.log(joint / np.outer(word, context)), 0)
+        found = np.maximum(np.log(joint / np.outer(word, context)), 0)
     return found
 
 
 @pytest.mark.parametrize("size", [3, 8])
-def test_embeddings_are_the_truncated_svd_of_the_dense_ppmi(size: int) -> None:
+def test_embeddings_are_the_truncated_svd_of_the_dense_ppmi(size):
     table = counts(12)
     left, strengths, _ = np.linalg.svd(dense_ppmi(table))
     expected = (left[:, :size] * strengths[:size]) @ left[:, :size].T
@@ -101,7 +101,7 @@ def test_embeddings_are_the_truncated_svd_of_the_dense_ppmi(size: int) -> None:
     assert np.allclose(products / np.linalg.norm(products), expected / np.linalg.norm(expected), atol=1e-5)
 
 
-def test_signs_are_fixed_and_the_seed_decides_nothing_else() -> None:
+def test_signs_are_fixed_and_the_seed_decides_nothing_else():
     table = csr_array(counts(12, seed=3))
     first, second = (ppmi_embeddings(table, size=5, seed=seed) for seed in (1, 2))
     assert np.allclose(first, second, atol=1e-4)
@@ -109,7 +109,7 @@ def test_signs_are_fixed_and_the_seed_decides_nothing_else() -> None:
     assert np.array_equal(first, ppmi_embeddings(table, size=5, seed=1))
 
 
-def test_a_token_without_neighbours_has_no_embedding_and_there_are_fewer_dimensions_than_tokens() -> None:
+def test_a_token_without_neighbours_has_no_embedding_and_there_are_fewer_dimensions_than_tokens():
     table = counts(8)
     table[7] = table[:, 7] = 0
     found = ppmi_embeddings(csr_array(table), size=64, seed=0)
