@@ -76,14 +76,13 @@ def test_the_check_finds_sizes_and_what_is_learned(processor, make_records):
     records = {"train": make_records(["高", "没有风险", "低"]), "val": make_records(["低"]), "test": []}
     metrics, lines = check_conversations(processor, records, max_tokens=200, max_pixels=LIMIT)
     counts = count_tokens(processor, records["train"], max_pixels=LIMIT)
-    total = counts.sum(axis=1)
-    expected = {"conversations": 3, "tokens.max": total.max(), "tokens.median": np.median(total)}
-    expected |= {"image_tokens.max": counts[:, 1].max()}
-    for key, value in expected.items():
-        assert metrics[f"train.{key}"] == value
+    total, longest = counts.sum(axis=1), counts[:, 1].max()
+    names = ("conversations", "tokens.max", "tokens.median", "image_tokens.max")
+    found = [metrics[f"train.{name}"] for name in names]
+    assert found == [3, total.max(), np.median(total), longest]
     assert {key.split(".")[0] for key in metrics} == {"train", "val"}
     train, val = lines
-    sizes = f"train: 3 conversations, up to {total.max()} tokens, {counts[:, 1].max()} of the image; "
+    sizes = f"train: 3 conversations, up to {total.max()} tokens, {longest} of the image; "
     assert train.startswith(f"{sizes}learned: '高<|im_end|>\\n' of '<|im_start|>system")
     assert "<|vision_start|><|vision_end|>" in train
     assert train.endswith("<|im_start|>assistant\\n高<|im_end|>\\n'")

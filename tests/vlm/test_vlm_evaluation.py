@@ -18,7 +18,6 @@ from assay.metrics.binary import resample
 from assay.vlm.evaluation import conclusion, gains, mistakes, risk_metrics, spread
 from assay.vlm.prediction import blank_copies, open_scorer, open_scorers
 from assay.vlm.prompts import Prompt
-from assay.vlm.scores import as_rows, raw_scores, scores_table
 from assay.vlm.scoring import record_log_probs
 
 Make = Callable[..., list[dict[str, Any]]]
@@ -155,21 +154,6 @@ def test_mistakes_are_the_wrong_rows_most_confident_first():
     assert list(found.columns) == ["sample_id", "name", "picture", "true", "predicted", "confidence"]
     expected = [("a", "z", 0.9), ("b", "x", 0.9), ("d", "w", 0.6)]
     assert found.to_numpy().tolist() == [[i, name, "p", "high", "low", share] for i, name, share in expected]
-
-
-def test_scores_go_through_a_table(make_records):
-    records = [
-        record | {"sample_id": str(number), "name": f"n{number}", "group": number // 2}
-        for number, record in enumerate(make_records(["高", "低", "无"]))
-    ]
-    rows = as_rows(records)
-    assert list(rows.columns) == ["sample_id", "name", "group", "label", "picture"]
-    assert rows["label"].tolist() == ["高", "低", "无"]
-    assert rows["picture"].tolist() == [record["images"][0] for record in records]
-    raw = {"base": table(3, 12)[1], "order_1": table(3, 5)[1]}
-    found = raw_scores(scores_table(rows, raw))
-    assert list(found) == ["base", "order_1"]
-    assert all(np.array_equal(found[name], raw[name]) for name in raw)
 
 
 ANSWERS = ("无", "低", "中", "高", "非")
