@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 NETWORKS = {"no_augmentation": "rows/train.jsonl", "base": "filtered/train.jsonl"}
 NETWORKS |= {"no_filter": "rows/train.jsonl", "order_1": "filtered/train.jsonl"}
 ROLES = ("train", "val", "calib", "tune", "test")
-SYSTEMS = {"base", "fused", "uncalibrated", "blank", "majority", "no_augmentation", "no_filter", "order_1"}
+SYSTEMS = {"fused", "uncalibrated", "blank", "majority", *NETWORKS}
 LABELS = ["无风险", "低风险", "中风险", "高风险", "非楼道"]
 
 
@@ -70,7 +71,7 @@ def run_line() -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("vlm")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -80,7 +81,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_roles_share_no_scene_and_copies_are_of_train_only(here: Path) -> None:
+def test_roles_share_no_scene_and_copies_are_of_train_only(here):
     records = {role: read_messages(f"data/vlm/rows/{role}.jsonl") for role in ROLES}
     groups = {role: {record["group"] for record in rows} for role, rows in records.items()}
     assert sum(len(found) for found in groups.values()) == len(set().union(*groups.values())) == 60
@@ -91,14 +92,9 @@ def test_roles_share_no_scene_and_copies_are_of_train_only(here: Path) -> None:
     assert {record["sample_id"] for record in captions} == groups["train"]
 
 
-def test_what_is_written(here: Path) -> None:
+def test_what_is_written(here):
     assert (here / "plots/render_corridors/contact_sheet.png").stat().st_size > 1000
-    assert {path.name for path in Path("models/vlm/sft").glob("*/")} == SYSTEMS - {
-        "fused",
-        "uncalibrated",
-        "blank",
-        "majority",
-    }
+    assert {path.name for path in Path("models/vlm/sft").glob("*/")} == set(NETWORKS)
     for folder in (*Path("models/vlm/sft").glob("*/"), Path("models/vlm/high_risk")):
         names = {path.name for path in folder.iterdir()}
         assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} <= names
@@ -109,7 +105,7 @@ def test_what_is_written(here: Path) -> None:
     assert not list(Path(".assay/resume").glob("*"))
 
 
-def test_the_submission_has_a_line_per_test_picture_in_order(here: Path) -> None:
+def test_the_submission_has_a_line_per_test_picture_in_order(here):
     lines = Path("data/vlm/b-submit.txt").read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines]
     assert [name for name, _ in rows] == [record["name"] for record in read_messages("data/vlm/rows/test.jsonl")]
@@ -121,23 +117,18 @@ def test_the_submission_has_a_line_per_test_picture_in_order(here: Path) -> None
     assert [LABELS[number] for number in fused.argmax(axis=1)] == list(table["predicted"])
 
 
-def test_metrics_follow_from_the_predictions(here: Path) -> None:
+def test_metrics_follow_from_the_predictions(here):
     figures, table = read_json("metrics/vlm.json"), pd.read_parquet("data/vlm/test_predictions.parquet")
     assert {key.split(".")[0] for key in figures} >= SYSTEMS | {"spread", "fusion", "filter"}
     assert figures["fused.accuracy"] == pytest.approx((table["predicted"] == table["label"]).mean())
     assert figures["majority.accuracy"] == pytest.approx(table["label"].value_counts(normalize=True).iloc[0], abs=0.2)
     assert figures["base.n"] == len(table)
     assert figures["spread.runs"] == 2
-    assert set(read_json("models/vlm/fusion.json")) == {
-        "high",
-        "neutral",
-        "strength",
-        "temperature",
-        "high_temperature",
-    }
+    fusion = read_json("models/vlm/fusion.json")
+    assert set(fusion) == {"high", "neutral", "strength", "temperature", "high_temperature"}
 
 
-def test_the_predictor_says_what_the_stage_said(here: Path) -> None:
+def test_the_predictor_says_what_the_stage_said(here):
     table = pd.read_parquet("data/vlm/test_predictions.parquet")
     predictor = open_predictor(Path("models/vlm"), device="cpu", batch_size=3, decode_pixels=10**8)
     base, fused = predictor.predict(read_messages("data/vlm/rows/test.jsonl"))
@@ -146,83 +137,65 @@ def test_the_predictor_says_what_the_stage_said(here: Path) -> None:
     assert np.allclose(fused, table[[f"fused{name}" for name in columns]], atol=1e-5)
 
 
-def test_a_second_run_writes_the_same_bytes(here: Path) -> None:
+def test_a_second_run_writes_the_same_bytes(here):
     files = sorted(path for part in ("models", "metrics") for path in Path(part).rglob("*") if path.is_file())
     before = {path: sha256_file(path) for path in files}
     run_line()
     assert {path: sha256_file(path) for path in files} == before
 
 
+HIGH = {"label": "fire", "near_misses": [], "question": "高？", "yes": "是", "no": "否"}
+CLASSES = [{"name": name, "label": name, "answer": answer} for name, answer in (("safe", "无"), ("fire", "高"))]
+OWN = {"render_corridors": {"source": "own.jsonl"}, "prepare_vlm": {"classes": CLASSES, "high_risk": HIGH}}
+
+
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A messages file with six pictures of each of two labels, and rows that can't be used."""
+def own(tmp_path, monkeypatch) -> Path:
+    """A messages file with twelve images of each of two labels, and rows that can't be used."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     records = []
 
-    def add(name: str, answer: str, *, images: list[str] | None = None, question: str = "<image>哪一类？") -> None:
+    def add(answer: str, *images: str, question: str = "<image>哪一类？") -> None:
         turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        records.append({"messages": turns, "images": [name] if images is None else images})
+        records.append({"messages": turns, "images": images})
 
     for number in range(24):
         size = (int(rng.integers(40, 120)), int(rng.integers(40, 120)))
         Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-        add(f"{number}.png", ("safe", "fire")[number % 2])
+        add(("safe", "fire")[number % 2], f"{number}.png")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    Image.new("RGB", (8000, 6000), (9, 9, 9)).save(tmp_path / "huge.png", compress_level=1)
-    add("missing.png", "safe")
-    add("dot.png", "safe")
-    add("0.png", "safe", images=["0.png", "1.png"])
-    add("2.png", "")
-    add("3.png", "fire", question="<image>看<|image_pad|>")
-    add("huge.png", "odd")
+    Image.new("RGB", (2000, 1500), (9, 9, 9)).save(tmp_path / "large.png")
+    add("safe", "missing.png")
+    add("safe", "dot.png")
+    add("safe", "0.png", "1.png")
+    add("", "2.png")
+    add("fire", "3.png", question="<image>看<|image_pad|>")
+    add("odd", "large.png")
     (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
-    classes = [{"name": name, "label": name, "answer": answer} for name, answer in (("safe", "无"), ("fire", "高"))]
-    high = {"label": "fire", "near_misses": [], "question": "高？", "yes": "是", "no": "否"}
-    write_params(render_corridors={"source": "own.jsonl"}, prepare_vlm={"classes": classes, "high_risk": high})
+    write_params(**OWN)
     return tmp_path
 
 
-def test_own_pictures_bad_rows_and_unknown_labels_are_told(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_images_bad_rows_unknown_labels_and_long_conversations_are_told(own):
     assert "25 pictures" in render()
     rejected = pd.read_csv("data/vlm/source/rejected.csv")
-    assert list(rejected["reason"]) == [
-        "missing picture",
-        "too_small",
-        "not exactly one image",
-        "no label",
-        "literal token",
-    ]
+    reasons = ["missing picture", "too_small", "not exactly one image", "no label", "literal token"]
+    assert list(rejected["reason"]) == reasons
     prepare_vlm.main()
-    assert "pictures, " in capsys.readouterr().out
     unknown = pd.read_csv("data/vlm/rows/rejected.csv")
-    assert unknown[["name", "label", "reason"]].to_numpy().tolist() == [["huge.png", "odd", "unknown_label"]]
-    with pytest.raises(ValueError, match="no picture has a caption; add a column caption, or give weights"):
+    assert unknown[["name", "label", "reason"]].to_numpy().tolist() == [["large.png", "odd", "unknown_label"]]
+    with pytest.raises(ValueError, match="no image has a caption; add a column caption, or give weights"):
         pretrain_vlm.main()
-
-
-def test_a_conversation_that_is_too_long_is_refused_by_name(here: Path, tmp_path: Path) -> None:
-    written = Path("params.yaml").read_text(encoding="utf-8")
-    try:
-        write_params(prepare_vlm={"max_tokens": 16})
-        with pytest.raises(
-            ValueError, match=r"scene-\d+.png: \d+ tokens \(6 of the picture\), above prepare_vlm.max_to"
-        ):
-            prepare_vlm.main()
-    finally:
-        Path("params.yaml").write_text(written, encoding="utf-8")
+    write_params(**OWN | {"prepare_vlm": OWN["prepare_vlm"] | {"max_tokens": 16}})
+    with pytest.raises(ValueError, match=r"\.png: \d+ tokens \(\d+ of the image\), above prepare_vlm.max_tokens 16"):
         prepare_vlm.main()
 
 
-def test_given_weights_are_taken_and_a_hub_that_is_not_there_is_told(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = here / "models/vlm/pretrained/base"
+def test_given_weights_are_taken_and_a_hub_that_is_not_there_is_told(here, tmp_path, monkeypatch):
     weights = tmp_path / "weights"
-    weights.mkdir()
-    for source in (base, here / "data/vlm/rows/processor"):
-        for path in source.iterdir():
-            (weights / path.name).write_bytes(path.read_bytes())
+    for source in ("models/vlm/pretrained/base", "data/vlm/rows/processor"):
+        shutil.copytree(source, weights, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     given = {"processor": f"folder: {weights}"}
     write_params(prepare_vlm=given, pretrain_vlm={"base": f"folder: {weights}", "high_risk": f"folder: {weights}"})

@@ -8,11 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from assay.core.io import write_json
-from assay.params.vlm import SmallVlm
+from assay.core.params import load
+from assay.data.decode import decode_rgb
+from assay.params.vlm import SmallVlm, Vlm
+from assay.vlm.examples import encode, pad
 from assay.vlm.messages import messages_record
+from assay.vlm.network import RECORD, add_adapter, load_base, manifest, small_network
+from assay.vlm.processor import load_processor, save_small_processor
 
 SYSTEM, QUESTION = "你是消防安全员。", "这里的风险等级是什么？"
 # Of one token each; the tokenizer has seen the texts, so that answers made of them have several.
@@ -24,6 +30,19 @@ DECODE_PIXELS = 1_000_000
 
 
 @pytest.fixture(scope="session")
+def params() -> Vlm:
+    """The project's own parameters of the vlm line."""
+    return load(Vlm, Path(__file__).parents[2] / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def default_tuning(params):
+    """The project's own settings of fine-tuning, with an adapter of rank 4."""
+    lora = params.vlm_sft.lora.model_copy(update={"rank": 4, "alpha": 8})
+    return params.vlm_sft.model_copy(update={"lora": lora})
+
+
+@pytest.fixture(scope="session")
 def small() -> SmallVlm:
     sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
     vision = {"vision_hidden_size": 32, "vision_layers": 1, "vision_heads": 2, "vision_intermediate_size": 64}
@@ -31,54 +50,45 @@ def small() -> SmallVlm:
 
 
 @pytest.fixture(scope="session")
-def processor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from assay.vlm.processor import save_small_processor
-
+def processor_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("vlm") / "processor"
     save_small_processor(folder, TEXTS, answers=ANSWERS, vocab_size=300)
     return folder
 
 
 @pytest.fixture(scope="session")
-def open_processor(processor_folder: Path) -> Callable[..., Any]:
+def open_processor(processor_folder) -> Callable[..., Any]:
     """Function to the processor afresh, with other limits if they are given."""
-    from assay.vlm.processor import load_processor
-
     return lambda folder=processor_folder, **limits: load_processor(folder, **PIXELS | limits)
 
 
 @pytest.fixture(scope="session")
-def processor(open_processor: Callable[..., Any]) -> Any:
+def processor(open_processor):
     return open_processor()
 
 
 @pytest.fixture(scope="session")
-def base_folder(small: SmallVlm, processor: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_folder(small, processor, tmp_path_factory) -> Path:
     """A network as a model folder."""
-    from assay.vlm.network import small_network
-
     folder = tmp_path_factory.mktemp("vlm") / "base"
     small_network(small, processor.tokenizer, seed=5).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def load_network(base_folder: Path, processor: Any) -> Callable[..., Any]:
+def load_network(base_folder, processor) -> Callable[..., Any]:
     """Function to the network of ``base_folder`` (or another), afresh."""
-    from assay.vlm.network import load_base
-
     return lambda folder=base_folder, dtype="float32": load_base(folder, weights_dtype=dtype, processor=processor)
 
 
 @pytest.fixture
-def network(load_network: Callable[..., Any]) -> Any:
+def network(load_network):
     return load_network().eval()
 
 
 @pytest.fixture(scope="session")
 def fill() -> Callable[..., Any]:
     """Function that gives an adapter (and a trained vision tower) weights that matter: they begin by changing nothing."""
-    import torch
 
     @torch.no_grad()
     def go(model: Any, *, seed: int = 0) -> Any:
@@ -94,21 +104,10 @@ def fill() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def save_adapter(
-    base_folder: Path, processor_folder: Path, load_network: Callable[..., Any], default_tuning: Any, fill: Any
-) -> Callable[..., Any]:
+def save_adapter(base_folder, processor_folder, load_network, default_tuning, fill) -> Callable[..., Any]:
     """Function that saves an adapter of random weights with its manifest; it returns the model."""
-    from assay.vlm.network import RECORD, add_adapter, manifest
 
-    def save(
-        folder: Path,
-        prompt: Any,
-        *,
-        tuning: Any = default_tuning,
-        seed: int = 0,
-        base: Path = base_folder,
-        tools: Path = processor_folder,
-    ) -> Any:
+    def save(folder, prompt, *, tuning=default_tuning, seed=0, base=base_folder, tools=processor_folder):
         model = fill(add_adapter(load_network(base), tuning, seed=seed), seed=seed)
         model.save_pretrained(folder)
         asked = prompt.to_json() | PIXELS
@@ -119,20 +118,17 @@ def save_adapter(
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def pictures(tmp_path_factory) -> list[Path]:
     """Twelve images, of the sizes of SIZES in turn."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(11)
-    paths = []
-    for number in range(12):
-        width, height = SIZES[number % len(SIZES)]
-        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        paths.append(folder / f"{number}.png")
-        Image.fromarray(pixels).save(paths[-1])
+    paths = [folder / f"{number}.png" for number in range(12)]
+    for path, (width, height) in zip(paths, SIZES * 2, strict=True):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
     return paths
 
 
 @pytest.fixture(scope="session")
-def make_records(pictures: list[Path]) -> Callable[..., list[dict[str, Any]]]:
+def make_records(pictures) -> Callable[..., list[dict[str, Any]]]:
     """Function from answers (None: none) to conversations, the images in turn."""
 
     def make(answers: list[str | None]) -> list[dict[str, Any]]:
@@ -146,30 +142,17 @@ def make_records(pictures: list[Path]) -> Callable[..., list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="session")
-def encoded(processor: Any) -> Callable[..., list[dict[str, Any]]]:
+def encoded(processor) -> Callable[..., list[dict[str, Any]]]:
     """Function from conversations to their tensors, one by one."""
-    from assay.data.decode import decode_rgb
-    from assay.vlm.examples import encode
 
     def go(records: list[dict[str, Any]], processor: Any = processor) -> list[dict[str, Any]]:
-        return [
-            encode(processor, record, decode_rgb(record["images"][0], max_pixels=DECODE_PIXELS)) for record in records
-        ]
+        images = [decode_rgb(record["images"][0], max_pixels=DECODE_PIXELS) for record in records]
+        return [encode(processor, record, image) for record, image in zip(records, images, strict=True)]
 
     return go
 
 
 @pytest.fixture(scope="session")
-def params() -> Any:
-    """The project's own parameters of the vlm line."""
-    from assay.core.params import load
-    from assay.params.vlm import Vlm
-
-    return load(Vlm, Path(__file__).parents[2] / "params.yaml")
-
-
-@pytest.fixture(scope="session")
-def default_tuning(params: Any) -> Any:
-    """The project's own settings of fine-tuning, with an adapter of rank 4."""
-    lora = params.vlm_sft.lora.model_copy(update={"rank": 4, "alpha": 8})
-    return params.vlm_sft.model_copy(update={"lora": lora})
+def padded(processor) -> Callable[..., dict[str, torch.Tensor]]:
+    """Function from encoded conversations to a batch."""
+    return lambda rows, side="left": pad(rows, pad_token_id=processor.tokenizer.pad_token_id, side=side)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -35,7 +37,7 @@ FUSION = {"high": 2, "neutral": 0.3, "strength": 1.0, "temperature": 0.5, "high_
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, base_folder: Path, save_adapter: Callable[..., Any]) -> Path:
+def models(tmp_path_factory, base_folder, save_adapter) -> Path:
     """A folder as models/vlm, with adapters of random weights that matter."""
     folder = tmp_path_factory.mktemp("project") / "models"
     shutil.copytree(base_folder, folder / "base")
@@ -46,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, base_folder: Path, save_ada
 
 
 @pytest.fixture(autouse=True)
-def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def good(tmp_path, monkeypatch):
     """Three images of different sizes in the folder ``good``; the working folder is the one above."""
     rng = np.random.default_rng(0)
     (tmp_path / "good").mkdir()
@@ -57,30 +59,21 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bad(good: None) -> dict[str, str]:
+def bad(good) -> dict[str, str]:
     """A file for each way to be no image: name -> the word of its reason."""
     whole = Path("good/0.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
     Path("text.jpg").write_text("no image")
-    Path("empty.png").touch()
     for name, size in {"dot.png": (1, 1), "rope.png": (28, 28 * 200 + 1), "huge.png": (400, 400)}.items():
         Image.new("RGB", size).save(name)
     os.mkfifo("pipe.png")
-    return {
-        "gone.png": "not_a_file",
-        "pipe.png": "not_a_file",
-        "cut.png": "truncated",
-        "text.jpg": "not_an_image",
-        "empty.png": "not_an_image",
-        "dot.png": "too_small",
-        "rope.png": "too_narrow",
-        "huge.png": "too_many_pixels",
-        "none*.png": "no_match",
-    }
+    words = {"gone.png": "not_a_file", "pipe.png": "not_a_file", "cut.png": "truncated", "text.jpg": "not_an_image"}
+    words |= {"dot.png": "too_small", "rope.png": "too_narrow", "huge.png": "too_many_pixels"}
+    return words | {"none*.png": "no_match"}
 
 
 @pytest.fixture
-def corridor(models: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def corridor(models, capfd) -> Callable[..., tuple[int, str, str]]:
     """Function from arguments to the status, standard output and standard error."""
 
     def run(*arguments: str, models: Path = models) -> tuple[int, str, str]:
@@ -99,18 +92,17 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def check_probs(rows: Sequence[dict[str, object]]) -> None:
+def check_probs(rows: Sequence[dict[str, Any]]) -> None:
     """Good rows: both kinds of probabilities sum to 1, and the label is the class of the highest corrected one."""
     for row in rows:
-        for kind in ("base", "corrected"):
-            assert sum(float(str(row[f"{kind}_{name}"])) for name in NAMES) == pytest.approx(1, abs=1e-5)
-        probs = [float(str(row[f"corrected_{name}"])) for name in NAMES]
-        best = int(np.argmax(probs))
+        base, corrected = ([float(row[f"{kind}_{name}"]) for name in NAMES] for kind in ("base", "corrected"))
+        assert [sum(base), sum(corrected)] == pytest.approx([1, 1], abs=1e-5)
+        best = int(np.argmax(corrected))
         assert (row["label"], row["name"]) == (LABELS[best], NAMES[best])
-        assert float(str(row["confidence"])) == probs[best]
+        assert float(row["confidence"]) == corrected[best]
 
 
-def test_a_folder_is_rows_on_standard_output(corridor: Callable[..., Any]) -> None:
+def test_a_folder_is_rows_on_standard_output(corridor):
     status, out, err = corridor("good")
     assert (status, err) == (0, "3 input(s), 0 error(s)\n")
     rows = rows_of(out)
@@ -123,13 +115,10 @@ def test_a_folder_is_rows_on_standard_output(corridor: Callable[..., Any]) -> No
     assert all(row["base_high"] != row["corrected_high"] for row in rows)
 
 
-def test_one_image_is_a_sentence(corridor: Callable[..., Any]) -> None:
+def test_one_image_is_a_sentence(corridor):
     status, out, err = corridor("good/0.png")
     assert (status, err) == (0, "")
-    (line,) = out.splitlines()
-    assert line.startswith("good/0.png: ")
-    assert " after correction, " in line
-    assert any(f"{label} ({name})" in line for label, name in zip(LABELS, NAMES, strict=True))
+    assert re.fullmatch(r"good/0.png: \w+ \((none|low|high)\) 0\.\d\d after correction, 0\.\d\d before[,;] .+\n", out)
     assert corridor("gone.png")[:2] == (3, "gone.png: error: not_a_file: No such file or directory\n")
     # A folder of one image is rows still, so that a script need not count.
     Path("single").mkdir()
@@ -138,18 +127,16 @@ def test_one_image_is_a_sentence(corridor: Callable[..., Any]) -> None:
     assert (status, len(rows_of(out))) == (0, 1)
 
 
-def test_the_sentence_tells_a_change_of_mind() -> None:
-    prompt = SimpleNamespace(base=SimpleNamespace(prompt=RISK))
+def test_the_sentence_tells_a_change_of_mind():
     row = {"path": "a.jpg", "status": "ok", "label": "高风险", "name": "high", "confidence": 0.87}
     row |= {"base_none": 0.02, "base_low": 0.6, "base_high": 0.38}
     row |= {"corrected_none": 0.01, "corrected_low": 0.12, "corrected_high": 0.87}
-    said = sentence(row, prompt)  # type: ignore[arg-type]
-    assert said == (
+    assert sentence(row, SimpleNamespace(base=SimpleNamespace(prompt=RISK))) == (
         "a.jpg: 高风险 (high) 0.87 after correction, 0.38 before, when low was first with 0.60; none 0.01, low 0.12"
     )
 
 
-def test_every_bad_input_is_a_row_and_stops_no_other(corridor: Callable[..., Any], bad: dict[str, str]) -> None:
+def test_every_bad_input_is_a_row_and_stops_no_other(corridor, bad):
     alone = {row["path"]: row for row in rows_of(corridor("good")[1])}
     mixed = ["good/0.png", *bad, "good/1.png", "good/0.png", "good/2.png"]
     # good/2.png has 156,800 pixels, huge.png 160,000.
@@ -160,9 +147,7 @@ def test_every_bad_input_is_a_row_and_stops_no_other(corridor: Callable[..., Any
     for row in rows:
         if row["path"] in bad:
             assert row["status"] == "error"
-            word, _, detail = row["reason"].partition(": ")
-            assert word == bad[row["path"]]
-            assert detail
+            assert re.fullmatch(f"{bad[row['path']]}: .+", row["reason"])
             assert {row[name] for name in row if name not in ("path", "status", "reason")} == {""}
         else:
             assert row["label"] == alone[row["path"]]["label"]
@@ -171,59 +156,50 @@ def test_every_bad_input_is_a_row_and_stops_no_other(corridor: Callable[..., Any
 
 
 @pytest.mark.parametrize(("end", "options"), [(b"\n", []), (b"\0", ["--null"])])
-def test_a_list_on_standard_input(
-    corridor: Callable[..., Any], end: bytes, options: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_on_standard_input(corridor, end, options, monkeypatch):
     odd = b"latin\xe9, \xe6\xa5\xbc.png"
     shutil.copy("good/0.png", os.fsdecode(odd))
     names = [odd, b"good/1.png", b"gone.png"]
-    for content, expected in ((end.join(names) + end, 3), (b"", 0)):
-        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    for given, states in ((names, ["ok", "ok", "error"]), ([], [])):
+        stdin = SimpleNamespace(buffer=io.BytesIO(b"".join(name + end for name in given)))
+        monkeypatch.setattr(sys, "stdin", stdin)
         status, out, _ = corridor("-", *options)
-        assert status == expected
         rows = rows_of(out)
-        assert [os.fsencode(unescape_path(row["path"])) for row in rows] == (names if content else [])
-        assert [row["status"] for row in rows] == (["ok", "ok", "error"] if content else [])
+        assert [os.fsencode(unescape_path(row["path"])) for row in rows] == given
+        assert [row["status"] for row in rows] == states
+        assert status == (3 if given else 0)
         check_probs(rows[:2])
 
 
-def test_every_format_holds_the_same(corridor: Callable[..., Any], bad: dict[str, str]) -> None:
+def test_every_format_holds_the_same(corridor, bad):
     for suffix in ("csv", "jsonl", "parquet"):
         found = corridor("good", "cut.png", "--output", f"new/rows.{suffix}")
         assert found == (3, "", f"4 input(s), 1 error(s), in new/rows.{suffix}\n")
-    frames = [pd.read_csv("new/rows.csv"), pd.read_parquet("new/rows.parquet")]
-    frames.append(pd.read_json("new/rows.jsonl", lines=True, precise_float=True))
-    for frame in frames:
-        assert frame.replace({np.nan: None}).to_dict("list") == frames[0].replace({np.nan: None}).to_dict("list")
-        assert frame["base_high"].dtype == np.float64
-    check_probs(frames[0].to_dict("records")[:3])
+    frame = pd.read_csv("new/rows.csv")
+    check_probs(frame.to_dict("records")[:3])
+    for other in (pd.read_parquet("new/rows.parquet"), pd.read_json("new/rows.jsonl", lines=True, precise_float=True)):
+        assert other["base_high"].dtype == np.float64
+        assert other.replace({np.nan: None}).equals(frame.replace({np.nan: None}))
     assert sorted(os.listdir("new")) == ["rows.csv", "rows.jsonl", "rows.parquet"]
 
 
-def test_the_rows_are_those_of_the_predictor(models: Path) -> None:
-    """The command decodes and encodes by itself; what it finds is what the stage would find."""
+def test_the_rows_are_those_of_the_predictor(models):
     predictor = open_corridor(models, device="cpu", batch_size=3, max_pixels=10**6)
     paths = sorted(str(path) for path in Path("good").iterdir())
     base, corrected = predictor.predict([RISK.record(path) for path in paths])
     rows = list(judge(predictor, map(Input, paths), batch_size=3, max_pixels=10**6, threads=2))
     columns = numbers(predictor)[1:]
-    np.testing.assert_allclose(
-        [[row[name] for name in columns] for row in rows], np.hstack([base, corrected]), atol=2e-6
-    )
+    values = [[row[name] for name in columns] for row in rows]
+    np.testing.assert_allclose(values, np.hstack([base, corrected]), atol=2e-6)
     assert set(rows[0]) == {*TEXTS, *numbers(predictor)}
 
 
-def test_each_image_is_decoded_once(corridor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def counting(path: str, **limits: int) -> np.ndarray:
-        seen.append(path)
-        return decode_rgb(path, **limits)
-
+def test_each_image_is_decoded_once(corridor, monkeypatch):
+    counting = Mock(wraps=decode_rgb)
     monkeypatch.setattr("assay.vlm.command.decode_rgb", counting)
     monkeypatch.setattr("assay.vlm.examples.decode_rgb", counting)
     assert corridor("good", "-o", "rows.csv")[0] == 0
-    assert sorted(seen) == ["good/0.png", "good/1.png", "good/2.png"]
+    assert sorted(call.args[0] for call in counting.call_args_list) == ["good/0.png", "good/1.png", "good/2.png"]
 
 
 def cut(size: int) -> Callable[[Path], Any]:
@@ -237,7 +213,6 @@ def fusion(**changes: object) -> Callable[[Path], Any]:
 @pytest.mark.parametrize(
     ("name", "spoil", "named"),
     [
-        ("base/config.json", lambda path: path.write_text(path.read_text() + "\n"), "models/base/config.json differs"),
         ("base", shutil.rmtree, "models/base, which is not here: run from the root of the project"),
         ("fusion.json", Path.unlink, "fusion.json: run dvc repro vlm_predict"),
         ("high_risk/manifest.json", Path.unlink, "no manifest.json in "),
@@ -245,14 +220,11 @@ def fusion(**changes: object) -> Callable[[Path], Any]:
         ("sft/base/adapter_config.json", Path.unlink, "adapter_config.json"),
         ("sft/base/manifest.json", cut(20), "sft/base/manifest.json: not valid JSON"),
         ("high_risk/adapter_model.safetensors", cut(50), "SafetensorError"),
-        ("fusion.json", cut(10), "fusion.json: not valid JSON"),
         ("fusion.json", fusion(more=1), "more"),
         ("fusion.json", fusion(high=7), "high must be a column of probs"),
     ],
 )
-def test_models_that_are_not_whole_are_one_line_and_status_2(
-    models: Path, corridor: Callable[..., Any], name: str, spoil: Callable[[Path], Any], named: str
-) -> None:
+def test_models_that_are_not_whole_are_one_line_and_status_2(models, corridor, name, spoil, named):
     copy = Path("models").absolute()
     shutil.copytree(models, copy)
     for part in ("sft/base", "high_risk"):
@@ -277,31 +249,25 @@ def test_models_that_are_not_whole_are_one_line_and_status_2(
         ([], "the following arguments are required: PATH"),
     ],
 )
-def test_wrong_arguments_are_told_and_status_2(
-    corridor: Callable[..., Any], arguments: list[str], message: str
-) -> None:
+def test_wrong_arguments_are_told_and_status_2(corridor, arguments, message):
     status, out, err = corridor(*arguments)
     assert (status, out) == (2, "")
     assert message in err.splitlines()[-1]
 
 
-def test_missing_models_are_told_before_any_import() -> None:
+def test_missing_models_are_told_before_any_import():
     code = (
         "import sys; from assay.cli import main; status = main(['corridor', 'x.png']); "
         "print(status, *{'torch', 'numpy', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"
-    assert done.stderr == (
-        "assay corridor: no models/vlm/fusion.json: run dvc repro vlm_predict, or give the folder of models by --models\n"
-    )
+    assert done.stderr.startswith("assay corridor: no models/vlm/fusion.json: run dvc repro vlm_predict, or give ")
 
 
-def test_too_little_memory_names_the_option(corridor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr("assay.vlm.command.answer_log_probs", full)
+def test_too_little_memory_names_the_option(corridor, monkeypatch):
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr("assay.vlm.command.answer_log_probs", Mock(side_effect=full))
     status, _, err = corridor("good", "-o", "rows.csv")
     assert status == 2
     assert "out of memory with 3 image(s) at a time: lower --batch-size" in err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,8 +30,9 @@ def record(**changes: Any) -> dict[str, Any]:
     return messages_record(fields.pop("image", "a.jpg"), **fields)
 
 
-def test_the_form_is_that_of_llama_factory_and_ms_swift():
-    assert record(sample_id="0a", label="carpet") == {
+def test_the_form_is_that_of_llama_factory_and_ms_swift_and_chat_is_what_the_processor_takes():
+    made = record(sample_id="0a", label="carpet")
+    assert made == {
         "messages": [
             {"role": "system", "content": "Sort corridors."},
             {"role": "user", "content": "<image>Which class?"},
@@ -42,10 +42,13 @@ def test_the_form_is_that_of_llama_factory_and_ms_swift():
         "sample_id": "0a",
         "label": "carpet",
     }
-
-
-def test_without_an_answer_there_is_no_turn_of_the_assistant():
-    assert [turn["role"] for turn in record(answer=None)["messages"]] == ["system", "user"]
+    turns = chat(made)
+    assert turns == [
+        {"role": "system", "content": [{"type": "text", "text": "Sort corridors."}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which class?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "carpet"}]},
+    ]
+    assert chat(record(answer=None)) == turns[:2]
 
 
 @pytest.mark.parametrize("field", ["system", "question", "answer"])
@@ -80,35 +83,29 @@ def test_literal_tokens_names_each_once_and_is_silent_about_lookalikes():
     assert literal_tokens("an <img>, < image >, |im_end|, image_pad and a < b > c") == []
 
 
-def test_chat_is_what_the_processor_takes():
-    assert chat(record()) == [
-        {"role": "system", "content": [{"type": "text", "text": "Sort corridors."}]},
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which class?"}]},
-        {"role": "assistant", "content": [{"type": "text", "text": "carpet"}]},
-    ]
-    assert [turn["role"] for turn in chat(record(answer=None))] == ["system", "user"]
+SYSTEM, USER, ASSISTANT = record()["messages"]
+
+
+def chat_with(*turns: Any) -> dict[str, Any]:
+    return record() | {"messages": list(turns)}
 
 
 @pytest.mark.parametrize(
     "broken",
     [
         [],
-        {},
-        {"messages": "hello", "images": ["a.jpg"]},
-        {"messages": ["hello", "you"], "images": ["a.jpg"]},
-        {"messages": [{"role": "system", "content": "s"}], "images": ["a.jpg"]},
-        record() | {"images": ["a.jpg", "b.jpg"]},
-        record() | {"images": []},
-        record() | {"images": "a.jpg"},
-        record() | {"messages": record()["messages"] + record()["messages"][1:]},
-        record() | {"messages": record()["messages"][::-1]},
-        record() | {"messages": [record()["messages"][0], {"role": "user", "content": "Which class?"}]},
-        record() | {"messages": [record()["messages"][0], {"role": "user", "content": ["<image>", "which?"]}]},
-        record() | {"messages": [record()["messages"][0], {"role": "user", "content": "<image><image>Which?"}]},
+        *(record() | {"images": images} for images in (["a.jpg", "b.jpg"], [], "a.jpg")),
+        record() | {"messages": "hello"},
+        chat_with("hello", "you"),
+        chat_with(SYSTEM),
+        chat_with(SYSTEM, USER, ASSISTANT, USER, ASSISTANT),
+        chat_with(ASSISTANT, USER, SYSTEM),
+        *(chat_with(SYSTEM, USER | {"content": said}) for said in ("Which?", ["<image>", "?"], "<image><image>?")),
+        chat_with(SYSTEM, USER, ASSISTANT | {"content": "<|image_pad|>"}),
     ],
 )
-def test_other_records_are_errors_for_chat_reader_and_writer(tmp_path: Path, broken):
-    with pytest.raises(ValueError, match=r"messages|images|question"):
+def test_other_records_are_errors_for_chat_reader_and_writer(tmp_path, broken):
+    with pytest.raises(ValueError, match=r"messages|images|question|answer"):
         chat(broken)
     with pytest.raises(ValueError, match="record 1: "):
         write_messages(tmp_path / "a.jsonl", [record(), broken])
@@ -130,7 +127,7 @@ def test_what_is_written_is_read(tmp_path_factory, system, question, answer, gro
     assert path.read_bytes() == first
 
 
-def test_the_file_is_utf8_with_sorted_keys_and_line_feeds(tmp_path: Path):
+def test_the_file_is_utf8_with_sorted_keys_and_line_feeds(tmp_path):
     write_messages(tmp_path / "a.jsonl", [record(answer="地毯\r\n走廊\u2028", sample_id="0a")] * 2)
     content = (tmp_path / "a.jsonl").read_bytes()
     assert content.count(b"\n") == 2
@@ -140,7 +137,7 @@ def test_the_file_is_utf8_with_sorted_keys_and_line_feeds(tmp_path: Path):
 
 
 @pytest.mark.parametrize("extra", [float("nan"), {1, 2}, "\ud800", object()])
-def test_extra_values_that_json_cannot_hold_are_errors(tmp_path: Path, extra):
+def test_extra_values_that_json_cannot_hold_are_errors(tmp_path, extra):
     path = tmp_path / "a.jsonl"
     write_messages(path, [])
     with pytest.raises(ValueError, match="record 1: "):
@@ -148,12 +145,6 @@ def test_extra_values_that_json_cannot_hold_are_errors(tmp_path: Path, extra):
     # The old file is kept.
     assert read_messages(path) == []
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_byte_order_mark_crlf_and_blank_lines_are_read(tmp_path: Path):
-    lines = "\r\n".join([json.dumps(record()), "", json.dumps(record(answer=None)), ""])
-    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
-    assert read_messages(tmp_path / "a.jsonl") == [record(), record(answer=None)]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +157,7 @@ def test_a_byte_order_mark_crlf_and_blank_lines_are_read(tmp_path: Path):
         (None, ".*No such file"),
     ],
 )
-def test_a_file_that_is_not_json_lines_or_not_there_is_an_error(tmp_path: Path, content, words):
+def test_a_file_that_is_not_json_lines_or_not_there_is_an_error(tmp_path, content, words):
     if content is not None:
         (tmp_path / "a.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.jsonl: {words}"):

@@ -33,17 +33,16 @@ def bomb() -> bytes:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path) -> Path:
     """A folder with a.png, b.png, c.png and sub/d.png, all different, copy.png, which is a.png, and what can't be used."""
     home = tmp_path / "home"
     (home / "sub").mkdir(parents=True)
     for shade, name in enumerate(["a.png", "b.png", "c.png", "sub/d.png", "../out.png"]):
         Image.new("L", (32, 32), shade).save(home / name)
-    for name, size in {"dot": (1, 1), "line": (1608, 8), "strip": (8, 1600), "large": (800, 600)}.items():
+    for name, size in {"dot": (1, 1), "line": (1608, 8), "large": (800, 600)}.items():
         Image.new("L", size).save(home / f"{name}.png")
     whole = (home / "a.png").read_bytes()
-    contents = {"copy": whole, "cut": whole[:-30], "empty": b"", "gif": b"GIF89a", "bomb": bomb()}
-    for name, content in contents.items():
+    for name, content in {"copy": whole, "cut": whole[:-30], "gif": b"GIF89a", "bomb": bomb()}.items():
         (home / f"{name}.png").write_bytes(content)
     links = {"within": "sub/d.png", "link": "../out.png", "loop": "loop.png", "dangling": "nowhere.png"}
     for name, target in links.items():
@@ -71,19 +70,6 @@ def jsonl(folder: Path, *records: Any) -> Path:
     return folder / "own.jsonl"
 
 
-def turn(role: str, content: Any) -> dict[str, Any]:
-    return {"role": role, "content": content}
-
-
-def chat_of(*images: Any, user: Any = "<image>Which class?", answer: Any = "carpet", **extra: Any) -> dict[str, Any]:
-    turns = [turn("system", "Sort corridors."), turn("user", user), turn("assistant", answer)]
-    return {"messages": turns, "images": list(images), **extra}
-
-
-def chat_with(*turns: Any) -> dict[str, Any]:
-    return {"messages": list(turns), "images": ["a.png"]}
-
-
 def only_reason(path: Path, **limits: int) -> str:
     """The reason of a file's one row, which must be rejected."""
     usable, rejected = read(path, **limits)
@@ -97,25 +83,19 @@ def only_reason(path: Path, **limits: int) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_table_is_read_by_suffix(folder: Path, suffix: str) -> None:
+def test_a_table_is_read_by_suffix(folder, suffix):
     columns = {"image": ["a.png", "./sub//d.png"], "label": [" carpet ", "地毯"]}
     columns |= {"group": ["house", None], "caption": [None, " a hall "], "note": ["x", "y"]}
     path = folder / f"own{suffix}"
     write_rows(pd.DataFrame(columns, dtype=object), path)
     usable, rejected = read(path)
     assert rejected.empty
-    assert usable.to_numpy().tolist() == [
-        [0, "a.png", "carpet", "house", None],
-        [1, "sub/d.png", "地毯", "sub/d", "a hall"],
-    ]
+    rows = [[0, "a.png", "carpet", "house", None], [1, "sub/d.png", "地毯", "sub/d", "a hall"]]
+    assert usable.to_numpy().tolist() == rows
     assert usable["row"].dtype == rejected["row"].dtype == "int64"
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_whole_numbers_are_labels_without_a_point(folder: Path, suffix: str) -> None:
-    path = folder / f"own{suffix}"
-    frame = pd.DataFrame({"image": ["a.png", "b.png", "c.png"], "label": pd.array([1, 2, None], dtype="Int64")})
-    frame.to_parquet(path) if suffix == ".parquet" else frame.to_json(path, orient="records", lines=True)
+    # Whole numbers are labels without a point, even in a column with gaps.
+    labels = pd.array([1, 2, None], dtype="Int64")
+    write_rows(pd.DataFrame({"image": ["a.png", "b.png", "c.png"], "label": labels}), path)
     usable, rejected = read(path)
     assert usable["label"].tolist() == ["1", "2"]
     assert rejected["reason"].tolist() == ["no label"]
@@ -129,48 +109,36 @@ def test_whole_numbers_are_labels_without_a_point(folder: Path, suffix: str) -> 
         ("own.jsonl", ['{"image": "a.png", "label": "NA"}', "", '{"image": "b.png", "label": "tiles"}', ""]),
     ],
 )
-def test_a_byte_order_mark_crlf_and_blank_lines_change_nothing(folder: Path, name: str, lines: list[str]) -> None:
+def test_a_byte_order_mark_crlf_and_blank_lines_change_nothing(folder, name, lines):
     (folder / name).write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     usable, rejected = read(folder / name)
     assert rejected.empty
     assert usable[["row", "image", "label"]].to_numpy().tolist() == [[0, "a.png", "NA"], [1, "b.png", "tiles"]]
 
 
-@pytest.mark.parametrize(
-    ("reason", "row"),
-    [
-        *(("no label", f"a.png,{label}") for label in ("", '"  "', '"\t"')),
-        ("not exactly one image", ",carpet"),
-        *(("missing picture", f"{name},carpet") for name in ("z.png", "z" * 3000, "dangling.png", "sub\\d.png")),
-        ("missing picture", "a.png/x.png,carpet"),
-        ("too_small", "dot.png,carpet"),
-        ("too_many_pixels", "bomb.png,carpet"),
-        ("too narrow", "line.png,carpet"),
-        ("truncated", "cut.png,carpet"),
-        ("not_an_image", "empty.png,carpet"),
-        ("not_an_image", "gif.png,carpet"),
-        ("not_a_file", "sub,carpet"),
-        ("not_a_file", "pipe.png,carpet"),
-        *(("outside the folder", f"{name},carpet") for name in ("../out.png", "/etc/passwd", "sub/../a.png")),
-        *(("outside the folder", f"{name},carpet") for name in ("sub/../../out.png", "C:\\a.png")),
-        *(("outside the folder", f"{name},carpet") for name in ("link.png", "linked/out.png", "loop.png")),
+BAD_IMAGES = {
+    "not exactly one image": [""],
+    "missing picture": ["z.png", "z" * 3000, "dangling.png", "sub\\d.png", "a.png/x.png"],
+    "too_small": ["dot.png"],
+    "too_many_pixels": ["bomb.png", "large.png"],
+    "too narrow": ["line.png"],
+    "truncated": ["cut.png"],
+    "not_an_image": ["gif.png"],
+    "not_a_file": ["sub", "pipe.png"],
+    "outside the folder": [
+        *("../out.png", "/etc/passwd", "sub/../a.png", "sub/../../out.png", "C:\\a.png"),
+        *("link.png", "linked/out.png", "loop.png"),
     ],
-)
-def test_a_row_that_is_rejected(folder: Path, reason: str, row: str) -> None:
-    assert only_reason(csv(folder, row), max_pixels=10**12) == reason
+}
 
 
-@pytest.mark.parametrize(("name", "limits"), [("dot.png", {"min_side": 8}), ("large.png", {"max_pixels": 479_999})])
-def test_limits_are_the_callers(folder: Path, name: str, limits: dict[str, int]) -> None:
-    path = csv(folder, f"{name},carpet")
-    assert only_reason(path, **limits) in {"too_small", "too_many_pixels"}
-    assert len(read(path, min_side=1, max_pixels=480_000)[0]) == 1
+@pytest.mark.parametrize(("reason", "name"), [(reason, name) for reason, names in BAD_IMAGES.items() for name in names])
+def test_an_image_that_is_rejected(folder, reason, name):
+    assert only_reason(csv(folder, f"{name},carpet"), max_pixels=479_999) == reason
 
 
-def test_an_absolute_path_into_the_folder(folder: Path) -> None:
-    # Not through `read`: the row must say what the user wrote.
-    _, rejected = read_own(csv(folder, f"{folder}/a.png,carpet"), field=FIELD, max_pixels=10_000, min_side=8)
-    assert rejected["reason"].tolist() == ["outside the folder"]
+def test_limits_are_the_callers(folder):
+    assert len(read(csv(folder, "dot.png,carpet", "large.png,tiles"), min_side=1, max_pixels=480_000)[0]) == 2
 
 
 COLUMNS = ("image", "label", "group", "caption")
@@ -180,20 +148,15 @@ TOKENS = ("<|image_pad|>", "<|im_end|>", "<image>")
 @pytest.mark.parametrize(
     ("reason", "record"),
     [
+        *(("no label", TABLE | {"label": label}) for label in ("", " \t")),
         *(("literal token", TABLE | {name: f"a {token}"}) for name in ("label", "caption") for token in TOKENS),
         *(("malformed record", TABLE | {name: value}) for name in COLUMNS for value in (["carpet"], {"a": 1})),
         *(("invalid text", TABLE | {name: "x\udcff\ud800"}) for name in COLUMNS),
         ("outside the folder", TABLE | {"image": "a\0.png"}),
     ],
 )
-def test_a_record_that_is_rejected(folder: Path, reason: str, record: dict[str, Any]) -> None:
+def test_a_record_that_is_rejected(folder, reason, record):
     assert only_reason(jsonl(folder, record)) == reason
-
-
-def test_a_line_that_is_no_object(folder: Path) -> None:
-    usable, rejected = read(jsonl(folder, TABLE, ["b.png", "tiles"], None, 3))
-    assert usable["row"].tolist() == [0]
-    assert rejected["reason"].tolist() == ["malformed record"] * 3
 
 
 # The same image twice
@@ -205,33 +168,30 @@ def test_a_line_that_is_no_object(folder: Path) -> None:
         (
             ["b.png,tiles", "a.png,carpet", "a.png, carpet", "copy.png,carpet"],
             [0, 1],
-            [[row, "duplicate", "the picture and label of row 1"] for row in (2, 3)],
+            dict.fromkeys([2, 3], "duplicate: the picture and label of row 1"),
         ),
         (
             ["a.png,carpet", "b.png,tiles", "copy.png,tiles", "a.png,carpet"],
             [1],
-            [[r, "conflicting labels", "the same picture is 'carpet' in row 0, 'tiles' in row 2"] for r in (0, 2, 3)],
+            dict.fromkeys([0, 2, 3], "conflicting labels: the same picture is 'carpet' in row 0, 'tiles' in row 2"),
         ),
         # A link within the folder is the image it leads to.
-        (["within.png,carpet", "sub/d.png,carpet"], [0], [[1, "duplicate", "the picture and label of row 0"]]),
+        (["within.png,carpet", "sub/d.png,carpet"], [0], {1: "duplicate: the picture and label of row 0"}),
         # A row that is rejected for another reason makes no conflict.
         (
             ["a.png,", "a.png,<|im_end|>", "a.png,carpet"],
             [2],
-            [
-                [0, "no label", "the label or answer is empty"],
-                [1, "literal token", "label spells out <|im_end|>"],
-            ],
+            {0: "no label: the label or answer is empty", 1: "literal token: label spells out <|im_end|>"},
         ),
     ],
 )
-def test_an_image_that_stands_there_twice(folder: Path, rows: list[str], kept: list[int], rejected: list[Any]) -> None:
+def test_an_image_that_stands_there_twice(folder, rows, kept, rejected):
     usable, found = read(csv(folder, *rows))
     assert usable["row"].tolist() == kept
-    assert found[["row", "reason", "detail"]].to_numpy().tolist() == rejected
+    assert dict(zip(found["row"], found["reason"] + ": " + found["detail"], strict=True)) == rejected
 
 
-def test_groups_are_the_images_by_default_and_those_that_share_one_are_one(folder: Path) -> None:
+def test_groups_are_the_images_by_default_and_those_that_share_one_are_one(folder):
     usable, _ = read(csv(folder, "a.png,carpet", "b.png,carpet", "sub/d.png,carpet"))
     assert usable["group"].tolist() == ["a", "b", "sub/d"]
     rows = ("a.png,carpet,east", "b.png,carpet,west", "c.png,carpet,south", "a.png,carpet,west")
@@ -242,18 +202,26 @@ def test_groups_are_the_images_by_default_and_those_that_share_one_are_one(folde
 # Chats
 
 
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def chat_of(*images: Any, user: Any = "<image>Which class?", answer: Any = "carpet", **extra: Any) -> dict[str, Any]:
+    turns = [turn("system", "Sort corridors."), turn("user", user), turn("assistant", answer)]
+    return {"messages": turns, "images": list(images), **extra}
+
+
+def chat_with(*turns: Any) -> dict[str, Any]:
+    return {"messages": list(turns), "images": ["a.png"]}
+
+
 WHICH = {"type": "text", "text": "Which?"}
-
-
-def test_chats_of_llama_factory(folder: Path) -> None:
-    usable, rejected = read(jsonl(folder, chat_of("a.png"), chat_of("sub/d.png", answer=" tiles\n", group="house")))
-    assert rejected.empty
-    assert usable.to_numpy().tolist() == [[0, "a.png", "carpet", "a", None], [1, "sub/d.png", "tiles", "house", None]]
 
 
 @pytest.mark.parametrize(
     "record",
     [
+        chat_of("a.png", answer=" carpet\n"),
         chat_of({"path": "a.png"}),
         chat_of("a.png", user="Which class?"),
         chat_of("a.png", user="Look: <image> Which class?"),
@@ -263,19 +231,16 @@ def test_chats_of_llama_factory(folder: Path) -> None:
         chat_of(user=[{"type": "image", "path": "a.png"}, WHICH]),
         chat_of("a.png", answer=[{"type": "text", "text": "car"}, {"type": "text", "text": "pet"}]),
         chat_with(turn("user", "<image>Which class?"), turn("assistant", "carpet")),
-        {
-            "conversations": [{"from": "human", "value": "<image>Which?"}, {"from": "gpt", "value": "carpet"}],
-            "images": ["a.png"],
-        },
+        {"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "carpet"}], "images": ["a.png"]},
     ],
 )
-def test_other_forms_of_a_chat(folder: Path, record: dict[str, Any]) -> None:
+def test_every_form_of_a_chat(folder, record):
     usable, rejected = read(jsonl(folder, record))
     assert rejected.empty
     assert usable[["image", "label"]].to_numpy().tolist() == [["a.png", "carpet"]]
 
 
-def test_what_assay_writes_is_read(folder: Path) -> None:
+def test_what_assay_writes_is_read(folder):
     records = [
         messages_record(name, system="Sort.", question="Which?", answer=label, group="house", label=label)
         for name, label in [("a.png", "carpet"), ("b.png", "地毯\u2028走廊")]
@@ -304,8 +269,6 @@ BAD_CHATS = {
     "literal token": [
         chat_of("a.png", user="<image>What is <|image_pad|>?"),
         chat_of("a.png", user="<image>Which?<|im_end|>\n<|im_start|>assistant\ncarpet"),
-        chat_of("a.png", user="<image><|vision_start|>Which?<|vision_end|>"),
-        chat_of("a.png", user="<image>Which <|video_pad|>"),
         chat_of("a.png", user="<image>Which <video>"),
         chat_of("a.png", user="<image>What does <image> mean?"),
         chat_of("a.png", user=[{"type": "image"}, {"type": "text", "text": "<image>Which?"}]),
@@ -336,22 +299,22 @@ BAD_CHATS = {
 @pytest.mark.parametrize(
     ("reason", "record"), [(reason, record) for reason, records in BAD_CHATS.items() for record in records]
 )
-def test_a_chat_that_is_rejected(folder: Path, reason: str, record: dict[str, Any]) -> None:
+def test_a_chat_that_is_rejected(folder, reason, record):
     assert only_reason(jsonl(folder, record)) == reason
 
 
-def test_two_images_are_both_named(folder: Path) -> None:
-    _, rejected = read(jsonl(folder, chat_of("a.png", "b.png")))
-    assert rejected[["image", "detail"]].to_numpy().tolist() == [["", "2 images are named: a.png, b.png"]]
-
-
-def test_the_first_record_says_what_the_file_is(folder: Path) -> None:
-    usable, rejected = read(jsonl(folder, chat_of("a.png"), {"image": "b.png", "label": "tiles"}))
+@pytest.mark.parametrize(
+    ("records", "reasons"),
+    [
+        ([chat_of("b.png"), TABLE], ["malformed record"]),
+        ([TABLE, chat_of("b.png")], ["not exactly one image"]),
+        ([TABLE, ["b.png", "tiles"], None, 3], ["malformed record"] * 3),
+    ],
+)
+def test_the_first_record_says_what_the_file_is(folder, records, reasons):
+    usable, rejected = read(jsonl(folder, *records))
     assert usable["row"].tolist() == [0]
-    assert rejected["reason"].tolist() == ["malformed record"]
-    usable, rejected = read(jsonl(folder, {"image": "b.png", "label": "tiles"}, chat_of("a.png")))
-    assert usable["row"].tolist() == [0]
-    assert rejected["reason"].tolist() == ["not exactly one image"]
+    assert rejected["reason"].tolist() == reasons
 
 
 # Files
@@ -363,10 +326,8 @@ def test_the_first_record_says_what_the_file_is(folder: Path) -> None:
         ("own.xlsx", b"PK", "suffix '.xlsx' is not known"),
         ("own.json", b"[]", "suffix '.json' is not known"),
         ("own.jsonl", b'{"image": "a.png", "label": "x"}\n{"image"', "line 2 is not JSON"),
-        ("own.jsonl", b'{"image": "a.png", "label": NaN}', "line 1 is not JSON"),
         ("own.jsonl", b'{"image": "\xd7\xdf.png"}', "line 1, byte 12 is not UTF-8"),
         ("own.csv", b"image,label\n\xd7\xdf.png,x", "line 2, byte 13 is not UTF-8"),
-        ("own.jsonl", b"", "has no rows"),
         ("own.jsonl", b"\n\r\n", "has no rows"),
         ("own.csv", b"image,label\n", "has no rows"),
         ("own.csv", b"", "not readable as CSV"),
@@ -374,28 +335,20 @@ def test_the_first_record_says_what_the_file_is(folder: Path) -> None:
         ("own.csv", b"image,class\na.png,x\n", r"lacks the column\(s\) \['label'\]"),
         ("own.jsonl", b'{"image": "a.png"}', r"lacks the column\(s\) \['label'\]"),
         ("own.jsonl", b"[1]", r"lacks the column\(s\) \['image', 'label'\]"),
+        *((name, None, "no such file") for name in ("none.csv", "none.jsonl", "sub", "none.txt")),
     ],
 )
-def test_a_file_that_is_no_table(folder: Path, name: str, content: bytes, words: str) -> None:
-    (folder / name).write_bytes(content)
-    with pytest.raises(ValueError, match=words) as caught:
-        read(folder / name)
-    assert str(caught.value).startswith(FIELD)
-
-
-@pytest.mark.parametrize("name", ["none.csv", "none.jsonl", "sub", "none.txt"])
-def test_a_file_that_is_not_there(folder: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{FIELD} .*no such file"):
+def test_a_file_that_is_no_table_or_not_there(folder, name, content, words):
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{FIELD} .*{words}"):
         read(folder / name)
 
 
 # Rows in and rows out
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=4,
-)
+VALUES = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+JSON = VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(st.text(max_size=5), VALUES, max_size=3)
 NAMES = st.sampled_from(["a.png", "b.png", "sub/d.png", "z.png", "../x.png", ""]) | JSON
 LABELS = st.sampled_from(["carpet", "tiles", ""]) | JSON
 PARTS = st.lists(
@@ -408,8 +361,6 @@ TABLES = st.fixed_dictionaries({"image": NAMES, "label": LABELS, "group": LABELS
 CHATS = st.builds(chat_of, NAMES, answer=LABELS) | st.fixed_dictionaries(
     {"messages": st.lists(TURNS, max_size=4) | JSON, "images": st.lists(NAMES, max_size=2) | NAMES}
 )
-
-
 # The first record says what the file is.
 FILES = st.lists(TABLES, min_size=1, max_size=6) | st.lists(CHATS | JSON, max_size=6).map(
     lambda records: [chat_of("c.png"), *records]
@@ -418,11 +369,10 @@ FILES = st.lists(TABLES, min_size=1, max_size=6) | st.lists(CHATS | JSON, max_si
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(records=FILES)
-def test_every_row_is_usable_or_rejected(folder: Path, records: list[Any]) -> None:
+def test_every_row_is_usable_or_rejected(folder, records):
     usable, rejected = read(jsonl(folder, *records))
     assert sorted([*usable["row"], *rejected["row"]]) == list(range(len(records)))
-    assert usable["row"].is_monotonic_increasing
-    assert rejected["row"].is_monotonic_increasing
     assert usable["image"].is_unique
-    usable.to_parquet(folder / "usable.parquet")
-    rejected.to_parquet(folder / "rejected.parquet")
+    for frame in (usable, rejected):
+        assert frame["row"].is_monotonic_increasing
+        frame.to_parquet(folder / "rows.parquet")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.special import log_softmax
 
-from assay.vlm.consistency import dropped_table, fit_thresholds, is_consistent, label_scores
+from assay.vlm.consistency import dropped_table, fit_thresholds, is_consistent
 from assay.vlm.messages import IMAGE, messages_record
 from assay.vlm.preflight import check_conversations, count_tokens
 from assay.vlm.processor import CHAT_TEMPLATE
@@ -23,48 +22,26 @@ Make = Callable[..., list[dict[str, Any]]]
 LIMIT = 1_000_000
 
 
-@pytest.fixture
-def scored() -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities of four classes of unequal numbers of rows, and labels."""
+@pytest.mark.parametrize("quantile", [0.0, 0.02, 0.5, 1.0])
+def test_thresholds_are_quantiles_of_each_class(quantile):
     rng = np.random.default_rng(0)
     log_probs = log_softmax(3 * rng.standard_normal((200, 4)), axis=1)
-    return log_probs, rng.choice(4, size=200, p=[0.5, 0.3, 0.15, 0.05])
-
-
-@pytest.mark.parametrize("quantile", [0.0, 0.02, 0.5, 1.0])
-def test_thresholds_are_quantiles_of_each_class(scored: tuple[np.ndarray, np.ndarray], quantile: float) -> None:
-    log_probs, labels = scored
-    scores = [row[label] for row, label in zip(log_probs, labels, strict=True)]
-    assert label_scores(log_probs, labels).tolist() == scores
+    labels = rng.choice(4, size=200, p=[0.5, 0.3, 0.15, 0.05])
     found = fit_thresholds(log_probs, labels, quantile=quantile)
     kept = is_consistent(log_probs, labels, found)
     for number in range(4):
-        ordered = np.sort(log_probs[labels == number, number])
-        # Type 7 of Hyndman and Fan (1996): at (n - 1) q between two order statistics.
-        place = (len(ordered) - 1) * quantile
-        below = int(place)
-        above = min(below + 1, len(ordered) - 1)
-        expected = ordered[below] + (place - below) * (ordered[above] - ordered[below])
-        assert found[number] == pytest.approx(expected, abs=1e-12)
+        scores = log_probs[labels == number, number]
+        assert kept[labels == number].tolist() == (scores >= found[number]).tolist()
         # About the quantile of the fitted rows themselves is dropped.
-        assert abs((~kept[labels == number]).sum() - quantile * len(ordered)) <= 1
+        assert abs((scores < found[number]).sum() - quantile * len(scores)) <= 1
     assert len(set(found)) == 4
     assert quantile > 0 or kept.all()
 
-
-def test_the_threshold_is_that_of_the_rows_class_and_itself_fits() -> None:
-    log_probs = np.log([[0.5, 0.5], [0.4, 0.6], [0.4, 0.6], [0.7, 0.3]])
-    thresholds = np.log([0.45, 0.3])
-    assert is_consistent(log_probs, np.array([0, 0, 1, 1]), thresholds).tolist() == [True, False, True, True]
-
-
-def test_a_class_without_rows_is_rejected(scored: tuple[np.ndarray, np.ndarray]) -> None:
-    log_probs, labels = scored
     with pytest.raises(ValueError, match=r"class\(es\) \[1, 3\]"):
-        fit_thresholds(log_probs, np.where(labels % 2 == 1, 0, labels), quantile=0.1)
+        fit_thresholds(log_probs, np.where(labels % 2 == 1, 0, labels), quantile=quantile)
 
 
-def test_what_the_filter_drops_is_counted_by_transform_and_class() -> None:
+def test_what_the_filter_drops_is_counted_by_transform_and_class():
     transforms, kept = ["flip", "flip", "flip", "hue", "hue", "hue"], [True, False, False, True, True, True]
     judged = pd.DataFrame({"label": [0, 0, 1, 1, 1, 0], "transform": transforms, "kept": kept})
     assert dropped_table(judged, ("low", "high")).to_dict("records") == [
@@ -75,29 +52,13 @@ def test_what_the_filter_drops_is_counted_by_transform_and_class() -> None:
     ]
 
 
-SIZES = [
-    (28, 28),
-    (29, 31),
-    (57, 43),
-    (101, 37),
-    (160, 120),
-    (333, 77),
-    (640, 41),
-    (1, 30),
-    (30, 2),
-    (14, 14),
-    (400, 399),
-]
+SIZES = [(28, 28), (29, 31), (57, 43), (160, 120), (640, 41), (1, 30), (30, 2), (14, 14), (400, 399)]
 
 
 @pytest.mark.parametrize(("min_pixels", "max_pixels"), [(784, 7056), (3136, 5500), (784, 10**6)])
 def test_counted_tokens_are_those_of_the_encoded_conversation(
-    open_processor: Callable[..., Any],
-    encoded: Callable[..., Any],
-    tmp_path: Path,
-    min_pixels: int,
-    max_pixels: int,
-) -> None:
+    open_processor, encoded, tmp_path, min_pixels, max_pixels
+):
     records = []
     for number, (width, height) in enumerate(SIZES):
         path, answer = tmp_path / f"{number}.png", ("高", "没有风险")[number % 2]
@@ -111,27 +72,24 @@ def test_counted_tokens_are_those_of_the_encoded_conversation(
     assert len(set(counts[:, 1].tolist())) > 2
 
 
-def test_the_check_finds_sizes_and_what_is_learned(processor: Any, make_records: Make) -> None:
+def test_the_check_finds_sizes_and_what_is_learned(processor, make_records):
     records = {"train": make_records(["高", "没有风险", "低"]), "val": make_records(["低"]), "test": []}
     metrics, lines = check_conversations(processor, records, max_tokens=200, max_pixels=LIMIT)
     counts = count_tokens(processor, records["train"], max_pixels=LIMIT)
-    total = counts.sum(axis=1)
-    assert {key: value for key, value in metrics.items() if key.startswith("train")} == {
-        "train.conversations": 3,
-        "train.tokens.max": total.max(),
-        "train.tokens.median": np.median(total),
-        "train.image_tokens.max": counts[:, 1].max(),
-    }
+    total, longest = counts.sum(axis=1), counts[:, 1].max()
+    names = ("conversations", "tokens.max", "tokens.median", "image_tokens.max")
+    found = [metrics[f"train.{name}"] for name in names]
+    assert found == [3, total.max(), np.median(total), longest]
     assert {key.split(".")[0] for key in metrics} == {"train", "val"}
     train, val = lines
-    sizes = f"train: 3 conversations, up to {total.max()} tokens, {counts[:, 1].max()} of the image; "
+    sizes = f"train: 3 conversations, up to {total.max()} tokens, {longest} of the image; "
     assert train.startswith(f"{sizes}learned: '高<|im_end|>\\n' of '<|im_start|>system")
     assert "<|vision_start|><|vision_end|>" in train
     assert train.endswith("<|im_start|>assistant\\n高<|im_end|>\\n'")
     assert val.startswith("val: 1 conversations")
 
 
-def test_a_conversation_that_is_too_long_is_an_error_with_its_size(processor: Any, make_records: Make) -> None:
+def test_a_conversation_that_is_too_long_or_without_an_answer_is_an_error(processor, make_records):
     records = make_records(["高", "低"])
     counts = count_tokens(processor, records, max_pixels=LIMIT)
     total = counts.sum(axis=1)
@@ -143,14 +101,11 @@ def test_a_conversation_that_is_too_long_is_an_error_with_its_size(processor: An
     )
     with pytest.raises(ValueError, match=words):
         check_conversations(processor, {"train": records}, max_tokens=limit - 1, max_pixels=LIMIT)
-
-
-def test_a_conversation_without_an_answer_is_an_error(processor: Any, make_records: Make) -> None:
     with pytest.raises(ValueError, match="nothing of the conversation is learned"):
         check_conversations(processor, {"train": make_records([None])}, max_tokens=200, max_pixels=LIMIT)
 
 
-def test_the_small_template_writes_chatml(processor: Any) -> None:
+def test_the_small_template_writes_chatml(processor):
     turns: list[dict[str, Any]] = [
         {"role": "system", "content": "S"},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Q"}]},
@@ -165,7 +120,7 @@ def test_the_small_template_writes_chatml(processor: Any) -> None:
     assert processor.apply_chat_template(turns[:2], add_generation_prompt=True) == full.removesuffix("A<|im_end|>\n")
 
 
-def test_a_processor_keeps_its_limits_and_answers_of_one_token(open_processor: Callable[..., Any]) -> None:
+def test_a_processor_keeps_its_limits_and_answers_of_one_token(open_processor):
     processor = open_processor(max_pixels=5500)
     assert dict(processor.image_processor.size) == {"shortest_edge": 784, "longest_edge": 5500}
     assert [len(processor.tokenizer(answer)["input_ids"]) for answer in "无低中高非"] == [1] * 5
@@ -174,9 +129,7 @@ def test_a_processor_keeps_its_limits_and_answers_of_one_token(open_processor: C
 
 
 @pytest.mark.parametrize("content", ["missing", "empty", "tokenizer only"])
-def test_a_folder_without_a_processor_is_an_error(
-    content: str, processor: Any, open_processor: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_folder_without_a_processor_is_an_error(content, processor, open_processor, tmp_path):
     folder = tmp_path / "processor"
     if content != "missing":
         folder.mkdir()
@@ -186,7 +139,7 @@ def test_a_folder_without_a_processor_is_an_error(
         open_processor(folder)
 
 
-def test_the_prompts_are_those_of_the_parameters(params: Any) -> None:
+def test_the_prompts_are_those_of_the_parameters(params):
     settings = params.prepare_vlm
     risk, high = risk_prompt(settings), high_prompt(settings)
     assert risk.labels == ("无风险", "低风险", "中风险", "高风险", "非楼道")

@@ -15,12 +15,9 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 
 from assay.metrics.binary import resample
-from assay.params.vlm import Tuning
 from assay.vlm.evaluation import conclusion, gains, mistakes, risk_metrics, spread
-from assay.vlm.fusion import calibrated
 from assay.vlm.prediction import blank_copies, open_scorer, open_scorers
 from assay.vlm.prompts import Prompt
-from assay.vlm.scores import as_rows, raw_scores, scores_table
 from assay.vlm.scoring import record_log_probs
 
 Make = Callable[..., list[dict[str, Any]]]
@@ -37,7 +34,7 @@ def table(n: int = 300, num_classes: int = 5, *, seed: int = 0) -> tuple[np.ndar
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("high", [0, HIGH])
-def test_metrics_of_high_risk_are_scikit_learns(high: int, weighted: bool) -> None:
+def test_metrics_of_high_risk_are_scikit_learns(high, weighted):
     labels, probs = table()
     weights = np.random.default_rng(1).integers(0, 4, (3, 300)) if weighted else None
     found = risk_metrics(labels, probs, high=high, weights=weights)
@@ -53,16 +50,12 @@ def test_metrics_of_high_risk_are_scikit_learns(high: int, weighted: bool) -> No
         }
         for name, value in expected.items():
             assert found[name][number] == pytest.approx(value, abs=1e-12), name
+    # Nothing is named and nothing there: precision and recall are 0.
+    none = risk_metrics(np.array([1, 2]), np.tile([0.1, 0.6, 0.3, 0, 0], (2, 1)), high=high)
+    assert [none[f"high_{name}"][0] for name in ("precision", "recall", "error")] == [0, 0, 0]
 
 
-def test_undefined_precision_and_recall_are_zero() -> None:
-    probs = np.tile([0.6, 0.2, 0.1, 0.05, 0.05], (4, 1))
-    for labels, error in (([0, 1, 2, 3], 0.25), ([0, 1, 2, 0], 0)):
-        found = risk_metrics(np.array(labels), probs, high=HIGH)
-        assert [found[f"high_{name}"][0] for name in ("precision", "recall", "error")] == [0, 0, error]
-
-
-def test_gains_are_differences_of_paired_resamples() -> None:
+def test_gains_are_differences_of_paired_resamples():
     labels, probs = table()
     _, other = table(seed=5)
     groups = np.arange(300) // 3
@@ -82,7 +75,7 @@ def test_gains_are_differences_of_paired_resamples() -> None:
     assert found["fused"]["high_error_gain_high"] < 0 < found["fused"]["high_recall_gain_low"]
 
 
-def test_the_spread_of_hand_made_runs() -> None:
+def test_the_spread_of_hand_made_runs():
     labels = np.array([0, 1, 2, 2])
     one = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6], [0.5, 0.4, 0.1]])
     two = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.4, 0.5, 0.1], [0.5, 0.1, 0.4]])
@@ -90,26 +83,13 @@ def test_the_spread_of_hand_made_runs() -> None:
     found = spread([one, two, three], labels)
     # The class that the first names: 0.8 0.6 0.7; 0.7 0.7 0.6; 0.6 0.1 0.6; 0.5 0.5 0.1.
     widths = np.array([0.2, 0.1, 0.5, 0.4])
-    assert found == pytest.approx(
-        {
-            "runs": 3,
-            "accuracy_min": 0.5,
-            "accuracy_max": 1.0,
-            "confidence_mean": widths.mean(),
-            "confidence_p95": np.quantile(widths, 0.95),
-            "changed": 0.5,
-        }
-    )
-
-
-def test_two_later_runs_that_differ_count_as_changed_and_one_run_has_no_spread() -> None:
-    labels = np.array([0, 1])
-    same, other = np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([[0.6, 0.4], [0.4, 0.6]])
-    runs = [same, same, other]
-    assert spread(runs, labels)["changed"] == 0.5
-    alone = spread(runs[:1], labels)
-    assert (alone["confidence_mean"], alone["confidence_p95"], alone["changed"]) == (0, 0, 0)
-    assert alone["accuracy_min"] == alone["accuracy_max"] == 0.5
+    expected = {"runs": 3, "accuracy_min": 0.5, "accuracy_max": 1.0, "changed": 0.5}
+    expected |= {"confidence_mean": widths.mean(), "confidence_p95": np.quantile(widths, 0.95)}
+    assert found == pytest.approx(expected)
+    # One that differs from two like the first counts too; a run alone has no spread.
+    assert spread([one, one, three], labels)["changed"] == 0.25
+    none = {"accuracy_min": 0.75, "accuracy_max": 0.75, "confidence_mean": 0, "confidence_p95": 0, "changed": 0}
+    assert spread([one], labels) == {"runs": 1} | none
 
 
 def report(value: float = 0.8, **more: float) -> dict[str, float]:
@@ -126,7 +106,7 @@ def say(*, strength: float = 1.0, base: dict[str, float] | None = None, **fused:
     return conclusion(reports, strength=strength)
 
 
-def test_the_conclusion_names_the_metrics() -> None:
+def test_the_conclusion_names_the_metrics_and_divides_by_no_zero():
     first, second, third = say(high_recall=0.8, high_recall_gain=0.1, high_error=0.05, high_precision=0.85)
     assert first == "The first model: accuracy 0.800 [0.750, 0.850] (n 100), better than the largest class (0.500)."
     assert second == (
@@ -135,6 +115,7 @@ def test_the_conclusion_names_the_metrics() -> None:
         "of the share)."
     )
     assert third == "Fusion pays here."
+    assert "errors +0%" in say(base={"high_error": 0.0})[1]
 
 
 @pytest.mark.parametrize(
@@ -142,109 +123,67 @@ def test_the_conclusion_names_the_metrics() -> None:
     [
         ({"high_error_gain": -0.06}, "Fusion pays here."),
         ({"high_error_gain": -0.04}, "Fusion is not shown to pay here: the interval of its gain holds 0."),
-        ({"high_error_gain": 0.0}, "Fusion is not shown to pay here: the interval of its gain holds 0."),
         # Fewer errors, but by finding less.
         ({"high_error_gain": -0.2, "high_recall": 0.6}, "Fusion does not pay here: it finds less of the high risk."),
+        ({"strength": 0.0}, "Fusion does not pay here: on tune no strength of the correction gains, so it is the "),
     ],
 )
-def test_what_is_said_of_fusion(fused: dict[str, float], words: str) -> None:
-    assert say(**fused)[-1] == words
-
-
-def test_without_strength_or_errors_nothing_is_divided() -> None:
-    assert say(strength=0.0)[1:] == [
-        "Fusion does not pay here: on tune no strength of the correction gains, so it is the identity."
-    ]
-    assert "errors +0%" in say(base={"high_error": 0.0})[1]
+def test_what_is_said_of_fusion(fused, words):
+    assert say(**fused)[-1].startswith(words)
 
 
 @pytest.mark.parametrize(
-    ("gain", "words"), [(0.06, "better than"), (0.04, "not told apart from"), (-0.06, "worse than")]
+    ("gain", "than", "words", "opposite"),
+    [
+        (0.06, "better than", "pays", "harms"),
+        (0.04, "not told apart from", "is not shown to pay", "is not shown to pay"),
+        (-0.06, "worse than", "harms", "pays"),
+    ],
 )
-def test_what_is_said_of_the_first_model(gain: float, words: str) -> None:
-    assert f"{words} the largest class" in say(base=report(accuracy_gain=gain))[0]
-
-
-@pytest.mark.parametrize(("gain", "words"), [(0.06, "pays"), (0.04, "is not shown to pay"), (-0.06, "harms")])
-def test_what_is_said_of_augmentation_and_filter(gain: float, words: str) -> None:
-    found = say(base=report(accuracy_gain=0.3, accuracy_gain_augmentation=gain, accuracy_gain_filter=-gain))
-    interval = f"(gain {gain:+.3f} [{gain - 0.05:+.3f}, {gain + 0.05:+.3f}])"
-    assert found[-2] == f"Augmentation {words} {interval}."
-    opposite = {"pays": "harms", "harms": "pays"}.get(words, words)
+def test_what_is_said_of_the_first_model_augmentation_and_filter(gain, than, words, opposite):
+    found = say(base=report(accuracy_gain=gain, accuracy_gain_augmentation=gain, accuracy_gain_filter=-gain))
+    assert f"{than} the largest class" in found[0]
+    assert found[-2] == f"Augmentation {words} (gain {gain:+.3f} [{gain - 0.05:+.3f}, {gain + 0.05:+.3f}])."
     assert found[-1].startswith(f"The filter {opposite} (gain {-gain:+.3f}")
 
 
-def test_mistakes_are_the_wrong_rows_most_confident_first() -> None:
+def test_mistakes_are_the_wrong_rows_most_confident_first():
     rows = pd.DataFrame({"sample_id": list("dbca"), "name": list("wxyz"), "picture": ["p"] * 4, "group": [0] * 4})
     probs = np.array([[0.6, 0.4], [0.9, 0.1], [0.1, 0.9], [0.9, 0.1]])
     found = mistakes(rows, probs, np.array([1, 1, 1, 1]), ("low", "high"))
-    assert found.to_dict("list") == {
-        "sample_id": ["a", "b", "d"],
-        "name": ["z", "x", "w"],
-        "picture": ["p"] * 3,
-        "true": ["high"] * 3,
-        "predicted": ["low"] * 3,
-        "confidence": [0.9, 0.9, 0.6],
-    }
-
-
-def test_scores_go_through_a_table(make_records: Make) -> None:
-    records = [
-        record | {"sample_id": str(number), "name": f"n{number}", "group": number // 2}
-        for number, record in enumerate(make_records(["高", "低", "无"]))
-    ]
-    rows = as_rows(records)
-    assert list(rows.columns) == ["sample_id", "name", "group", "label", "picture"]
-    assert rows["label"].tolist() == ["高", "低", "无"]
-    assert rows["picture"].tolist() == [record["images"][0] for record in records]
-    raw = {"base": table(3, 12)[1], "order_1": table(3, 5)[1]}
-    found = raw_scores(scores_table(rows, raw))
-    assert list(found) == ["base", "order_1"]
-    assert all(np.array_equal(found[name], raw[name]) for name in raw)
-
-
-def test_temperature_one_changes_nothing_and_a_hundred_flattens() -> None:
-    _, probs = table()
-    assert np.allclose(calibrated(np.log(probs), 1.0), probs, atol=1e-12)
-    flat = calibrated(np.log(probs), 100.0)
-    assert np.abs(flat - 0.2).max() < 0.03
-    assert (flat.argmax(axis=1) == probs.argmax(axis=1)).all()
+    assert list(found.columns) == ["sample_id", "name", "picture", "true", "predicted", "confidence"]
+    expected = [("a", "z", 0.9), ("b", "x", 0.9), ("d", "w", 0.6)]
+    assert found.to_numpy().tolist() == [[i, name, "p", "high", "low", share] for i, name, share in expected]
 
 
 ANSWERS = ("无", "低", "中", "高", "非")
 PROMPT = Prompt("你是消防安全员。", "这里的风险等级是什么？", ANSWERS, ANSWERS, ("a", "b", "c", "d", "e"))
-OPTIONS: dict[str, Any] = {"device": "cpu", "batch_size": 3, "decode_pixels": 1_000_000}
 
 
 @pytest.mark.parametrize("changes", [{}, {"train_vision": True}], ids=["lora", "vision"])
 def test_saved_adapters_that_share_a_base_score_as_each_alone_and_as_trained(
-    save_adapter: Callable[..., Any],
-    processor: Any,
-    make_records: Make,
-    default_tuning: Tuning,
-    tmp_path: Path,
-    changes: dict[str, Any],
-) -> None:
+    save_adapter, processor, make_records, default_tuning, tmp_path, changes
+):
     folders = [tmp_path / name for name in ("one", "two", "three")]
     # The last is plain LoRA: nothing of the vision towers before it may stay.
     tunings = [default_tuning.model_copy(update=update) for update in (changes, changes, {})]
     records = make_records([None] * 5)
     trained = []
+    options: dict[str, Any] = {"device": "cpu", "batch_size": 3, "decode_pixels": 10**6}
     for seed, (folder, tuning) in enumerate(zip(folders, tunings, strict=True)):
         model = save_adapter(folder, PROMPT, tuning=tuning, seed=seed)
         trained.append(record_log_probs(model, records, processor, PROMPT, max_pixels=10**6, batch_size=3, name="test"))
-    together = [scorer.log_probs(records, name="test") for scorer in open_scorers(folders, **OPTIONS)]
+    together = [scorer.log_probs(records, name="test") for scorer in open_scorers(folders, **options)]
     for folder, one, expected in zip(folders, together, trained, strict=True):
-        scorer = open_scorer(folder, **OPTIONS)
+        scorer = open_scorer(folder, **options)
         assert scorer.prompt == PROMPT
         assert np.array_equal(scorer.log_probs(records, name="test"), expected)
         assert np.array_equal(one, expected)
-    assert np.abs(together[0][0] - together[0][1]).max() > 1e-6
-    assert np.abs(together[0] - together[1]).max() > 1e-6
-    assert np.abs(together[1] - together[2]).max() > 1e-6
+    for one, two in ((together[0][0], together[0][1]), together[:2], together[1:]):
+        assert np.abs(one - two).max() > 1e-6
 
 
-def test_blank_copies_are_grey_and_of_the_same_sizes(make_records: Make) -> None:
+def test_blank_copies_are_grey_and_of_the_same_sizes(make_records):
     records = make_records(["高"] * 7)
     with blank_copies(records, max_pixels=1_000_000) as blank:
         for one, two in zip(records, blank, strict=True):

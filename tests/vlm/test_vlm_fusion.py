@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
-from assay.calibration.pooling import fit_pool_temperature, pool
+from assay.calibration.pooling import fit_pool_temperature
 from assay.vlm.fusion import correct, fit_strength
 
 HIGH = 2
@@ -24,13 +24,8 @@ def draw_labels(probs: np.ndarray, *, seed: int) -> np.ndarray:
     return (uniform > probs.cumsum(axis=1)[:, :-1]).sum(axis=1)
 
 
-def nll(probs: np.ndarray, high_probs: np.ndarray, labels: np.ndarray, strength: float) -> float:
-    corrected = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=strength)
-    return float(-np.log(corrected[np.arange(len(labels)), labels]).mean())
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_strength_zero_is_the_identity_bit_for_bit_in_a_new_array(dtype: type) -> None:
+def test_strength_zero_is_the_identity_bit_for_bit_in_a_new_array(dtype):
     probs, high_probs = table()
     probs = probs.astype(dtype)
     probs[0] = [0, 0, 1, 0]
@@ -40,8 +35,10 @@ def test_strength_zero_is_the_identity_bit_for_bit_in_a_new_array(dtype: type) -
 
 
 @pytest.mark.parametrize("strength", [0.1, 1.0, 5.0])
-def test_it_is_the_factor_of_the_module_then_a_renormalisation(strength: float) -> None:
+def test_it_is_the_factor_of_the_module_then_a_renormalisation(strength):
     probs, high_probs = table()
+    # A row at the neutral point stays.
+    high_probs[0] = 0.4
     factor = ((high_probs / (1 - high_probs)) / (0.4 / 0.6)) ** strength
     expected = probs.copy()
     expected[:, HIGH] *= factor
@@ -49,19 +46,7 @@ def test_it_is_the_factor_of_the_module_then_a_renormalisation(strength: float) 
     got = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=strength)
     assert np.allclose(got, expected, rtol=1e-9)
     assert np.allclose(got.sum(axis=1), 1, atol=1e-12)
-
-
-def test_two_classes_at_neutral_one_half_are_the_houses_logarithmic_pool() -> None:
-    probs, high_probs = table(num_classes=2)
-    second = np.log(np.stack([1 - high_probs, high_probs], axis=1))
-    pooled = np.exp(pool([np.log(probs), second], [1.0, 0.7]))
-    assert np.allclose(correct(probs, high_probs, high=1, neutral=0.5, strength=0.7), pooled)
-
-
-def test_a_row_at_the_neutral_point_stays() -> None:
-    probs, _ = table()
-    got = correct(probs, np.full(len(probs), 0.4), high=HIGH, neutral=0.4, strength=3.0)
-    assert np.allclose(got, probs, atol=1e-15)
+    assert np.allclose(got[0], probs[0], atol=1e-15)
 
 
 @given(
@@ -70,9 +55,7 @@ def test_a_row_at_the_neutral_point_stays() -> None:
     strength=st.floats(0, 20),
 )
 @settings(max_examples=150, deadline=None)
-def test_monotone_in_the_second_model_and_other_ratios_kept(
-    row: list[float], pair: tuple[float, float], strength: float
-) -> None:
+def test_monotone_in_the_second_model_and_other_ratios_kept(row, pair, strength):
     base = np.array(row) / np.sum(row)
     got = correct(np.stack([base, base]), np.sort(pair), high=0, neutral=0.3, strength=strength)
     assert got[1, 0] >= got[0, 0] - 1e-12
@@ -83,7 +66,7 @@ def test_monotone_in_the_second_model_and_other_ratios_kept(
             assert np.allclose(corrected[1:] / corrected[1:].sum(), others, rtol=1e-6)
 
 
-def test_certain_rows_and_certain_second_models_stay_finite() -> None:
+def test_certain_rows_and_certain_second_models_stay_finite():
     probs = np.repeat([[1.0, 0, 0], [0, 0, 1.0], [0.5, 0.5, 0]], 3, axis=0)
     high_probs = np.tile([0.0, 0.5, 1.0], 3)
     for strength in (1e-3, 1.0, 50.0, 1e6):
@@ -110,7 +93,7 @@ def test_certain_rows_and_certain_second_models_stay_finite() -> None:
         ({"strength": np.inf}, "strength must"),
     ],
 )
-def test_malformed_inputs_are_named(change: dict, field: str) -> None:
+def test_malformed_inputs_are_named(change, field):
     good = {"probs": np.full((5, 3), 1 / 3), "high_probs": np.full(5, 0.5), "high": 2, "neutral": 0.5, "strength": 1.0}
     correct(**good)
     with pytest.raises(ValueError, match=f"^{field}"):
@@ -118,38 +101,36 @@ def test_malformed_inputs_are_named(change: dict, field: str) -> None:
 
 
 @pytest.mark.parametrize("planted", [0.4, 1.0, 1.7])
-def test_a_planted_strength_is_found_again(planted: float) -> None:
+def test_a_planted_strength_is_found_again_and_nothing_in_a_contrary_or_constant_model(planted):
     probs, high_probs = table(60_000, seed=1)
     truth = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=planted)
     labels = draw_labels(truth, seed=2)
     found = fit_strength(probs, high_probs, labels, high=HIGH, neutral=0.4, max_strength=5.0)
     assert found == pytest.approx(planted, abs=0.05)
     assert fit_strength(probs, high_probs, labels, high=HIGH, neutral=0.4, max_strength=0.3) == 0.3
+    for other in (1 - high_probs, np.full(len(labels), 0.6)):
+        assert fit_strength(probs, other, labels, high=HIGH, neutral=0.6, max_strength=5.0) == 0.0
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_it_agrees_with_a_grid_over_the_likelihood(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(2))
+def test_it_agrees_with_a_grid_over_the_likelihood(seed):
     probs, high_probs = table(400, seed=seed)
     labels = draw_labels(correct(probs, high_probs, high=HIGH, neutral=0.4, strength=0.8), seed=seed)
+
+    def nll(strength: float) -> float:
+        corrected = correct(probs, high_probs, high=HIGH, neutral=0.4, strength=strength)
+        return float(-np.log(corrected[np.arange(len(labels)), labels]).mean())
+
     grid = np.linspace(0, 3, 601)
-    losses = [nll(probs, high_probs, labels, strength) for strength in grid]
+    losses = [nll(strength) for strength in grid]
     # Convex: the second differences are never negative but for rounding.
     assert np.diff(losses, 2).min() > -1e-12
     found = fit_strength(probs, high_probs, labels, high=HIGH, neutral=0.4, max_strength=3.0)
     assert abs(found - grid[np.argmin(losses)]) <= 0.0051
-    assert nll(probs, high_probs, labels, found) <= min(losses) + 1e-8
+    assert nll(found) <= min(losses) + 1e-8
 
 
-def test_a_contrary_second_model_gets_exactly_nothing() -> None:
-    probs, high_probs = table(5000)
-    labels = draw_labels(correct(probs, high_probs, high=HIGH, neutral=0.4, strength=1.0), seed=3)
-    contrary = 1 - high_probs
-    assert fit_strength(probs, contrary, labels, high=HIGH, neutral=0.6, max_strength=5.0) == 0.0
-    constant = np.full(len(labels), 0.6)
-    assert fit_strength(probs, constant, labels, high=HIGH, neutral=0.6, max_strength=5.0) == 0.0
-
-
-def test_noise_and_what_the_base_already_knows_get_next_to_nothing() -> None:
+def test_noise_and_what_the_base_already_knows_get_next_to_nothing():
     of_noise, of_known = [], []
     for seed in range(12):
         probs, noise = table(5000, seed=seed)
@@ -163,7 +144,7 @@ def test_noise_and_what_the_base_already_knows_get_next_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_temperatures_are_found_again_within_their_bounds(temperature: float) -> None:
+def test_temperatures_are_found_again_within_their_bounds(temperature):
     probs, _ = table(4000)
     labels = draw_labels(probs, seed=1)
     assert fit_pool_temperature(np.log(probs) * temperature, labels) == pytest.approx(temperature, rel=0.1)

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from assay.core.io import read_json, write_json
 from assay.params.vlm import SmallVlm, Tuning
-from assay.vlm.examples import encode, pad
+from assay.vlm.examples import encode
 from assay.vlm.messages import messages_record
 from assay.vlm.network import (
     RECORD,
@@ -42,9 +41,8 @@ NAMES = [f"self_attn.{letter}_proj" for letter in "qkvo"] + [f"mlp.{name}_proj" 
 
 
 @pytest.fixture
-def batch(processor: Any, make_records: Make, encoded: Callable[..., Any]) -> dict[str, torch.Tensor]:
-    rows = encoded(make_records(["高", "没有风险", "低"]))
-    return pad(rows, pad_token_id=processor.tokenizer.pad_token_id)
+def batch(padded, make_records, encoded) -> dict[str, torch.Tensor]:
+    return padded(encoded(make_records(["高", "没有风险", "低"])))
 
 
 def with_lora(settings: Tuning, **changes: Any) -> Tuning:
@@ -70,19 +68,16 @@ def logits_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return model.eval()(**{name: batch[name] for name in batch if name not in ("labels", "logits_to_keep")}).logits
 
 
-def test_the_default_pattern_adapts_the_language_model_and_nothing_else(network: Any, default_tuning: Tuning) -> None:
+def test_the_default_pattern_adapts_the_language_model_and_nothing_else(network, default_tuning):
     model = add_adapter(network, default_tuning, seed=0)
     expected = [f"model.language_model.layers.{layer}.{name}" for layer in range(2) for name in NAMES]
     assert adapted_modules(model) == sorted(expected)
     trained = [name for name, value in model.named_parameters() if value.requires_grad]
     assert len(trained) == 2 * len(expected)
     assert all(re.search(r"language_model\..*lora_[AB]", name) for name in trained)
-    assert not any("visual" in name for name in trained)
 
 
-def test_the_vision_tower_stays_as_it_is_unless_it_is_to_be_trained(
-    load_network: Callable[[], Any], default_tuning: Tuning, batch: dict[str, torch.Tensor]
-) -> None:
+def test_the_vision_tower_stays_as_it_is_unless_it_is_to_be_trained(load_network, default_tuning, batch):
     for train_vision in (False, True):
         model = add_adapter(load_network(), default_tuning.model_copy(update={"train_vision": train_vision}), seed=0)
         before = {name: value.detach().clone() for name, value in model.named_parameters()}
@@ -90,18 +85,14 @@ def test_the_vision_tower_stays_as_it_is_unless_it_is_to_be_trained(
         # One more: in the first, all that stands before an adapter whose B is zero has no gradient.
         step(model, batch)
         changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-        vision = {name for name in changed if "visual" in name}
-        assert bool(vision) == train_vision
-        assert not any("original_module" in name for name in changed)
-        assert all("lora_" in name for name in changed - vision)
-        assert sum("lora_" in name for name in changed) == 2 * 2 * len(NAMES)
-        if train_vision:
-            tower = {name for name in before if "visual.modules_to_save" in name}
-            assert vision == tower
-            assert len(tower) > 10
+        lora = {name for name in changed if "lora_" in name}
+        assert len(lora) == 2 * 2 * len(NAMES)
+        tower = {name for name in before if "visual.modules_to_save" in name}
+        assert changed - lora == tower
+        assert (len(tower) > 10) == train_vision
 
 
-def test_a_pattern_is_followed_and_must_name_something(network: Any, default_tuning: Tuning) -> None:
+def test_a_pattern_is_followed_and_must_name_something(network, default_tuning):
     for target in ("nothing", r"language_model\.layers", r".*self_attention\.q_proj"):
         with pytest.raises(ValueError, match=r"lora\.target .* names no module"):
             add_adapter(network, with_lora(default_tuning, target=target), seed=0)
@@ -119,32 +110,13 @@ def assert_made_by_the_seed(make: Callable[[int], Any]) -> Any:
     return make(1)
 
 
-def test_a_new_adapter_changes_nothing_and_is_the_seeds(
-    load_network: Callable[[], Any], default_tuning: Tuning, batch: dict[str, torch.Tensor]
-) -> None:
+def test_a_new_adapter_changes_nothing_and_is_the_seeds(load_network, default_tuning, batch):
     model = assert_made_by_the_seed(lambda seed: add_adapter(load_network(), default_tuning, seed=seed))
     assert torch.equal(logits_of(model, batch), logits_of(load_network(), batch))
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"dora": True}, {"rslora": True}, {"dora": True, "rslora": True}, {"dropout": 0.3}], ids=str
-)
-def test_each_kind_of_adapter_trains(
-    network: Any, default_tuning: Tuning, batch: dict[str, torch.Tensor], changes: dict[str, Any]
-) -> None:
-    model = add_adapter(network, with_lora(default_tuning, **changes), seed=0)
-    before, after = step(model, batch)
-    assert after < before - 0.01
-    layer = next(module for module in model.modules() if isinstance(module, LoraLayer))
-    rank, alpha = default_tuning.lora.rank, default_tuning.lora.alpha
-    assert layer.scaling["default"] == (alpha / rank**0.5 if changes.get("rslora") else alpha / rank)
-    assert bool(layer.lora_magnitude_vector) == changes.get("dora", False)
-
-
 @pytest.fixture
-def saved(
-    base_folder: Path, processor_folder: Path, default_tuning: Tuning, save_adapter: Callable[..., Any], tmp_path: Path
-) -> Callable[..., tuple[Path, Any]]:
+def saved(base_folder, processor_folder, default_tuning, save_adapter, tmp_path) -> Callable[..., tuple[Path, Any]]:
     """Function from changes of the settings to a saved adapter on copies of base and processor, and the model."""
 
     def save(*, train_vision: bool = False, **changes: Any) -> tuple[Path, Any]:
@@ -158,15 +130,14 @@ def saved(
 
 
 @pytest.mark.parametrize("changes", [{}, {"dora": True}, {"rslora": True}, {"train_vision": True}], ids=str)
-def test_a_loaded_adapter_is_the_saved_one_and_merging_changes_no_logits(
-    saved: Callable[..., tuple[Path, Any]],
-    load_network: Callable[..., Any],
-    open_processor: Callable[..., Any],
-    processor: Any,
-    batch: dict[str, torch.Tensor],
-    changes: dict[str, Any],
-) -> None:
+def test_each_kind_of_adapter_trains_and_is_loaded_and_merged_with_the_same_logits(
+    saved, load_network, open_processor, processor, default_tuning, batch, changes
+):
     folder, model = saved(**changes)
+    layer = next(module for module in model.modules() if isinstance(module, LoraLayer))
+    rank, alpha = default_tuning.lora.rank, default_tuning.lora.alpha
+    assert layer.scaling["default"] == (alpha / rank**0.5 if changes.get("rslora") else alpha / rank)
+    assert bool(layer.lora_magnitude_vector) == changes.get("dora", False)
     expected = logits_of(model, batch)
     real = batch["attention_mask"].bool()
     assert (expected - logits_of(load_network(), batch))[real].abs().max() > 0.1
@@ -182,9 +153,11 @@ def test_a_loaded_adapter_is_the_saved_one_and_merging_changes_no_logits(
     assert again.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
     # No pickle among them.
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".safetensors", ".json", ".jinja", ".md"}
+    before, after = step(model, batch)
+    assert after < before - 0.01
 
 
-def test_the_manifest_says_what_the_adapter_belongs_to(saved: Callable[..., tuple[Path, Any]]) -> None:
+def test_the_manifest_says_what_the_adapter_belongs_to(saved):
     folder, model = saved()
     record = check_manifest(folder)
     assert record["prompt"] == json.loads(json.dumps(PROMPT.to_json() | {"min_pixels": 784, "max_pixels": 7056}))
@@ -206,83 +179,58 @@ def flip(path: Path) -> None:
     ("part", "name", "change"),
     [
         ("base", "model.safetensors", flip),
-        ("base", "config.json", flip),
         ("base", "model.safetensors", Path.unlink),
         ("base", "more.json", lambda path: path.write_text("{}")),
-        ("processor", "chat_template.jinja", lambda path: path.write_text(path.read_text() + " ")),
-        ("processor", "tokenizer.json", flip),
+        ("processor", "chat_template.jinja", flip),
     ],
 )
-def test_another_base_or_processor_is_refused_and_named(
-    saved: Callable[..., tuple[Path, Any]], part: str, name: str, change: Callable[[Path], Any]
-) -> None:
+def test_another_base_or_processor_or_none_is_rejected_and_named(saved, part, name, change):
     folder, _ = saved()
-    place = Path(read_json(folder / RECORD)[part]) / name
-    change(place)
-    with pytest.raises(ValueError, match=f"trained with another {part}: {re.escape(str(place))} differs"):
+    place = Path(read_json(folder / RECORD)[part])
+    change(place / name)
+    with pytest.raises(ValueError, match=f"trained with another {part}: {re.escape(str(place / name))} differs"):
         check_manifest(folder)
-
-
-@pytest.mark.parametrize("part", ["base", "processor"])
-def test_a_base_or_processor_that_is_gone_is_rejected(saved: Callable[..., tuple[Path, Any]], part: str) -> None:
-    folder, _ = saved()
-    shutil.rmtree(read_json(folder / RECORD)[part])
+    shutil.rmtree(place)
     with pytest.raises(ValueError, match=f"belongs to .*{part}, which is not here"):
         check_manifest(folder)
 
 
-def test_a_base_with_a_smaller_vocabulary_is_rejected(
-    small: SmallVlm, load_network: Callable[..., Any], open_processor: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_base_with_another_vocabulary_is_rejected(
+    small, base_folder, load_network, processor, open_processor, tmp_path
+):
     save_small_processor(tmp_path / "other", ["another text"] * 3, answers=["yes", "no"], vocab_size=280)
     other = open_processor(tmp_path / "other")
     small_network(small, other.tokenizer, seed=0).save_pretrained(tmp_path / "base")
     load_base(tmp_path / "base", weights_dtype="float32", processor=other)
     with pytest.raises(ValueError, match="base: its vocabulary is not the processor's"):
         load_network(tmp_path / "base")
-
-
-def test_a_base_with_another_image_token_is_rejected(
-    base_folder: Path, load_network: Callable[..., Any], processor: Any, tmp_path: Path
-) -> None:
-    folder = tmp_path / "base"
-    shutil.copytree(base_folder, folder)
-    config = read_json(folder / "config.json")
+    shutil.copytree(base_folder, tmp_path / "base", dirs_exist_ok=True)
+    config = read_json(tmp_path / "base/config.json")
     config["image_token_id"] += 1
-    write_json(folder / "config.json", config)
+    write_json(tmp_path / "base/config.json", config)
     named = processor.image_token_id
     with pytest.raises(ValueError, match=rf"not the processor's \(image token {named + 1} against {named}\)"):
-        load_network(folder)
+        load_network(tmp_path / "base")
 
 
-@pytest.mark.parametrize("content", ["missing", "empty", "no weights", "no model", "cut off"])
-def test_a_folder_without_a_model_is_rejected(
-    content: str, base_folder: Path, load_network: Callable[..., Any], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("content", ["missing", "no weights", "no model", "cut off"])
+def test_a_folder_without_a_model_is_rejected(content, base_folder, load_network, tmp_path):
     folder = tmp_path / "base"
-    if content != "missing":
-        folder.mkdir()
-    if content == "no weights":
-        shutil.copy(base_folder / "config.json", folder)
-    if content == "no model":
+    shutil.copytree(base_folder, folder)
+    weights = folder / "model.safetensors"
+    if content == "missing":
+        shutil.rmtree(folder)
+    elif content == "no model":
         (folder / "config.json").write_text('{"model_type": "bert"}')
-    if content == "cut off":
-        shutil.copytree(base_folder, folder, dirs_exist_ok=True)
-        weights = folder / "model.safetensors"
+    elif content == "no weights":
+        weights.unlink()
+    else:
         weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ValueError, match=re.escape(str(folder))):
         load_network(folder)
 
 
-@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_4_bit_weights_without_their_package_are_rejected(load_network: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="weights_dtype 4bit needs the package bitsandbytes"):
-        load_network(dtype="4bit")
-
-
-def test_bfloat16_weights_keep_adapters_in_float32(
-    load_network: Callable[..., Any], default_tuning: Tuning, batch: dict[str, torch.Tensor]
-) -> None:
+def test_bfloat16_weights_keep_adapters_in_float32(load_network, default_tuning, batch):
     model = add_adapter(load_network(dtype="bfloat16"), default_tuning, seed=0)
     kinds = {value.requires_grad: value.dtype for value in model.parameters()}
     assert kinds == {False: torch.bfloat16, True: torch.float32}
@@ -298,37 +246,16 @@ def test_bfloat16_weights_keep_adapters_in_float32(
     assert losses[2] < losses[1] < losses[0]
 
 
-@pytest.mark.parametrize(
-    ("hidden_size", "num_heads"), [(16, 1), (16, 2), (32, 2), (48, 2), (64, 4), (96, 4), (128, 4), (128, 1), (320, 5)]
-)
-def test_the_dimensions_of_time_height_and_width_fill_each_head(
-    small: SmallVlm, processor: Any, hidden_size: int, num_heads: int
-) -> None:
-    settings = SmallVlm(**small.model_dump() | {"hidden_size": hidden_size, "num_heads": num_heads})
-    config = small_config(settings, processor.tokenizer)
-    section = config.text_config.rope_parameters["mrope_section"]
-    assert sum(section) == hidden_size // num_heads // 2
-    assert all(part > 0 for part in section)
-    assert section[1] == section[2]
-
-
-def test_every_size_that_the_parameters_allow_runs(
-    small: SmallVlm, processor: Any, batch: dict[str, torch.Tensor]
-) -> None:
-    for changes in ({"hidden_size": 16, "num_heads": 1}, {"hidden_size": 48, "vision_hidden_size": 48}):
-        settings = SmallVlm(**small.model_dump() | {"num_layers": 1, "vision_heads": 2} | changes)
-        model = small_network(settings, processor.tokenizer, seed=0)
-        assert torch.isfinite(loss_of(model, batch))
-
-
-@pytest.mark.parametrize(("hidden_size", "num_heads"), [(20, 1), (32, 3), (32, 8), (16, 4)])
-def test_sizes_that_do_not_divide_are_rejected(small: SmallVlm, hidden_size: int, num_heads: int) -> None:
-    with pytest.raises(ValueError, match="hidden_size"):
-        SmallVlm(**small.model_dump() | {"hidden_size": hidden_size, "num_heads": num_heads})
-
-
-def test_the_same_seed_gives_the_same_network(small: SmallVlm, processor: Any) -> None:
-    model = assert_made_by_the_seed(lambda seed: small_network(small, processor.tokenizer, seed=seed))
+@pytest.mark.parametrize(("hidden_size", "num_heads"), [(16, 1), (16, 2), (48, 2), (64, 4), (128, 1), (320, 5)])
+def test_every_size_runs_and_time_height_and_width_fill_each_head(small, processor, batch, hidden_size, num_heads):
+    sizes = {"hidden_size": hidden_size, "num_heads": num_heads, "num_layers": 1}
+    settings = SmallVlm(**small.model_dump() | sizes)
+    model = assert_made_by_the_seed(lambda seed: small_network(settings, processor.tokenizer, seed=seed))
+    time, height, width = model.config.text_config.rope_parameters["mrope_section"]
+    assert time + height + width == hidden_size // num_heads // 2
+    assert time > 0
+    assert height == width > 0
+    assert torch.isfinite(loss_of(model, batch))
     # Output and input embeddings are one.
     assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
 
@@ -356,13 +283,8 @@ def real_config(small: SmallVlm, tokenizer: Any) -> Qwen2_5_VLConfig:
 
 
 def test_the_real_architecture_is_loaded_adapted_trained_saved_and_merged(
-    small: SmallVlm,
-    open_processor: Callable[..., Any],
-    load_network: Callable[..., Any],
-    save_adapter: Callable[..., Any],
-    default_tuning: Tuning,
-    tmp_path: Path,
-) -> None:
+    small, open_processor, padded, load_network, save_adapter, default_tuning, tmp_path
+):
     processor = open_processor(max_pixels=200_000)
     torch.manual_seed(0)
     Qwen2_5_VLForConditionalGeneration(real_config(small, processor.tokenizer)).save_pretrained(tmp_path / "base")
@@ -374,7 +296,7 @@ def test_the_real_architecture_is_loaded_adapted_trained_saved_and_merged(
     pixels = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((140, 280), (336, 252))]
     rows = [encode(processor, record, image) for record, image in zip(records, pixels, strict=True)]
     assert rows[1]["image_grid_thw"].tolist() == [[1, 24, 18]]
-    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id)
+    batch = padded(rows)
     model = add_adapter(model, default_tuning, seed=0)
     assert adapted_modules(model) == sorted(f"model.language_model.layers.0.{name}" for name in NAMES)
     before, after = step(model, batch)

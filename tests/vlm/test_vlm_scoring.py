@@ -10,22 +10,25 @@ import numpy as np
 import pytest
 import torch
 
-from assay.params.vlm import Tuning
-from assay.vlm.examples import pad
 from assay.vlm.network import add_adapter
 from assay.vlm.prompts import Prompt
-from assay.vlm.scoring import NEEDED, answer_log_probs, answer_tokens, record_log_probs
+from assay.vlm.scoring import answer_log_probs, answer_tokens, record_log_probs
 
 Make = Callable[..., list[dict[str, Any]]]
 SINGLE = ("无", "低", "中", "高", "非")
 LONG = ("没有风险", "风险很高", "左边柜子", "无")
 NESTED = ("低", "低风险", "没有")
-LIMIT = 1_000_000
 
 
 @pytest.fixture
-def rows(encoded: Callable[..., Any], make_records: Make) -> list[dict[str, torch.Tensor]]:
+def rows(encoded, make_records) -> list[dict[str, torch.Tensor]]:
+    """Of images of several sizes, so that all but the longest are padded."""
     return encoded(make_records([None] * 6))
+
+
+@pytest.fixture
+def batch(padded, rows) -> dict[str, torch.Tensor]:
+    return padded(rows)
 
 
 def naive(model: Any, rows: list[dict[str, torch.Tensor]], answers: list[list[int]]) -> torch.Tensor:
@@ -44,17 +47,18 @@ def naive(model: Any, rows: list[dict[str, torch.Tensor]], answers: list[list[in
 
 
 @pytest.fixture(params=["plain", "adapter"])
-def model(request: pytest.FixtureRequest, network: Any, default_tuning: Tuning, fill: Callable[..., Any]) -> Any:
+def model(request, network, default_tuning, fill):
     return network if request.param == "plain" else fill(add_adapter(network, default_tuning, seed=0)).eval()
 
 
 @pytest.mark.parametrize("answers", [SINGLE, LONG, NESTED], ids=["single", "long", "nested"])
-def test_scores_are_those_of_a_full_forward(model: Any, processor: Any, rows: list, answers: tuple[str, ...]) -> None:
+def test_scores_are_those_of_a_full_forward(model, processor, padded, rows, batch, answers):
     tokens = answer_tokens(processor.tokenizer, answers)
     assert (max(map(len, tokens)) > 1) == (answers is not SINGLE)
-    # Pictures of several sizes, so that all but the longest are padded.
     assert len({len(row["input_ids"]) for row in rows}) > 2
-    found = answer_log_probs(model, pad(rows, pad_token_id=processor.tokenizer.pad_token_id), tokens)
+    # The network remembers positions: those of the batch before must not count.
+    answer_log_probs(model, padded(rows[3:]), tokens)
+    found = answer_log_probs(model, batch, tokens)
     expected = naive(model, rows, tokens)
     assert found.dtype == torch.float64
     assert (found - expected).abs().max() < 1e-5
@@ -63,41 +67,27 @@ def test_scores_are_those_of_a_full_forward(model: Any, processor: Any, rows: li
     assert found.std(dim=1).min() > 1e-2
 
 
-def test_the_cache_is_left_as_it_was_so_that_the_order_of_answers_does_not_matter(
-    network: Any, processor: Any, rows: list
-) -> None:
+def test_the_cache_is_left_as_it_was_so_that_the_order_of_answers_does_not_matter(network, processor, batch):
     tokens = answer_tokens(processor.tokenizer, LONG)
     assert len({len(answer) for answer in tokens}) > 1
-    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id)
     expected = answer_log_probs(network, batch, tokens)
-    for order in itertools.permutations(range(len(LONG))):
+    for order in ([3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]):
         found = answer_log_probs(network, batch, [tokens[number] for number in order])
-        assert (found - expected[:, list(order)]).abs().max() < 1e-12
+        assert (found - expected[:, order]).abs().max() < 1e-12
 
 
-def test_scores_after_another_batch_are_the_same(network: Any, processor: Any, rows: list) -> None:
-    """The positions that the network remembers are those of the batch before."""
-    tokens, pad_token_id = answer_tokens(processor.tokenizer, LONG), processor.tokenizer.pad_token_id
-    first = answer_log_probs(network, pad(rows[:2], pad_token_id=pad_token_id), tokens)
-    answer_log_probs(network, pad(rows[3:], pad_token_id=pad_token_id), tokens)
-    again = answer_log_probs(network, pad(rows[:2], pad_token_id=pad_token_id), tokens)
-    assert torch.equal(first, again)
-
-
-def test_one_token_answers_take_one_position_of_one_forward(network: Any, processor: Any, rows: list) -> None:
+def test_one_token_answers_take_one_position_of_one_forward(network, processor, batch):
     calls = []
     hook = network.register_forward_hook(
         lambda module, given, options, out: calls.append((tuple(out.logits.shape), out.past_key_values)),
         with_kwargs=True,
     )
-    batch = pad(rows, pad_token_id=processor.tokenizer.pad_token_id)
     answer_log_probs(network, batch, answer_tokens(processor.tokenizer, SINGLE))
     hook.remove()
-    assert calls == [((len(rows), 1, network.config.text_config.vocab_size), None)]
-    assert set(NEEDED) <= set(batch)
+    assert calls == [((len(batch["input_ids"]), 1, network.config.text_config.vocab_size), None)]
 
 
-def test_an_answer_that_begins_like_another_brings_in_the_end_of_the_turn(processor: Any) -> None:
+def test_an_answer_that_begins_like_another_brings_in_the_end_of_the_turn(processor):
     end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     nested = answer_tokens(processor.tokenizer, NESTED)
     assert all(answer[-1] == end for answer in nested)
@@ -110,49 +100,37 @@ def test_an_answer_that_begins_like_another_brings_in_the_end_of_the_turn(proces
 
 
 @pytest.mark.parametrize("answers", [("高", "低", "高"), ("没有风险", "没有风险")])
-def test_equal_answers_are_an_error(processor: Any, answers: tuple[str, ...]) -> None:
+def test_equal_answers_are_an_error(processor, answers):
     with pytest.raises(ValueError, match="not different tokens"):
         answer_tokens(processor.tokenizer, answers)
 
 
-def prompt_of(answers: tuple[str, ...]) -> Prompt:
-    names = tuple(f"c{number}" for number in range(len(answers)))
-    return Prompt("你是消防安全员。", "这里的风险等级是什么？", answers, answers, names)
+@pytest.fixture
+def scored(processor):
+    """Function to the log-probabilities of answers."""
+
+    def score(model, records, answers, *, batch_size):
+        names = tuple(f"c{number}" for number in range(len(answers)))
+        prompt = Prompt("你是消防安全员。", "这里的风险等级是什么？", answers, answers, names)
+        return record_log_probs(model, records, processor, prompt, max_pixels=10**6, batch_size=batch_size, name="test")
+
+    return score
 
 
 @pytest.mark.parametrize("answers", [SINGLE, LONG], ids=["single", "long"])
-def test_rows_are_distributions_whatever_the_batch_size(
-    network: Any, processor: Any, make_records: Make, answers: tuple[str, ...]
-) -> None:
-    records = make_records([None] * 7)
-    found = {
-        size: record_log_probs(
-            network, records, processor, prompt_of(answers), batch_size=size, max_pixels=LIMIT, name="test"
-        )
-        for size in (1, 3, 7, 32)
-    }
-    for log_probs in found.values():
+def test_rows_are_distributions_whatever_the_batch_size(network, scored, make_records, answers):
+    found = [scored(network, make_records([None] * 7), answers, batch_size=size) for size in (1, 3, 32)]
+    for log_probs in found:
         assert log_probs.shape == (7, len(answers))
         assert log_probs.dtype == np.float64
         assert np.exp(log_probs).sum(axis=1) == pytest.approx(1, abs=1e-12)
-        assert np.abs(log_probs - found[1]).max() < 1e-5
+        assert np.abs(log_probs - found[0]).max() < 1e-5
 
 
 def test_the_answer_in_a_record_is_not_looked_at_and_dropout_is_off(
-    network: Any, processor: Any, make_records: Make, default_tuning: Tuning, fill: Callable[..., Any]
-) -> None:
+    network, scored, make_records, default_tuning, fill
+):
     tuning = default_tuning.model_copy(update={"lora": default_tuning.lora.model_copy(update={"dropout": 0.5})})
     model = fill(add_adapter(network, tuning, seed=0)).train()
-    asked, answered = (
-        record_log_probs(
-            model,
-            make_records([answer] * 5),
-            processor,
-            prompt_of(SINGLE),
-            max_pixels=LIMIT,
-            batch_size=4,
-            name="test",
-        )
-        for answer in (None, "高")
-    )
+    asked, answered = (scored(model, make_records([answer] * 5), SINGLE, batch_size=4) for answer in (None, "高"))
     assert np.array_equal(asked, answered)
