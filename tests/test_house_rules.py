@@ -105,14 +105,24 @@ def test_nothing_that_can_run_code_is_loaded(path):
             assert ast.unparse(node.type) not in ("Exception", "BaseException"), path
 
 
-def test_import_assay_is_light():
-    code = "import sys; before = set(sys.modules); import assay, assay.cli; print(*sorted(set(sys.modules) - before))"
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (
+            "assay, assay.cli",
+            "numpy pandas torch timm sklearn scipy matplotlib dvc pydantic ruamel transformers peft",
+        ),
+        ("assay.core.io", "numpy pandas pyarrow"),
+        ("assay.metrics.binary", "pandas sklearn torch matplotlib"),
+        ("assay.report.plots", "matplotlib.pyplot"),
+        ("assay.corridors.rendering, assay.corridors.sampling", "miniworld pyglet gymnasium matplotlib"),
+    ],
+)
+def test_an_import_loads_nothing_that_it_can_do_without(modules, heavy):
+    code = f"import sys; before = set(sys.modules); import {modules}; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"numpy", "pandas", "torch", "timm", "sklearn", "scipy", "matplotlib", "dvc", "pydantic", "ruamel"} | {
-        "transformers",
-        "peft",
-    }
-    assert not {name.split(".")[0] for name in done.stdout.split()} & heavy
+    assert modules.split(",")[0] in done.stdout.split()
+    assert not set(heavy.split()) & set(done.stdout.split())
 
 
 def test_the_test_role_is_read_by_the_stages_that_say_so():
