@@ -64,7 +64,10 @@ TABLE = [
     (
         "train_expert.maxvit.image_size",
         32,
-        {"fetch_weights", "init_expert@efficientnetv2_b3", "init_expert@maxvit"} | EVERY_TRAINING | BEHIND_EXPERTS | STAGE1,
+        {"fetch_weights", "init_expert@efficientnetv2_b3", "init_expert@maxvit"}
+        | EVERY_TRAINING
+        | BEHIND_EXPERTS
+        | STAGE1,
     ),
     ("train_meta.search.num_candidates", 3, {"train_meta"} | CASCADE),
     ("evaluate_cascade.budget_forged", 0.011, {"evaluate_cascade"}),
