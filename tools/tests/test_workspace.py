@@ -15,8 +15,6 @@ from assay_tools.workspace import (
     dead_locks,
     dvc_command,
     killed_experiment,
-    lock_lines,
-    locked_stages,
     runs_at_work,
     stages_without_dvc,
     two_experiments,
@@ -165,16 +163,6 @@ def test_locks_of_another_program_are_dead_too(project):
         sleeper.wait()
     path.write_text("{")
     assert "no JSON" in dead_locks(project)[0]
-
-
-def test_lines_of_the_lock_hold_each_entry(project):
-    lines = (project / "dvc.lock").read_text().splitlines()
-    spans = lock_lines(project / "dvc.lock")
-    assert list(spans) == list(locked_stages(project)) == ["one", "two"]
-    assert [lines[first - 1] for first, _ in spans.values()] == ["  one:", "  two:"]
-    assert spans["one"][1] + 1 == spans["two"][0]
-    assert spans["two"][1] == len(lines)
-    assert lock_lines(project / "nothing.lock") == {}
 
 
 @pytest.mark.parametrize(
