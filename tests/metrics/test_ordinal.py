@@ -70,9 +70,7 @@ def ordinal_oracle(labels, predictions, num_classes):
     return {
         "accuracy": sk.accuracy_score(labels, predictions),
         "macro_f1": sk.f1_score(labels, predictions, average="macro", zero_division=0),
-        "quadratic_kappa": sk.cohen_kappa_score(
-            labels, predictions, weights="quadratic", labels=list(range(num_classes))
-        ),
+        "quadratic_kappa": sk.cohen_kappa_score(labels, predictions, weights="quadratic", labels=range(num_classes)),
         "within_one": np.mean(np.abs(labels - predictions) <= 1),
     }
 
