@@ -58,14 +58,9 @@ def test_an_unknown_stage_and_a_relative_import_are_errors(project: Path) -> Non
 @pytest.mark.parametrize(
     ("before", "after", "same"),
     [
-        (
-            'def f():\n    """Old."""\n    return 1\n',
-            'def f():\n    """New\n\n    words."""\n    return 1  # one\n',
-            True,
-        ),
+        ('def f():\n    """Old."""\n    return 1\n', 'def f():\n    """New."""\n    return 1  # one\n', True),
         ("value = 1\n", "# A comment.\n\n\nvalue = (\n    1\n)\n", True),
         ("value = 1\n", "value = 2\n", False),
-        ("value = 'a'\n", 'value = "a"\n', True),
         ("def f(a, b=1): ...\n", "def f(a, *, b=1): ...\n", False),
         ("def f():\n    return 1\n    'not a docstring'\n", "def f():\n    return 1\n", False),
     ],
@@ -138,37 +133,37 @@ class Small:
         path.write_text(text)
 
     def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
+        command, options = [sys.executable, "-m", "dvc", *arguments], {"cwd": self.folder, "env": self.environment}
+        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
     def repro(self, *arguments: str) -> str:
         done = self.dvc("repro", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    @property
-    def output(self) -> str:
-        return (self.folder / "out.txt").read_text()
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text()
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That project, run once."""
     found = Small(tmp_path_factory.mktemp("small"))
-    for name in ("closure", "core/__init__", "core/io", "core/params", "core/stage", "__init__"):
-        found.write(f"src/assay/{name}.py", (ROOT / f"src/assay/{name}.py").read_text())
-    found.write("src/assay/stages/__init__.py", "")
-    found.write("src/assay/stages/greet.py", STAGE)
-    found.write("src/assay/word.py", 'WORD = "good"\n')
-    found.write("requirements.lock", "tqdm==4.0\n")
-    found.write("params.yaml", "times: 1\n")
-    found.write("dvc.yaml", PIPELINE)
-    found.write(".dvcignore", "__pycache__/\n*.pyc\n")
-    found.write(".dvc/config", "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n")
+    package = [f"src/assay/{name}.py" for name in ("closure", "core/io", "core/params", "core/stage", "__init__")]
+    files = {name: (ROOT / name).read_text() for name in [*package, "src/assay/core/__init__.py"]} | {
+        "src/assay/stages/__init__.py": "",
+        "src/assay/stages/greet.py": STAGE,
+        "src/assay/word.py": 'WORD = "good"\n',
+        "requirements.lock": "tqdm==4.0\n",
+        "params.yaml": "times: 1\n",
+        "dvc.yaml": PIPELINE,
+        ".dvcignore": "__pycache__/\n*.pyc\n",
+        ".dvc/config": "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n",
+    }
+    for name, text in files.items():
+        found.write(name, text)
     found.repro()
-    assert found.output == "good"
+    assert found.read("out.txt") == "good"
     return found.folder
 
 
@@ -187,11 +182,11 @@ def test_the_run_cache_cannot_be_poisoned(small: Small) -> None:
     assert "greet: the code differs from code/greet.json: src/assay/word.py; run: dvc repro code" in refused.stderr
     small.write("src/assay/word.py", 'WORD = "good"\n')
     small.repro()
-    assert small.output == "goodgood"
+    assert small.read("out.txt") == "goodgood"
     small.write("src/assay/word.py", 'WORD = "bad"\n')
     small.repro("code")
     small.repro("-s", "greet")
-    assert small.output == "badbad"
+    assert small.read("out.txt") == "badbad"
 
 
 def test_a_docstring_reruns_the_code_stage_alone(small: Small) -> None:
@@ -205,14 +200,12 @@ def test_another_version_of_a_package_is_refused(small: Small) -> None:
     done = small.dvc("repro")
     assert done.returncode != 0
     assert re.search(r"greet: numpy [\d.]+ is installed, requirements.lock pins 1.0", done.stderr)
-    assert json.loads((small.folder / "code/greet.json").read_text())["packages"] == {"numpy": "1.0"}
+    assert json.loads(small.read("code/greet.json"))["packages"] == {"numpy": "1.0"}
 
 
 def test_what_is_imported_by_another_way_is_refused(small: Small) -> None:
-    small.write("src/assay/hidden.py", "VALUE = 1\n")
-    small.write(
-        "src/assay/word.py", 'import importlib\n\nWORD = importlib.import_module("assay.hidden").VALUE * "good"\n'
-    )
+    small.write("src/assay/hidden.py", 'VALUE = "good"\n')
+    small.write("src/assay/word.py", 'import importlib\n\nWORD = importlib.import_module("assay.hidden").VALUE\n')
     done = small.dvc("repro")
     assert done.returncode != 0
     assert "src/assay/hidden.py" in done.stderr

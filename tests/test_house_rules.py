@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from assay.closure import DECISIVE, NEUTRAL, PACKAGE, import_closure, parsed
 from assay.params.schema import LINES
-from assay_tools.gates import read_pipeline, stage_bodies, stage_module, undescribed, wrong_code_deps
+from assay_tools.gates import read_pipeline, stage_bodies, stage_module
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -34,20 +34,14 @@ def names_of(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_every_stage_depends_on_the_file_that_names_its_code():
-    assert wrong_code_deps(read_pipeline()) == []
-
-
 def test_of_every_package_it_is_known_whether_its_version_decides_a_result():
     imported = set().union(*(parsed(path)[2] for path in SOURCES))
     optional = {"bitsandbytes"}
     assert imported - optional - {"assay_tools"} == set(DECISIVE) & imported | NEUTRAL & imported
 
 
-def test_every_stage_has_a_description_and_a_module_of_its_name():
-    pipeline = read_pipeline()
-    assert undescribed(pipeline) == []
-    modules = {stage_module(body) for _, body in stage_bodies(pipeline)}
+def test_every_stage_has_a_module_of_its_name():
+    modules = {stage_module(body) for _, body in stage_bodies(read_pipeline())}
     assert modules == {f"assay.stages.{path.stem}" for path in STAGES} | {"assay.closure"}
 
 
@@ -105,14 +99,24 @@ def test_nothing_that_can_run_code_is_loaded(path):
             assert ast.unparse(node.type) not in ("Exception", "BaseException"), path
 
 
-def test_import_assay_is_light():
-    code = "import sys; before = set(sys.modules); import assay, assay.cli; print(*sorted(set(sys.modules) - before))"
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (
+            "assay, assay.cli",
+            "numpy pandas torch timm sklearn scipy matplotlib dvc pydantic ruamel transformers peft",
+        ),
+        ("assay.core.io", "numpy pandas pyarrow"),
+        ("assay.metrics.binary", "pandas sklearn torch matplotlib"),
+        ("assay.report.plots", "matplotlib.pyplot"),
+        ("assay.corridors.rendering, assay.corridors.sampling", "miniworld pyglet gymnasium matplotlib"),
+    ],
+)
+def test_an_import_loads_nothing_that_it_can_do_without(modules, heavy):
+    code = f"import sys; before = set(sys.modules); import {modules}; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"numpy", "pandas", "torch", "timm", "sklearn", "scipy", "matplotlib", "dvc", "pydantic", "ruamel"} | {
-        "transformers",
-        "peft",
-    }
-    assert not {name.split(".")[0] for name in done.stdout.split()} & heavy
+    assert modules.split(",")[0] in done.stdout.split()
+    assert not set(heavy.split()) & set(done.stdout.split())
 
 
 def test_the_test_role_is_read_by_the_stages_that_say_so():

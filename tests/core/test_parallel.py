@@ -13,16 +13,11 @@ import pytest
 from assay.core.parallel import ordered_map
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("count", [0, 1, 25])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("count", [0, 25])
 def test_results_come_in_order(workers: int, count: int) -> None:
-    assert list(ordered_map(operator.neg, range(count), workers=workers)) == [-i for i in range(count)]
-
-
-def test_slow_items_do_not_change_the_order() -> None:
-    sizes = [200_000, 1, 150_000, 2, 3]
-    results = list(ordered_map(math.factorial, [min(size, 5000) for size in sizes], workers=2))
-    assert results == [math.factorial(min(size, 5000)) for size in sizes]
+    uneven = [5000 * (number % 2) for number in range(count)]
+    assert list(ordered_map(math.factorial, uneven, workers=workers)) == list(map(math.factorial, uneven))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

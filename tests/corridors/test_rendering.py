@@ -169,10 +169,3 @@ def test_without_a_library_the_error_names_it_and_the_packages(library):
     assert f'Library "{library}" not found' in message
     assert f"apt-get install {PACKAGES}" in message
     assert {"libegl1", "libgl1-mesa-dri", "libglu1-mesa"} <= set(message.split())
-
-
-def test_importing_the_module_needs_neither_gl_nor_miniworld():
-    code = "import sys, assay.corridors.rendering, assay.corridors.sampling; print(*sys.modules)"
-    loaded = set(python(code).stdout.split())
-    assert "assay.corridors.rendering" in loaded
-    assert not {"miniworld", "pyglet", "gymnasium", "matplotlib"} & loaded

@@ -62,10 +62,7 @@ FIRE = Thing("fire", 4.0, 0.9, height=0.6, width=0.5, depth=0.5, look="lava_1")
     ("things", "label"),
     [
         ((), NO_RISK),
-        (
-            (DOOR, CARPET, Thing("picture", 3.0, -1.2, height=0.5, width=0.5), Thing("vent", 3.0, 1.2, width=0.5)),
-            NO_RISK,
-        ),
+        ((DOOR, CARPET, Thing("picture", 3.0, -1.2, height=0.5), Thing("vent", 3.0, 1.2)), NO_RISK),
         ((block(0.05, 0.6),), LOW),
         ((block(0.05, 0.6), block(1.8, 2.35, x=6.0)), LOW),
         ((block(0.0, 0.8, "water"),), LOW),

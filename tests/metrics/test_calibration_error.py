@@ -32,21 +32,14 @@ def sample(n, seed=0, sharpness=1.0):
     return expit(sharpness * np.log(probs / (1 - probs))), labels
 
 
-@pytest.mark.parametrize("num_bins", [1, 2, 4, 10, 15, 16])
+@pytest.mark.parametrize("num_bins", [1, 4, 15, 16])
 @pytest.mark.parametrize("on_edges", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_equal_width_equals_torchmetrics(num_bins, on_edges, seed):
     probs, labels = sample(500, seed, sharpness=2.0)
     if on_edges and 16 % num_bins == 0:  # sixteenths are exact in binary, so every value lies on an edge
         probs = np.round(16 * probs) / 16
     assert ece(probs, labels, num_bins=num_bins) == pytest.approx(torch_ece(probs, labels, num_bins), abs=1e-12)
-
-
-def test_a_prob_of_one_has_its_own_bin_as_in_torchmetrics():
-    probs, labels = np.array([1.0, 0.97]), np.array([0, 1])
-    expected = (1.0 + 0.03) / 2  # in one bin the two errors would cancel to 0.485
-    assert ece(probs, labels) == pytest.approx(expected)
-    assert torch_ece(probs, labels, 15) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("binning", ["width", "mass"])
@@ -60,13 +53,6 @@ def test_weights_mean_repetition_within_the_bins_of_the_full_sample(binning):
         gaps = [abs((count * (probs - labels))[index == b].sum()) for b in range(15)]
         assert errors[row] == pytest.approx(sum(gaps) / count.sum())
     assert ece(probs, labels, binning=binning, weights=np.ones((1, 90))) == ece(probs, labels, binning=binning)
-
-
-@pytest.mark.parametrize("binning", ["width", "mass"])
-def test_positive_class_ece_sees_a_one_sided_bias(binning):
-    probs = np.r_[np.full(500, 0.2), np.full(500, 0.8)]
-    labels = np.tile([0, 0, 0, 0, 1], 200)  # 20 % everywhere
-    assert ece(probs, labels, binning=binning) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("binning", ["width", "mass"])
@@ -91,16 +77,9 @@ def test_equal_mass_bins_hold_equal_mass():
 def test_equal_mass_survives_constant_and_tied_probs():
     assert ece([0.3] * 10, [1] + [0] * 9, binning="mass") == pytest.approx(0.2)
     probs = np.r_[np.zeros(50), 0.25, 0.5, np.ones(50)]
-    labels = np.r_[np.zeros(50, int), 1, 0, np.ones(50, int)]
-    table = reliability_table(probs, labels, binning="mass")
+    table = reliability_table(probs, probs > 0.3, binning="mass")
     assert table["count"].sum() == 102
     assert (table["count"] > 0).all()
-
-
-def test_empty_bins_are_dropped():
-    table = reliability_table([0.05, 0.06, 0.95], [0, 1, 1], num_bins=10)
-    assert table["bin_low"].tolist() == pytest.approx([0.0, 0.9])
-    assert table["share_positive"].tolist() == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(("n", "floor"), [(200, 0.081), (1000, 0.038), (5000, 0.017)])

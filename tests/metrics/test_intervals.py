@@ -31,7 +31,7 @@ def test_rows_of_a_group_come_together_and_groups_add_up():
     assert len(np.unique(weights, axis=0)) > 5
 
 
-@pytest.mark.parametrize("chunk_values", [1, 7, 50, 333, 10**6])
+@pytest.mark.parametrize("chunk_values", [1, 50, 10**6])
 def test_chunk_size_changes_nothing_but_the_chunks(chunk_values, monkeypatch):
     groups = np.arange(31) // 2
     reference = all_weights(groups, num_resamples=101, seed=5)
@@ -71,11 +71,7 @@ def test_percentile_interval_takes_the_central_share_and_ignores_a_minority_of_n
 def test_clopper_pearson_equals_scipy(k, n, side, alternative):
     theirs = binomtest(k, n, alternative=alternative).proportion_ci(0.95, method="exact")
     assert clopper_pearson(k, n, side=side) == pytest.approx((theirs.low, theirs.high), abs=1e-10)
-
-
-def test_nothing_seen_means_nothing_known():
-    assert clopper_pearson(0, 0) == (0.0, 1.0)
-    assert clopper_pearson(0, 0, side="upper") == (0.0, 1.0)
+    assert clopper_pearson(0, 0, side=side) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(("rate", "rows"), [(0.05, 59), (0.01, 299), (0.001, 2995), (0.95, 1)])

@@ -94,7 +94,6 @@ def test_a_resample_without_a_class_has_no_auc() -> None:
     ("labels", "probs", "message"),
     [
         ([0, 1], [[0.5, 0.5]], r"probs must be \[n, C\]"),
-        ([0, 1], [0.5, 0.5], r"probs must be \[n, C\]"),
         ([], np.zeros((0, 2)), r"n > 0"),
         ([0, 2], [[0.5, 0.5], [0.5, 0.5]], "whole numbers from 0 to 1"),
         ([0, -1], [[0.5, 0.5], [0.5, 0.5]], "whole numbers from 0 to 1"),

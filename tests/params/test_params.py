@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from assay.core.params import ParamsError, load, read_yaml, validate
+from assay.core.params import Line, ParamsError, load, read_yaml, validate
 from assay.params.images import Images, check_weights
-from assay.params.schema import validate_file
+from assay.params.schema import LINES, validate_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
 Edit = Callable[[str, object], dict[str, Any]]
 
 
-def message(content: dict[str, Any]) -> str:
+def message(content: dict[str, Any], line: type[Line] = Images) -> str:
     with pytest.raises(ParamsError) as caught:
-        validate(Images, content)
+        validate(line, content)
     return str(caught.value)
 
 
@@ -29,7 +29,7 @@ def test_the_files_that_ship_are_valid(path: Path) -> None:
     assert validate_file(path) == validate_file(path, base=FILES[0])
 
 
-@pytest.mark.parametrize("text", ["1e-05", "1e-5", "1.0e-5", "0.00001"])
+@pytest.mark.parametrize("text", ["1e-05", "1e-5", "1.0e-5"])
 def test_an_exponent_is_a_number(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     yaml = YAML()
@@ -74,11 +74,6 @@ def test_a_bad_value_is_told_by_key_value_and_what_is_allowed(put: Edit, key: st
     assert repr(shown) in line
 
 
-def test_an_integer_is_a_good_float(put: Edit) -> None:
-    settings = validate(Images, put("train_stage1.weight_decay", 0))
-    assert settings.train_stage1.weight_decay == 0.0
-
-
 def test_all_errors_stand_in_one_message(put: Edit) -> None:
     content = put("train_stage1.lr", "abc")
     content["train_stage1"]["epoch"] = 5
@@ -86,56 +81,102 @@ def test_all_errors_stand_in_one_message(put: Edit) -> None:
     del content["forge"]["recon"]["lr"]
     lines = message(content).splitlines()
     assert lines[0] == "params.yaml: 4 value(s) can't be used"
-    assert sorted(line.split(":")[0].strip() for line in lines[1:]) == [
-        "forge.recon.lr",
-        "prepare.sources.0.dataset",
-        "train_stage1.epoch",
-        "train_stage1.lr",
-    ]
-    assert next(line for line in lines if "epoch:" in line).endswith(
-        "unknown key (value 5); remove it or mend its spelling"
-    )
-    assert next(line for line in lines if "recon.lr" in line).endswith("missing, and it has no default")
+    keys = ["forge.recon.lr", "prepare.sources.0.dataset", "train_stage1.epoch", "train_stage1.lr"]
+    assert sorted(line.split(":")[0].strip() for line in lines[1:]) == keys
+    assert "  train_stage1.epoch: unknown key (value 5); remove it or mend its spelling" in lines
+    assert "  forge.recon.lr: missing, and it has no default" in lines
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "told"),
-    [
-        ("roles.test", 0.9, "must be above 0 and sum to 1, they sum to 1."),
-        ("forge.unseen", "blend", None),
-        ("forge.jpeg_quality", [90, 80], "must not be larger than the second, got [90, 80]"),
-        ("forge.jpeg_quality", [0, 80], "greater than or equal to 1"),
-        ("forge.size", 512, "short_side"),
-        ("forge.size", 50, "size must be a multiple of 4 for family recon, got 50"),
-        ("forge.resample.factor", [1.0, 2.0], "resample.factor must be above 1"),
-        ("forge.families", ["blend", "blend", "inpaint"], "an entry twice"),
-        ("forge.families", ["inpaint"], "at least one family besides the unseen one"),
-        ("forge.families", ["blend", "splice"], "unseen 'inpaint' must be one of families ['blend', 'splice']"),
-        ("prepare.sources", [{"dataset": "a", "kind": "folders"}], "path is needed"),
-        ("prepare.sources", [{"dataset": "a", "kind": "forge", "path": "x"}], "not taken by kind forge"),
-        ("prepare.sources", [{"dataset": "a", "kind": "folders", "path": "x"}] * 2, "share a dataset name: ['a', 'a']"),
-        ("prepare.sources", [{"dataset": name, "kind": "forge"} for name in "ab"], "only one source"),
-        ("train_stage1.warmup_epochs", 500, "warmup_epochs 500 must be below epochs"),
-        ("train_stage1.augment.blur_sigma", [-1.0, 2.0], "greater than or equal to 0"),
-        ("train_stage1.augment.jpeg_quality", [95, 70], "must not be larger than the second, got [95, 70]"),
-        ("train_stage1.augment.scale", 1.0, "less than 1"),
-    ],
-)
-def test_keys_that_contradict_each_other(put: Edit, key: str, value: object, told: str | None) -> None:
-    content = put(key, value)
-    if told is None:
-        assert validate(Images, content).forge.seen == [name for name in content["forge"]["families"] if name != value]
-        return
-    text = message(content)
-    assert told in text
-    line = next(line for line in text.splitlines() if told in line)
-    assert line.strip().startswith(key.split(".")[0])
+# Of each section of params.yaml: key, value, and what the one line that names the fault says.
+BAD = [
+    ("roles.test", 0.9, "must be above 0 and sum to 1, they sum to 1."),
+    ("forge.jpeg_quality", [90, 80], "must not be larger than the second, got [90, 80]"),
+    ("forge.jpeg_quality", [0, 80], "greater than or equal to 1"),
+    ("forge.size", 512, "short_side"),
+    ("forge.size", 50, "size must be a multiple of 4 for family recon, got 50"),
+    ("forge.resample.factor", [1.0, 2.0], "resample.factor must be above 1"),
+    ("forge.families", ["blend", "blend", "inpaint"], "an entry twice"),
+    ("forge.families", ["inpaint"], "at least one family besides the unseen one"),
+    ("forge.families", ["blend", "splice"], "unseen 'inpaint' must be one of families ['blend', 'splice']"),
+    ("prepare.sources", [{"dataset": "a", "kind": "folders"}], "path is needed"),
+    ("prepare.sources", [{"dataset": "a", "kind": "forge", "path": "x"}], "not taken by kind forge"),
+    ("prepare.sources", [{"dataset": "a", "kind": "folders", "path": "x"}] * 2, "share a dataset name: ['a', 'a']"),
+    ("prepare.sources", [{"dataset": name, "kind": "forge"} for name in "ab"], "only one source"),
+    ("train_stage1.warmup_epochs", 500, "warmup_epochs 500 must be below epochs"),
+    ("train_stage1.augment.blur_sigma", [-1.0, 2.0], "greater than or equal to 0"),
+    ("train_stage1.augment.jpeg_quality", [95, 70], "must not be larger than the second, got [95, 70]"),
+    ("train_stage1.augment.scale", 1.0, "less than 1"),
+    ("train_expert.maxvit.embedding_dim", 128, "embedding_dim must be the same for all experts"),
+    ("train_expert.resnet", {}, "train_expert.resnet: unknown key"),
+    ("train_meta.ship", "xgboost", "train_meta.ship: got 'xgboost'"),
+    ("train_meta.num_resamples", 10, "train_meta.num_resamples: got 10"),
+    ("train_meta.search.method", "optuna", "train_meta.search.method: got 'optuna'"),
+    ("train_meta.search.method", "grid", "method grid needs at least one setting"),
+    ("train_meta.search.grid", {"depth": [1]}, "grid has unknown settings ['depth']; known are"),
+    ("train_meta.search.ranges.num_leaves", [1, 4], "train_meta.search.ranges.num_leaves.0: got 1"),
+    ("train_meta.search.ranges.max_depth", [6, 2], "must not be larger than the second, got [6, 2]"),
+    ("train_meta.search.ranges.reg_alpha", [0.0, 1.0], "train_meta.search.ranges.reg_alpha.0: got 0"),
+    ("train_meta.search.ranges.n_estimators", [40], "train_meta.search.ranges.n_estimators: got [40]"),
+    ("train_meta.search.ranges.subsample", [0.5, 1.5], "train_meta.search.ranges.subsample.1: got 1.5"),
+    ("evaluate_cascade.budget_forged", 0.0, "evaluate_cascade.budget_forged: got 0"),
+    ("evaluate_cascade.unsure", [0.6, 0.4], "evaluate_cascade.unsure: got [0.6, 0.4]"),
+    ("evaluate_cascade.frontier_budgets", [], "evaluate_cascade.frontier_budgets: got []"),
+    ("evaluate_cascade.frontier_budgets", [0.1, 2.0], "evaluate_cascade.frontier_budgets.1: got 2"),
+    ("evaluate_cascade.certify", "yes", "evaluate_cascade.certify: got 'yes'"),
+    ("prepare_counts.quantile_bins", 1, "prepare_counts.quantile_bins"),
+    ("train_counts.regression.class_weights", "balanced", "train_counts.regression.class_weights: unknown key"),
+    ("train_counts.quantile.lr", 1, "train_counts.quantile.lr"),
+    ("train_counts.ordinal.loss", "mse", "train_counts.ordinal.loss"),
+    ("fetch_counts.causal_lm_config.hidden_size", 66, "multiple of 2"),
+    ("prepare_text.roles.tune", 0.1, "prepare_text.roles.tune: unknown key"),
+    ("prepare_text.classes", [0, 1], "prepare_text.classes.0"),
+    ("prepare_text.near_duplicates.threshold", 0, "prepare_text.near_duplicates.threshold"),
+    ("pretrain_text.encoder.hidden_size", 190, "encoder: hidden_size 190 must be a multiple of num_h"),
+    ("pretrain_text.mask_share", 1.0, "pretrain_text.mask_share"),
+    ("pretrain_text.epoch", 3, "pretrain_text.epoch: unknown key"),
+    ("train_text.early_stopping", 3, "train_text: early_stopping needs keep: best"),
+    ("train_text.lr", "1e-5", "train_text.lr"),
+    ("train_text.eval_every", 0.0, "train_text.eval_every"),
+    ("text_networks", ["no_pretraining"], "network_0 is missing"),
+    ("text_networks", ["network_0", "network_0"], "each once; got"),
+    ("text_networks", ["first"], "known are network_0"),
+    ("evaluate_text.length_edges", [30, 15], "evaluate_text.length_edges"),
+    ("render_corridors.source", "", "render_corridors.source"),
+    ("render_corridors.num_scenes", 3, "render_corridors.num_scenes"),
+    ("render_corridors.size", [160, 8], "render_corridors.size"),
+    ("prepare_vlm.high_risk.label", "很危险", "high_risk.label and near_misses must be different labels"),
+    ("prepare_vlm.high_risk.near_misses", ["高风险"], "high_risk.label and near_misses must be different labels"),
+    ("prepare_vlm.high_risk.yes", "否", "high_risk.yes and no must differ"),
+    ("prepare_vlm.max_pixels", 700, "min_pixels 784 must not be above max_pixels 700"),
+    ("prepare_vlm.augment.scale", [1.3, 0.7], "prepare_vlm.augment.scale"),
+    ("prepare_vlm.augment.protected", [[345, 400]], "prepare_vlm.augment.protected.0.1"),
+    ("prepare_vlm.processor", "hub: x", "must both be config or both be given"),
+    ("pretrain_vlm.small.hidden_size", 80, "hidden_size 80 must be a multiple of 8 times its number of heads"),
+    ("vlm_sft.weights_dtype", "8bit", "vlm_sft.weights_dtype"),
+    ("filter_vlm.scorer", "teacher", "filter_vlm.scorer"),
+    ("vlm_networks", {"base": "filtered/train.jsonl"}, "needs the network no_augmentation"),
+    ("vlm_networks", {"base": "rows/train.jsonl"}, "base learns filtered/train.jsonl, got 'rows/train.jsonl'"),
+    ("vlm_networks", {"no_filter": "rows/train.jsonl"}, "base is missing"),
+    ("vlm_networks", {"order_0": "filtered/train.jsonl"}, "no network 'order_0'"),
+    ("vlm_sft_high_risk.near_share", 0.7, "must not sum to above 1"),
+    ("vlm_sft_high_risk.scorer", 2, "vlm_sft_high_risk.scorer: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "told"), BAD)
+def test_a_bad_value_is_told_in_one_short_line(put: Edit, key: str, value: object, told: str) -> None:
+    section = key.split(".")[0]
+    line_of_work = next(line for line in LINES if section in line.model_fields)
+    text = message(put(key, value), line_of_work)
+    (line,) = [line for line in text.splitlines() if told in line]
+    assert section in line
     assert len(line) < 250  # the values that matter, not the whole section
 
 
-def test_no_unseen_family_makes_all_of_them_seen(put: Edit) -> None:
-    content = put("forge.unseen", None)
-    assert validate(Images, content).forge.seen == content["forge"]["families"]
+@pytest.mark.parametrize("unseen", ["blend", None])
+def test_all_families_but_the_unseen_one_are_seen(put: Edit, unseen: str | None) -> None:
+    content = put("forge.unseen", unseen)
+    assert validate(Images, content).forge.seen == [name for name in content["forge"]["families"] if name != unseen]
 
 
 def test_settings_cannot_be_changed_later() -> None:
@@ -152,7 +193,7 @@ def test_a_section_no_line_knows(tmp_path: Path) -> None:
         validate_file(path)
 
 
-@pytest.mark.parametrize("name", ["runtime", "roles", "prepare", "train_stage1"])
+@pytest.mark.parametrize("name", ["roles", "train_stage1"])
 def test_a_missing_section(put: Edit, name: str) -> None:
     content = put(name, None)
     del content[name]
@@ -191,9 +232,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     [
         (b"", "must be a mapping of sections, got NoneType"),
         (b"- 1\n- 2\n", "got list"),
-        (b"just text", "got str"),
         (b"a: b: c", "is not YAML"),
-        (b"a: [1", "is not YAML"),
         (b"a: 1\na: 2", "is not YAML"),
         (b"\xff\xfe\x00a", "is not YAML"),
         (b"a: !!python/object/apply:os.getcwd []", "is not YAML"),

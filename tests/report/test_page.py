@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from assay.report.page import page_content, params_lines, revision, write_report
+from assay.report.page import page_content, revision, write_report
 from assay.report.page_graph import draw
 from assay.report.page_metrics import number_text, read_metrics
 from assay.report.page_pipeline import read_lines
@@ -243,14 +243,6 @@ def test_hostile_text_is_escaped(small):
     assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
     assert HOSTILE not in page
     assert HOSTILE in unescape(page)
-
-
-def test_parameters_are_coloured_and_not_changed():
-    text = 'a:\n  - b: "x # no"   # yes\n# all\n\n  c: {d: 1}\n'
-    rows = params_lines(text)
-    assert ["".join(row) for row in rows] == text.splitlines()
-    assert rows[0] == ("a:", "", "")
-    assert rows[2] == ("", "", "# all")
 
 
 def test_the_same_inputs_give_the_same_bytes_in_any_process(tracked):

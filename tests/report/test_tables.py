@@ -6,15 +6,8 @@ from assay.report.tables import interval_text, system_table
 
 
 def test_value_interval_and_what_is_missing() -> None:
-    report = {
-        "auc": 0.9124,
-        "auc_low": 0.88,
-        "auc_high": 0.9413,
-        "f1": 0.5,
-        "f1_low": None,
-        "f1_high": None,
-        "ap": None,
-    }
+    report = {"auc": 0.9124, "auc_low": 0.88, "auc_high": 0.9413, "f1": 0.5, "f1_low": None, "f1_high": None}
+    report["ap"] = None
     assert interval_text(report, "auc") == "0.912 [0.880, 0.941]"
     assert interval_text(report, "f1") == "0.500"
     assert interval_text(report, "ap") == interval_text(report, "absent") == "-"

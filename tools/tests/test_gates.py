@@ -1,8 +1,6 @@
 """The gates find what they are there to find: planted faults, and a real clone."""
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -48,7 +46,6 @@ def test_bad_params_of_every_file_are_reported(tmp_path):
     assert "thirty" in problem
 
 
-ENVIRONMENT = os.environ | {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 STAGES = """\
 stages:
   rows:
@@ -74,52 +71,22 @@ stages:
 """
 
 
-def run(*command: str, cwd: Path, wanted: int = 0) -> str:
-    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == wanted, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def commit(folder: Path) -> None:
-    run("git", "add", "-A", cwd=folder)
-    run("git", "commit", "-qnm", "state", cwd=folder)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(make_project):
     """A small pipeline with the real params.yaml, run and committed."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
+    files = {name: (ROOT / name).read_text() for name in ("params.yaml", ".pre-commit-config.yaml")}
+    files |= {"dvc.yaml": STAGES, ".gitignore": "/.venv\n", "README.md": "# Project\n"}
+    project = make_project(files)
     for name in ("models", "metrics", "plots"):
-        (folder / name).mkdir(parents=True)
-    for name in ("params.yaml", ".pre-commit-config.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.yaml").write_text(STAGES)
-    (folder / ".gitignore").write_text("/.venv\n")
-    (folder / "README.md").write_text("# Project\n")
-    run("git", "init", "-q", "-b", "main", cwd=folder)
-    run("git", "config", "user.name", "t", cwd=folder)
-    run("git", "config", "user.email", "t@example.invalid", cwd=folder)
-    run(sys.executable, "-m", "dvc", "init", "-q", cwd=folder)
-    run(sys.executable, "-m", "dvc", "repro", "-q", cwd=folder)
-    commit(folder)
-    return folder
+        (project / name).mkdir()
+    project.dvc("repro", "-q")
+    project.commit()
+    return project
 
 
-@pytest.fixture
-def pipeline(finished, tmp_path):
-    """A copy of it."""
-    return Path(shutil.copytree(finished, tmp_path / "project"))
-
-
-def edit(folder: Path, name: str, old: str, new: str) -> None:
-    text = (folder / name).read_text()
-    assert old in text
-    (folder / name).write_text(text.replace(old, new))
-
-
-def test_a_sound_pipeline_has_no_problem_from_any_folder(pipeline, tmp_path, monkeypatch):
-    assert problems(pipeline) == []
-    monkeypatch.chdir(pipeline)
+def test_a_sound_pipeline_has_no_problem_from_any_folder(project, tmp_path, monkeypatch):
+    assert problems(project) == []
+    monkeypatch.chdir(project)
     assert problems() == []
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="run from the root"):
@@ -133,24 +100,20 @@ def test_a_sound_pipeline_has_no_problem_from_any_folder(pipeline, tmp_path, mon
             "outs: [rows.txt]",
             "outs: [rows.txt, models]",
             [
-                "out models/one of stage model@one lies inside out models of stage rows",
-                "out models/two of stage model@two lies inside out models of stage rows",
+                f"out models/{name} of stage model@{name} lies inside out models of stage rows"
+                for name in ("one", "two")
             ],
         ),
         ("metrics/all.json: {", "models/two/all.json: {", ["metric models/two/all.json of stage figures lies inside"]),
         ("outs: [rows.txt]", "outs: [rows.txt, plots/all.csv]", ["plots/all.csv of stage figures is also"]),
-        (
-            "deps: [params.yaml]",
-            "deps: [params.yaml, models/one]",
-            ["dvc refuses the pipeline: Same item(s) are"],
-        ),
+        ("[params.yaml]", "[params.yaml, models/one]", ["dvc refuses the pipeline: Same item(s) are"]),
         ("mkdir models/${item}", "mkdir models/${nothing}", ["dvc refuses the pipeline: failed to parse"]),
         ("    desc: figures\n", "", ["stage figures has no desc"]),
     ],
 )
-def test_faults_of_the_resolved_stages_are_named(pipeline, old, new, wanted):
-    edit(pipeline, "dvc.yaml", old, new)
-    found = [line for line in problems(pipeline) if "is not in git" not in line and "in git, but" not in line]
+def test_faults_of_the_resolved_stages_are_named(project, old, new, wanted):
+    project.edit("dvc.yaml", old, new)
+    found = [line for line in problems(project) if "is not in git" not in line and "in git, but" not in line]
     assert len(found) == len(wanted), found
     assert all(any(text in line for line in found) for text in wanted), found
 
@@ -160,32 +123,31 @@ def test_neighbours_of_like_name_do_not_overlap():
     rows = [Output(f"s{number}", name, "out", True) for number, name in enumerate(names)]
     assert overlapping(rows[:4]) == []
     assert len(overlapping(rows)) == 4
-    assert overlapping([]) == []
 
 
-def test_results_are_declared_and_in_git(pipeline):
-    (pipeline / "plots/stray.png").write_text("")
-    (pipeline / "metrics/new.json").write_text("{}")
-    assert problems(pipeline) == []
-    run("git", "add", "plots/stray.png", cwd=pipeline)
-    (stray,) = problems(pipeline)
+def test_results_are_declared_and_in_git(project):
+    (project / "plots/stray.png").write_text("")
+    (project / "metrics/new.json").write_text("{}")
+    assert problems(project) == []
+    project.git("add", "plots/stray.png")
+    (stray,) = problems(project)
     assert stray.startswith("plots/stray.png: in git, but no stage")
-    edit(pipeline, "dvc.yaml", "metrics:\n", "metrics:\n      - metrics/new.json: {cache: false}\n")
-    run("git", "rm", "-q", "--cached", "plots/all.csv", cwd=pipeline)
-    found = problems(pipeline)
+    project.edit("dvc.yaml", "metrics:\n", "metrics:\n      - metrics/new.json: {cache: false}\n")
+    project.git("rm", "-q", "--cached", "plots/all.csv")
+    found = problems(project)
     assert any("metric metrics/new.json of stage figures is not in git" in line for line in found)
     assert any("plot plots/all.csv of stage figures is not in git" in line for line in found)
     assert len(found) == 3
 
 
-def test_plots_beside_the_stages_count_as_declared(pipeline):
-    run("git", "mv", "plots/all.csv", "plots/other.csv", cwd=pipeline)
-    edit(pipeline, "dvc.yaml", "stages:\n", "plots:\n  - curve: {x: a, y: {plots/other.csv: b}}\nstages:\n")
-    edit(pipeline, "dvc.yaml", "      - plots/all.csv: {cache: false}\n", "      - plots/folder: {cache: false}\n")
-    (pipeline / "plots/folder").mkdir()
-    (pipeline / "plots/folder/a.csv").write_text("a")
-    run("git", "add", "plots", cwd=pipeline)
-    assert problems(pipeline) == []
+def test_plots_beside_the_stages_count_as_declared(project):
+    project.git("mv", "plots/all.csv", "plots/other.csv")
+    project.edit("dvc.yaml", "stages:\n", "plots:\n  - curve: {x: a, y: {plots/other.csv: b}}\nstages:\n")
+    project.edit("dvc.yaml", "      - plots/all.csv: {cache: false}\n", "      - plots/folder: {cache: false}\n")
+    (project / "plots/folder").mkdir()
+    (project / "plots/folder/a.csv").write_text("a")
+    project.git("add", "plots")
+    assert problems(project) == []
 
 
 def test_a_cached_plot_needs_no_git():
@@ -194,76 +156,72 @@ def test_a_cached_plot_needs_no_git():
     assert len(undeclared([Output("s", "plots/big", "plot", False)], tracked=["plots/bigger.csv"])) == 2
 
 
-def test_stale_entries_of_the_lock_are_named_by_their_lines_and_removed(pipeline):
-    before = (pipeline / "dvc.lock").read_text()
-    edit(pipeline, "dvc.yaml", "foreach: [one, two]", "foreach: [two]")
-    (problem,) = problems(pipeline)
+def test_stale_entries_of_the_lock_are_named_by_their_lines_and_removed(project):
+    before = (project / "dvc.lock").read_text()
+    project.edit("dvc.yaml", "foreach: [one, two]", "foreach: [two]")
+    (problem,) = problems(project)
     first, last = (int(number) for number in problem.split()[2].split("-"))
     lines = before.splitlines(keepends=True)
     assert lines[first - 1] == "  model@one:\n"
-    assert fix_lock(pipeline) == ["model@one"]
-    assert (pipeline / "dvc.lock").read_text() == "".join(lines[: first - 1] + lines[last:])
-    assert fix_lock(pipeline) == []
-    assert problems(pipeline) == []
-    assert "up to date" in run(sys.executable, "-m", "dvc", "status", cwd=pipeline)
+    assert fix_lock(project) == ["model@one"]
+    assert (project / "dvc.lock").read_text() == "".join(lines[: first - 1] + lines[last:])
+    assert fix_lock(project) == []
+    assert problems(project) == []
+    assert "up to date" in project.dvc("status")
 
 
-def test_green_clone_names_what_would_run_and_what_is_stale(pipeline, monkeypatch):
+def test_green_clone_names_what_would_run_and_what_is_stale(project, monkeypatch):
     # Git sets these for its hooks; they must not lead the clone astray.
-    monkeypatch.setenv("GIT_DIR", str(pipeline / ".git"))
-    monkeypatch.setenv("GIT_INDEX_FILE", str(pipeline / ".git/index"))
-    assert green_clone(pipeline) == []
+    monkeypatch.setenv("GIT_DIR", str(project / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(project / ".git/index"))
+    assert green_clone(project) == []
     monkeypatch.delenv("GIT_DIR")
     monkeypatch.delenv("GIT_INDEX_FILE")
-    edit(pipeline, "dvc.yaml", "foreach: [one, two]", "foreach: [two]")
-    assert green_clone(pipeline) == []  # not committed
-    commit(pipeline)
-    (stale,) = green_clone(pipeline)
+    project.edit("dvc.yaml", "foreach: [one, two]", "foreach: [two]")
+    assert green_clone(project) == []  # not committed
+    project.commit()
+    (stale,) = green_clone(project)
     assert "a fresh clone: dvc.lock: lines" in stale
-    edit(pipeline, "dvc.yaml", "cmd: cp params.yaml rows.txt", "cmd: cp params.yaml rows.txt && true")
-    commit(pipeline)
+    project.edit("dvc.yaml", "cmd: cp params.yaml rows.txt", "cmd: cp params.yaml rows.txt && true")
+    project.commit()
     # What depends on rows is not behind by itself: it reruns only if rows comes out otherwise.
-    assert green_clone(pipeline)[-1].startswith("a fresh clone would run 1 stage(s), rows: commit")
+    assert green_clone(project)[-1].startswith("a fresh clone would run 1 stage(s), rows: commit")
 
 
 @pytest.mark.slow
-def test_the_hooks_stop_planted_faults(pipeline, tmp_path):
+def test_the_hooks_stop_planted_faults(project, tmp_path):
     """The real pre-commit, the project's own configuration, real commits and a real push."""
     pytest.importorskip("pre_commit")
-    (pipeline / ".venv").symlink_to(sys.prefix)
-    run("git", "init", "-q", "--bare", str(tmp_path / "remote"), cwd=tmp_path)
-    run("git", "remote", "add", "origin", str(tmp_path / "remote"), cwd=pipeline)
-    run(".venv/bin/pre-commit", "install", cwd=pipeline)
+    (project / ".venv").symlink_to(sys.prefix)
+    project.git("init", "-q", "--bare", str(tmp_path / "remote"))
+    project.git("remote", "add", "origin", str(tmp_path / "remote"))
+    project.run(".venv/bin/pre-commit", "install")
 
-    def attempt(message: str, *, wanted: int) -> str:
-        run("git", "add", "-A", cwd=pipeline)
-        return run("git", "commit", "-qm", message, cwd=pipeline, wanted=wanted)
+    def attempt(message, *, wanted):
+        project.git("add", "-A")
+        return project.git("commit", "-qm", message, wanted=wanted)
 
-    (pipeline / "tool.py").write_text("import os\nx = 'a'\n")
-    said = attempt("unused import, single quotes", wanted=1)
-    assert "F401" in said
-    assert "1 file would be reformatted" in said
-    (pipeline / "tool.py").write_text('x = "a"\n')
-    edit(pipeline, "README.md", "# Project", "# Project\n\n[gone](docs/gone.md)")
-    assert "link to docs/gone.md does not exist" in attempt("a broken link", wanted=1)
-    edit(pipeline, "README.md", "[gone](docs/gone.md)", "text")
-    edit(pipeline, "dvc.yaml", "cmd: cp params.yaml rows.txt", "cmd: cp params.yaml rows.txt && true")
+    project.write({"tool.py": "import os\nx = 'a'\n"})
+    project.edit("README.md", "# Project", "# Project\n\n[gone](docs/gone.md)")
+    said = attempt("unused import, single quotes, a broken link", wanted=1)
+    for fault in ("F401", "1 file would be reformatted", "link to docs/gone.md does not exist"):
+        assert fault in said
+    project.write({"tool.py": 'x = "a"\n'})
+    project.edit("README.md", "[gone](docs/gone.md)", "text")
+    project.edit("dvc.yaml", "cmd: cp params.yaml rows.txt", "cmd: cp params.yaml rows.txt && true")
     attempt("well formed, but not run", wanted=0)
-    said = run("git", "push", "-q", "origin", "main", cwd=pipeline, wanted=1)
+    said = project.git("push", "-q", "origin", "main", wanted=1)
     assert "a fresh clone would run 1 stage(s), rows" in said
-    run(sys.executable, "-m", "dvc", "repro", "-q", cwd=pipeline)
+    project.dvc("repro", "-q")
     attempt("run", wanted=0)
-    run("git", "push", "-q", "origin", "main", cwd=pipeline)
+    project.git("push", "-q", "origin", "main")
 
 
 @pytest.mark.slow
-def test_green_clone_of_this_pipeline_names_the_stages_behind_an_edit(tmp_path):
+def test_green_clone_of_this_pipeline_names_the_stages_behind_an_edit(this_project, tmp_path):
     """What is committed runs nothing in a clone, or other stages than these would be named."""
-    if not (ROOT / "dvc.lock").is_file():
-        pytest.skip("no dvc.lock yet")
-    clone = tmp_path / "clone"
-    run("git", "clone", "-q", "--no-hardlinks", str(ROOT), str(clone), cwd=tmp_path)
-    edit(clone, "params.yaml", "objective: nll", "objective: ece")
-    run("git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qam", "edit", cwd=clone)
+    clone = this_project.clone(tmp_path / "clone")
+    clone.edit("params.yaml", "objective: nll", "objective: ece")
+    clone.commit()
     (line,) = green_clone(clone)
     assert "would run 3 stage(s), calibrate, evaluate, evaluate_cascade: " in line

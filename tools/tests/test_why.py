@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from assay_tools.why import Change, Explanation, explain, flatten, tell
+from assay_tools.why import Change, explain, tell
 
 # dvc's own, about one of its libraries.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 STAGES = """\
 stages:
   prepare:
@@ -42,6 +36,16 @@ stages:
     metrics:
       - metrics/all.json: {cache: false}
 """
+CODE_STAGES = """\
+  code:
+    cmd: python -m assay.closure
+    deps: [src/assay, requirements.lock]
+    outs: [code: {cache: false}]
+  fit:
+    cmd: echo 1 > fit.txt
+    deps: [code/fit.json]
+    outs: [fit.txt]
+"""
 PARAMS = "prepare: {keep: 2, clean: {lower: true, forms: [a, b]}}\ntrain:\n  small: {lr: 0.1}\n  large: {lr: 0.2}\n"
 FILES = {
     "src/prepare.py": "import os, shutil\nos.makedirs('data/rows')\nshutil.copy('raw.csv', 'data/rows/rows.csv')\n",
@@ -56,60 +60,32 @@ FILES = {
 }
 
 
-def run(*command: str, cwd: Path) -> None:
-    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def commit(folder: Path) -> None:
-    run("git", "add", "-A", cwd=folder)
-    run("git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qm", "state", cwd=folder)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(make_project):
     """The pipeline, run and committed."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    for name, text in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    project = make_project(FILES)
     for name in ("models", "metrics"):
-        (folder / name).mkdir()
-    run("git", "init", "-q", "-b", "main", cwd=folder)
-    run(sys.executable, "-m", "dvc", "init", "-q", cwd=folder)
-    run(sys.executable, "-m", "dvc", "repro", "-q", cwd=folder)
-    commit(folder)
-    return folder
+        (project / name).mkdir()
+    project.dvc("repro", "-q")
+    project.commit()
+    return project
 
 
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return Path(shutil.copytree(finished, tmp_path / "project"))
-
-
-def edit(folder: Path, name: str, old: str, new: str) -> None:
-    text = (folder / name).read_text()
-    assert old in text
-    (folder / name).write_text(text.replace(old, new))
-
-
-def changes(explanation: Explanation) -> list[tuple[str, str]]:
+def changes(explanation):
     (reasons,) = explanation.stages
     return [(change.kind, change.name) for change in reasons.changes]
 
 
-def reruns(explanation: Explanation) -> list[str]:
+def reruns(explanation):
     return [row.stage for row in explanation.reruns]
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".dvc/tmp" not in str(path)
-    }
+def content(folder):
+    files = [path for path in folder.rglob("*") if path.is_file() and ".dvc/tmp" not in str(path)]
+    return {str(path): path.read_bytes() for path in files}
 
 
-def test_up_to_date_is_said_and_nothing_is_written(project: Path) -> None:
+def test_up_to_date_is_said_and_nothing_is_written(project):
     before = content(project)
     found = explain(project, "train@small")
     assert found.stages[0].is_current
@@ -118,19 +94,20 @@ def test_up_to_date_is_said_and_nothing_is_written(project: Path) -> None:
     assert content(project) == before
 
 
-def test_a_leaf_of_the_parameters_is_shown_old_and_new(project: Path) -> None:
-    edit(project, "params.yaml", "lower: true", "lower: false")
-    edit(project, "params.yaml", "keep: 2, ", "more: {x: 1}, ")
+def test_a_leaf_of_the_parameters_is_shown_old_and_new(project):
+    project.edit("params.yaml", "lower: true, forms: [a, b]", "lower: false, forms: []")
+    project.edit("params.yaml", "keep: 2, ", "more: {x: 1}, ")
     (reasons,) = explain(project, "prepare").stages
     assert reasons.changes == (
+        Change("params", "prepare.clean.forms", '["a", "b"]', "[]"),
         Change("params", "prepare.clean.lower", "true", "false"),
         Change("params", "prepare.keep", "2", "(absent)"),
         Change("params", "prepare.more.x", "(absent)", "1"),
     )
 
 
-def test_what_follows_comes_in_order_with_its_minutes(project: Path) -> None:
-    edit(project, "params.yaml", "keep: 2", "keep: 3")
+def test_what_follows_comes_in_order_with_its_minutes(project):
+    project.edit("params.yaml", "keep: 2", "keep: 3")
     found = explain(project, "train")
     assert [(row.stage, row.wall_s, row.first) for row in found.reruns] == [
         ("prepare", 30.0, True),
@@ -146,8 +123,8 @@ def test_what_follows_comes_in_order_with_its_minutes(project: Path) -> None:
     assert "4 stage(s): 2.0 min and 2 without a timing" in text
 
 
-def test_one_of_a_group_alone(project: Path) -> None:
-    edit(project, "params.yaml", "lr: 0.2", "lr: 3e-1")
+def test_one_of_a_group_alone(project):
+    project.edit("params.yaml", "lr: 0.2", "lr: 3e-1")
     found = explain(project, "train")
     assert [reasons.is_current for reasons in found.stages] == [True, False]
     assert reruns(found) == ["train@large", "evaluate"]
@@ -159,49 +136,44 @@ def test_one_of_a_group_alone(project: Path) -> None:
     assert explain(project, "prepare").reruns == ()
 
 
-def test_code_is_counted_against_the_version_that_ran(project: Path) -> None:
-    edit(project, "src/train.py", "import sys\n", "import sys\nprint(1)\n")
-    commit(project)
-    edit(project, "src/train.py", "print(1)\n", "print(1)\nprint(2)\n")
+def test_code_is_counted_against_the_version_that_ran(project):
+    project.edit("src/train.py", "import sys\n", "import sys\nprint(1)\n")
+    project.commit()
+    project.edit("src/train.py", "print(1)\n", "print(1)\nprint(2)\n")
     found = explain(project, "train@small")
     assert changes(found) == [("code", "src/train.py")]
     assert found.stages[0].changes[0].note.startswith("+2 -0 lines since ")
     assert reruns(found) == ["train@small", "evaluate"]
 
 
-def test_code_and_packages_are_named_before_the_stage_code_runs(project: Path) -> None:
+def test_code_and_packages_are_named_before_the_stage_code_runs(project):
     """A stage that depends on its file of digests; a module, a new import and a package version change."""
     source = {
         "src/assay/stages/fit.py": "from assay import model\n",
         "src/assay/model.py": '"""A model."""\n\nimport numpy\n\nSIZE = 1\n',
         "requirements.lock": "numpy==2.0\n",
+        "dvc.yaml": STAGES + CODE_STAGES,
     }
-    stages = "  code:\n    cmd: python -m assay.closure\n    deps: [src/assay, requirements.lock]\n"
-    stages += "    outs: [code: {cache: false}]\n"
-    stages += "  fit:\n    cmd: echo 1 > fit.txt\n    deps: [code/fit.json]\n    outs: [fit.txt]\n"
-    for name, text in source.items():
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(text)
-    (project / "dvc.yaml").write_text(STAGES + stages)
-    run(sys.executable, "-m", "dvc", "repro", "-q", "fit", cwd=project)
-    commit(project)
-    (project / "src/assay/model.py").write_text('"""Words."""\n\nimport numpy\n\nSIZE = 1\n')
+    project.write(source)
+    project.dvc("repro", "-q", "fit")
+    project.commit()
+    project.edit("src/assay/model.py", "A model", "Words")
     assert changes(explain(project, "fit")) == []
-    (project / "src/assay/model.py").write_text("import numpy\nimport assay.more\n\nSIZE = 2\n")
-    (project / "src/assay/more.py").write_text("MORE = 1\n")
-    (project / "requirements.lock").write_text("numpy==2.1\n")
+    edited = {
+        "src/assay/model.py": "import numpy\nimport assay.more\n\nSIZE = 2\n",
+        "src/assay/more.py": "MORE = 1\n",
+        "requirements.lock": "numpy==2.1\n",
+    }
+    project.write(edited)
     found = explain(project, "fit")
-    wanted = [("code", "src/assay/model.py"), ("code", "src/assay/more.py"), ("package", "numpy")]
-    assert changes(found) == wanted
-    text = tell(found)
-    assert "lines since" in text
-    assert "newly imported" in text
-    assert "2.0 -> 2.1" in text
-    assert "--dry can't foresee" in text
-    assert [row.stage for row in found.reruns] == ["fit"]
+    code, package = [("code", "src/assay/model.py"), ("code", "src/assay/more.py")], ("package", "numpy")
+    assert changes(found) == [*code, package]
+    for part in ("lines since", "newly imported", "2.0 -> 2.1", "--dry can't foresee"):
+        assert part in tell(found)
+    assert reruns(found) == ["fit"]
 
 
-def test_data_old_and_new_and_missing(project: Path) -> None:
+def test_data_old_and_new_and_missing(project):
     (project / "raw.csv").write_text("a\nb\nc\n")
     (change,) = explain(project, "prepare").stages[0].changes
     assert (change.kind, change.name) == ("data", "raw.csv")
@@ -212,7 +184,7 @@ def test_data_old_and_new_and_missing(project: Path) -> None:
     assert (change.new, change.note) == ("(absent)", "no stage makes it")
 
 
-def test_outputs_changed_by_hand(project: Path) -> None:
+def test_outputs_changed_by_hand(project):
     (project / "models/small").unlink()
     (project / "models/small").write_text("mine")
     (project / "metrics/all.json").unlink()
@@ -222,11 +194,11 @@ def test_outputs_changed_by_hand(project: Path) -> None:
     assert "git restore metrics/all.json brings it back" in tell(found)
 
 
-def test_command_new_dep_and_new_stage(project: Path) -> None:
-    edit(project, "dvc.yaml", "cmd: python src/evaluate.py", "cmd: python src/evaluate.py --all")
-    edit(project, "dvc.yaml", "[src/evaluate.py, ", "[src/evaluate.py, raw.csv, ")
-    edit(project, "dvc.yaml", "foreach: [small, large]", "foreach: [small, large, huge]")
-    edit(project, "params.yaml", "  large:", "  huge: {lr: 0.3}\n  large:")
+def test_command_new_dep_and_new_stage(project):
+    project.edit("dvc.yaml", "cmd: python src/evaluate.py", "cmd: python src/evaluate.py --all")
+    project.edit("dvc.yaml", "[src/evaluate.py, ", "[src/evaluate.py, raw.csv, ")
+    project.edit("dvc.yaml", "foreach: [small, large]", "foreach: [small, large, huge]")
+    project.edit("params.yaml", "  large:", "  huge: {lr: 0.3}\n  large:")
     found = explain(project, "evaluate")
     assert changes(found) == [("command", ""), ("data", "raw.csv")]
     assert "python src/evaluate.py -> python src/evaluate.py --all" in tell(found)
@@ -235,24 +207,23 @@ def test_command_new_dep_and_new_stage(project: Path) -> None:
     assert reruns(found) == ["train@huge"]
 
 
-def test_an_unknown_stage_gets_the_nearest_names(project: Path) -> None:
+def test_an_unknown_stage_gets_the_nearest_names(project):
     with pytest.raises(ValueError, match=r"no stage trian@large in dvc\.yaml; did you mean train@large"):
         explain(project, "trian@large")
     with pytest.raises(ValueError, match="there are evaluate, prepare, train"):
         explain(project, "zzz")
-    edit(project, "dvc.yaml", "outs: [data/rows]", "outs: [data/rows, models]")
+    project.edit("dvc.yaml", "outs: [data/rows]", "outs: [data/rows, models]")
     with pytest.raises(ValueError, match="dvc refuses the pipeline"):
         explain(project, "train")
 
 
-def test_without_data_dvc_lock_is_compared(project: Path, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    run("git", "clone", "-q", str(project), str(clone), cwd=tmp_path)
+def test_without_data_dvc_lock_is_compared(project, tmp_path):
+    clone = project.clone(tmp_path / "clone")
     found = explain(clone, "evaluate")
     assert found.stages[0].is_current
     assert found.stages[0].absent == ("models/small", "models/large")
     assert "dvc pull or dvc repro --pull" in tell(found)
-    edit(clone, "params.yaml", "lr: 0.2", "lr: 0.3")
+    clone.edit("params.yaml", "lr: 0.2", "lr: 0.3")
     assert reruns(explain(clone, "train@large")) == ["train@large", "evaluate"]
     # The lock of a merge that took one stage's entry from elsewhere.
     lock = YAML(typ="safe").load((clone / "dvc.lock").read_text())
@@ -262,24 +233,17 @@ def test_without_data_dvc_lock_is_compared(project: Path, tmp_path: Path) -> Non
     assert changes(explain(clone, "evaluate")) == [("data", "models/small")]
 
 
-def test_it_answers_while_a_stage_is_locked(project: Path) -> None:
+def test_it_answers_while_a_stage_is_locked(project):
     held = {"write": {str(project / "models/small"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
     (project / ".dvc/tmp/rwlock").write_text(json.dumps(held))
     assert explain(project, "evaluate").stages[0].is_current
 
 
-def test_flatten_keeps_lists_and_empty_mappings() -> None:
-    assert flatten({"a": {"b": [1], "c": {}}, "d": 2}) == {"a.b": [1], "a.c": {}, "d": 2}
-
-
 @pytest.mark.slow
-def test_on_this_pipeline(tmp_path: Path) -> None:
+def test_on_this_pipeline(this_project, tmp_path):
     """In a clone of what is committed: one key edited, that key named old and new, and its stages alone."""
-    if not (ROOT / "dvc.lock").is_file():
-        pytest.skip("no dvc.lock yet")
+    clone = this_project.clone(tmp_path / "clone")
     target, wanted = "train_counts", ["train_counts@quantile", "score_counts", "evaluate_counts"]
-    clone = tmp_path / "clone"
-    run("git", "clone", "-q", "--no-hardlinks", str(ROOT), str(clone), cwd=tmp_path)
     before = explain(clone, target)
     known = {change for reasons in before.stages for change in reasons.changes}
     if any(change.kind == "never run" for change in known):

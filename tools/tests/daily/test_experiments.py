@@ -153,14 +153,6 @@ def test_metrics_diff_between_branches(branches: Clone) -> None:
     assert "test.ece_mass" in shown
 
 
-def test_params_diff_between_branches(branches: Clone) -> None:
-    diff = json.loads(branches.dvc("params", "diff", "--json", "main"))["params.yaml"]
-    assert diff == {
-        "calibrate.objective": {"old": "nll", "new": "ece"},
-        "evaluate.num_bins": {"old": 5, "new": 3, "diff": -2},
-    }
-
-
 def test_plots_diff_writes_a_page_with_both_branches(branches: Clone, tmp_path: Path) -> None:
     branches.dvc("plots", "diff", "main", "--out", str(tmp_path / "page"), "--targets", "plots/stage1/reliability.csv")
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")

@@ -118,42 +118,29 @@ def write_all(folder: Path, *, limit: int = 0) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.fixture(scope="module")
-def on_full_disk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+@pytest.fixture(scope="module", params=["full disk", "limit of a file's size"])
+def written(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], str, dict[str, dict[str, Any]]]:
+    """Errors that `assay.core.stage.run` turns into one message, what each says, and what each writer did."""
     folder = tmp_path_factory.mktemp("writers") / "disk"
-    with small_disk(folder, kib=300):
-        return write_all(folder)
-
-
-@pytest.fixture(scope="module")
-def beyond_limit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return write_all(tmp_path_factory.mktemp("limit"), limit=100_000)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_writer_on_a_full_disk(on_full_disk: dict[str, dict[str, Any]], name: str) -> None:
-    row = on_full_disk[name]
-    assert row["error"], "it was written"
-    kinds, message = row["error"]
-    # What `assay.core.stage.run` turns into one message.
-    assert {"OSError", "SafetensorError"} & set(kinds)
-    assert FULL in message
-    assert row["left"] == []
+    if request.param == "full disk":
+        with small_disk(folder, kib=300):
+            return {"OSError", "SafetensorError"}, FULL, write_all(folder)
+    folder.mkdir()
+    return {"OSError", "RuntimeError", "SafetensorError"}, "", write_all(folder, limit=100_000)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_writer_beyond_the_limit_of_a_files_size(beyond_limit: dict[str, dict[str, Any]], name: str) -> None:
-    row = beyond_limit[name]
-    assert row["error"], "it was written"
-    kinds, message = row["error"]
-    # What `assay.core.stage.run` turns into one message.
-    assert {"OSError", "RuntimeError", "SafetensorError"} & set(kinds)
+def test_a_writer_that_fails_half_way_leaves_nothing(
+    written: tuple[set[str], str, dict[str, dict[str, Any]]], name: str
+) -> None:
+    wanted, said, rows = written
+    assert tuple(rows) == NAMES
+    assert rows[name]["error"], "it was written"
+    kinds, message = rows[name]["error"]
+    assert wanted & set(kinds)
     assert message
-    assert row["left"] == []
-
-
-def test_no_writer_is_forgotten(on_full_disk: dict[str, dict[str, Any]]) -> None:
-    assert tuple(on_full_disk) == NAMES
+    assert said in message
+    assert rows[name]["left"] == []
 
 
 @pytest.fixture(scope="module")

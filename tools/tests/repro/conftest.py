@@ -1,12 +1,9 @@
 """A small real pipeline under git and DVC, whose stages write down when they ran."""
 
-from __future__ import annotations
-
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -68,98 +65,67 @@ record.write_text(f"{record.read_text()} {time.time()}")
 PARAMS = "train: {a: 1, b: 2, c: 3}\n"
 
 
-def run_command(*words: str, cwd: Path) -> str:
-    """Run git or the like; its output."""
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def run_dvc(*arguments: str, cwd: Path) -> str:
-    """The real dvc."""
-    return run_command(sys.executable, "-m", "dvc", *arguments, cwd=cwd)
-
-
 class Notes:
     """What the stages wrote down, and what they are told to do."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
 
-    def runs(self) -> dict[str, list[list[str]]]:
+    def runs(self):
         """By stage: start, pid, folder and, where it came to an end, end."""
-        found: dict[str, list[list[str]]] = {}
+        found = {}
         for path in sorted(self.folder.glob("*.run")):
             found.setdefault(path.name.rsplit("-", 1)[0], []).append(path.read_text().split())
         return found
 
-    def clear(self) -> None:
+    def clear(self):
         for path in self.folder.iterdir():
             path.unlink()
 
-    def tell(self, stage: str, **what: float) -> None:
-        for kind, value in what.items():
+    def counts(self):
+        return {stage: len(found) for stage, found in self.runs().items()}
+
+    def tell(self, stages, **what):
+        for stage, (kind, value) in product(stages.split(), what.items()):
             (self.folder / f"{stage}.{kind}").write_text(str(value))
 
 
 @pytest.fixture
-def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Notes:
+def notes(tmp_path, monkeypatch):
     folder = tmp_path / "notes"
     folder.mkdir()
     monkeypatch.setenv("ASSAY_TEST_RUNS", str(folder))
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     # Stages call `python`.
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     return Notes(folder)
 
 
 @pytest.fixture(scope="session")
-def finished(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline, run once by the plain ``dvc repro``."""
-    folder, notes = tmp_path_factory.mktemp("finished") / "project", tmp_path_factory.mktemp("notes")
-    shutil.copytree(template, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASSAY_TEST_RUNS", str(notes))
-        patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-        run_dvc("repro", "--quiet", cwd=folder)
-    return folder
-
-
-@pytest.fixture
-def ran(finished: Path, notes: Notes, tmp_path: Path) -> Path:
-    """A copy of the pipeline that has run."""
-    return Path(shutil.copytree(finished, tmp_path / "ran"))
-
-
-@pytest.fixture
-def command() -> Callable[..., str]:
-    return run_command
-
-
-@pytest.fixture
-def dvc() -> Callable[..., str]:
-    return run_dvc
+def template(make_project):
+    """The pipeline, committed and never run."""
+    files = {"dvc.yaml": PIPELINE, "work.py": WORK, "params.yaml": PARAMS}
+    project = make_project(files | {".gitignore": "*.txt\n/timings/\n/.assay/\n"})
+    project.commit()
+    return project
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline, committed and never run."""
-    folder = tmp_path_factory.mktemp("template") / "project"
-    folder.mkdir()
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "work.py").write_text(WORK)
-    (folder / "params.yaml").write_text(PARAMS)
-    run_command("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
-    run_command("git", "config", "user.name", "t", cwd=folder)
-    run_command("git", "config", "user.email", "t@example.invalid", cwd=folder)
-    run_dvc("init", "--quiet", cwd=folder)
-    (folder / ".gitignore").write_text("*.txt\n/timings/\n/.assay/\n")
-    run_command("git", "add", "--all", cwd=folder)
-    run_command("git", "commit", "--quiet", "--message", "pipeline", cwd=folder)
-    return folder
+def finished(template, tmp_path_factory):
+    """The pipeline, run once by the plain ``dvc repro``."""
+    project = type(template)(shutil.copytree(template, tmp_path_factory.mktemp("finished") / "project"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASSAY_TEST_RUNS", str(tmp_path_factory.mktemp("notes")))
+        project.dvc("repro", "--quiet")
+    return project
 
 
 @pytest.fixture
-def project(template: Path, notes: Notes, tmp_path: Path) -> Path:
+def ran(finished, notes, tmp_path):
+    """A copy of the pipeline that has run."""
+    return type(finished)(shutil.copytree(finished, tmp_path / "ran"))
+
+
+@pytest.fixture
+def project(template, notes, tmp_path):
     """A copy of the pipeline that has never run."""
-    return Path(shutil.copytree(template, tmp_path / "project"))
+    return type(template)(shutil.copytree(template, tmp_path / "project"))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "slurm_array.sh"
-Run = Callable[..., Any]
 
 
 def task(number: int | None, stages: list[str], *, home: Path, commit: str) -> subprocess.CompletedProcess[str]:
@@ -20,29 +17,26 @@ def task(number: int | None, stages: list[str], *, home: Path, commit: str) -> s
     return subprocess.run(words, cwd=home.parent, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_an_array_trains_and_the_workspace_takes_it_over(
-    project: Path, notes: Any, tmp_path: Path, dvc: Run, command: Run
-) -> None:
-    dvc("remote", "add", "--local", "--default", "shared", str(tmp_path / "remote"), cwd=project)
-    dvc("repro", "--quiet", "fetch", cwd=project)
-    command("git", "add", "dvc.lock", cwd=project)
-    command("git", "commit", "--quiet", "--message", "fetched", cwd=project)
-    dvc("push", "--quiet", "--run-cache", cwd=project)
-    commit = command("git", "rev-parse", "HEAD", cwd=project).strip()
+def test_an_array_trains_and_the_workspace_takes_it_over(project, notes, tmp_path):
+    project.dvc("remote", "add", "--local", "--default", "shared", str(tmp_path / "remote"))
+    project.dvc("repro", "--quiet", "fetch")
+    project.commit()
+    project.dvc("push", "--quiet", "--run-cache")
+    commit = project.git("rev-parse", "HEAD")
     shutil.rmtree(project / ".dvc" / "cache")
-    stages = dvc("stage", "list", "--name-only", "train", cwd=project).split()
+    stages = project.dvc("stage", "list", "--name-only", "train").split()
     assert stages == ["train@a", "train@b", "train@c"]
     for number in range(3):
         done = task(number, stages, home=project, commit=commit)
         assert done.returncode == 0, done.stderr
-    assert {name: len(found) for name, found in notes.runs().items()} == dict.fromkeys(["fetch", *stages], 1)
+    assert notes.counts() == dict.fromkeys(["fetch", *stages], 1)
     assert not any(str(project) == run[2] for name in stages for run in notes.runs()[name])
-    dvc("repro", "--quiet", "--pull", cwd=project)
-    assert {name: len(found) for name, found in notes.runs().items() if name in stages} == dict.fromkeys(stages, 1)
-    assert "up to date" in dvc("status", cwd=project)
+    project.dvc("repro", "--quiet", "--pull")
+    assert {name: notes.counts()[name] for name in stages} == dict.fromkeys(stages, 1)
+    assert "up to date" in project.dvc("status")
 
 
-def test_a_task_without_a_stage_and_a_call_without_slurm_say_so(project: Path) -> None:
+def test_a_task_without_a_stage_and_a_call_without_slurm_say_so(project):
     done = task(3, ["train@a"], home=project, commit="HEAD")
     assert done.returncode != 0
     assert "no stage of this number" in done.stderr
