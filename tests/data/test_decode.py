@@ -68,11 +68,11 @@ def test_a_truncated_jpeg_is_rejected_not_padded(tmp_path: Path, part: float, op
     assert rejection(path).reason in wanted
 
 
-@pytest.mark.parametrize("suffix", ["png", "webp", "bmp", "tif", "gif"])
-def test_half_of_any_format_is_rejected(tmp_path: Path, suffix: str, image: np.ndarray) -> None:
-    Image.fromarray(image).save(path := tmp_path / f"a.{suffix}")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert rejection(path).reason == Reason.TRUNCATED
+def test_half_of_any_format_is_rejected(tmp_path: Path, image: np.ndarray) -> None:
+    for suffix in ("png", "webp", "bmp", "tif", "gif"):
+        Image.fromarray(image).save(path := tmp_path / f"a.{suffix}")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert rejection(path).reason == Reason.TRUNCATED, suffix
 
 
 def test_padding_switched_on_elsewhere_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,12 +106,6 @@ def test_the_limit_of_pil_holds_too(tmp_path: Path) -> None:
     assert rejection(path, max_pixels=10**12).reason == Reason.TOO_MANY_PIXELS
 
 
-def test_max_pixels_is_the_last_size_taken(tmp_path: Path, image: np.ndarray) -> None:
-    Image.fromarray(image).save(path := tmp_path / "a.png")
-    assert decode_rgb(path, max_pixels=2400).shape == (40, 60, 3)
-    assert rejection(path, max_pixels=2399).detail == "60x40 pixels declared, at most 2399 are taken"
-
-
 @pytest.mark.parametrize("behind", [False, True], ids=["before the pixels", "behind the pixels"])
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
 def test_compressed_metadata_without_end_is_rejected(tmp_path: Path, kind: bytes, behind: bool) -> None:
@@ -124,9 +118,10 @@ def test_compressed_metadata_without_end_is_rejected(tmp_path: Path, kind: bytes
     assert rejection(path).reason == Reason.METADATA_BOMB
 
 
-def test_small_images_are_rejected_before_decoding(tmp_path: Path, image: np.ndarray) -> None:
-    path = tmp_path / "a.jpg"
-    Image.fromarray(image).save(path)
+def test_large_and_small_images_are_rejected_before_decoding(tmp_path: Path, image: np.ndarray) -> None:
+    Image.fromarray(image).save(path := tmp_path / "a.jpg")
+    assert decode_rgb(path, max_pixels=2400).shape == (40, 60, 3)
+    assert rejection(path, max_pixels=2399).detail == "60x40 pixels declared, at most 2399 are taken"
     path.write_bytes(path.read_bytes()[:700])  # the header is whole, the pixels are not
     assert rejection(path, min_side=41).reason == Reason.TOO_SMALL
     assert rejection(path, min_side=40).reason == Reason.TRUNCATED
@@ -144,16 +139,12 @@ def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
     assert np.abs(decode_rgb(tmp_path / "a.jpg", max_pixels=LIMIT).astype(int) - orange).max() <= 4
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_grey_keeps_its_gradient(tmp_path: Path, suffix: str) -> None:
+def test_16_bits_are_scaled(tmp_path: Path) -> None:
     ramp = np.arange(0, 65536, 105, dtype=np.uint16)
-    Image.fromarray(np.tile(ramp, (8, 1))).save(tmp_path / f"a.{suffix}")
-    rgb = decode_rgb(tmp_path / f"a.{suffix}", max_pixels=LIMIT)
-    np.testing.assert_array_equal(rgb[3, :, 1], np.rint(ramp / 257))
-    assert (rgb == rgb[..., :1]).all()
-
-
-def test_16_bit_rgb_is_scaled(tmp_path: Path) -> None:
+    for suffix in ("png", "tif"):
+        Image.fromarray(np.tile(ramp, (8, 1))).save(tmp_path / f"grey.{suffix}")
+        rgb = decode_rgb(tmp_path / f"grey.{suffix}", max_pixels=LIMIT)
+        np.testing.assert_array_equal(rgb[3], np.rint(ramp / 257)[:, None].repeat(3, axis=1))
     values = np.tile(np.linspace(0, 65535, 64).astype(">u2")[None, :, None], (4, 1, 3))
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     header = struct.pack(">IIBBBBB", 64, 4, 16, 2, 0, 0, 0)

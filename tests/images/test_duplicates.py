@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from itertools import combinations_with_replacement
 
 import cv2
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,25 +60,11 @@ def test_hash_sizes(side: int) -> None:
     assert near_duplicate_clusters([found, found], max_distance=0, max_difference=0).tolist() == [0, 0]
 
 
-def brute_force(prints: list[Fingerprint | None], max_distance: int, max_difference: float) -> list[int]:
-    """Clusters by comparing every pair and walking the graph."""
-    label = [-1] * len(prints)
-    for start in range(len(prints)):
-        if label[start] >= 0:
-            continue
-        label[start] = max(label) + 1
-        waiting = [start]
-        while waiting:
-            here = prints[waiting.pop()]
-            for j, there in enumerate(prints):
-                if here is None or there is None or label[j] >= 0:
-                    continue
-                bits = np.unpackbits(here.bits ^ there.bits).sum()
-                grey = np.abs(here.thumbnail.astype(float) - there.thumbnail).mean()
-                if bits <= max_distance and grey <= max_difference:
-                    label[j] = label[start]
-                    waiting.append(j)
-    return label
+def components(count: int, linked: Callable[[int, int], bool]) -> list[int]:
+    """The number of each item's component, where every pair is compared; numbers rise in the order of items."""
+    graph = nx.Graph((i, j) for i, j in combinations_with_replacement(range(count), 2) if i == j or linked(i, j))
+    number = {i: n for n, part in enumerate(nx.connected_components(graph)) for i in part}
+    return [number[i] for i in range(count)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,20 +86,22 @@ def test_clusters_equal_brute_force(data: st.DataObject) -> None:
         patch.setattr(duplicates, "BLOCK", block)
         patch.setattr(duplicates, "CHUNK", block + 1)
         found = near_duplicate_clusters(prints, max_distance=limit, max_difference=8.0)
+
+    def alike(i: int, j: int) -> bool:
+        here, there = prints[i], prints[j]
+        if here is None or there is None:
+            return False
+        bits = np.unpackbits(here.bits ^ there.bits).sum()
+        return bits <= limit and np.abs(here.thumbnail.astype(float) - there.thumbnail).mean() <= 8.0
+
     assert found.dtype == np.int64
-    assert found.tolist() == brute_force(prints, limit, 8.0)
+    assert found.tolist() == components(count, alike)
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 12)), max_size=25))
 def test_joined_groups_equal_brute_force(rows: list[tuple[str, int]]) -> None:
     groups, numbers = [row[0] for row in rows], [row[1] for row in rows]
-    expected = list(groups)
-    changed = True
-    while changed:  # the least name spreads until nothing moves
-        changed = False
-        for i in range(len(rows)):
-            for j in range(len(rows)):
-                if (groups[i] == groups[j] or numbers[i] == numbers[j]) and expected[j] < expected[i]:
-                    expected[i], changed = expected[j], True
+    part = components(len(rows), lambda i, j: groups[i] == groups[j] or numbers[i] == numbers[j])
+    expected = [min(groups[j] for j in range(len(rows)) if part[j] == part[i]) for i in range(len(rows))]
     assert join_groups(groups, np.array(numbers, dtype=np.int64)) == expected

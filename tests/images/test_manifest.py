@@ -80,7 +80,8 @@ def test_both_class_folders_are_needed(tmp_path: Path, present: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_manifest_with_every_column(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("as_prepare", [False, True])
+def test_a_manifest_with_every_column(tmp_path: Path, suffix: str, as_prepare: bool) -> None:
     names = ["x/a.jpg", "x/b.jpg", "x/c.jpg", "x/d.jpg"]
     columns = {
         "label": ["0", "1", "real", "forged"],
@@ -88,7 +89,9 @@ def test_a_manifest_with_every_column(tmp_path: Path, suffix: str) -> None:
         "generator": [None, "gan", None, None],
         "role": ["train", "train", None, "test"],
     }
-    path = save(tmp_path, suffix, path=names, **columns)
+    if as_prepare:
+        columns = {{"group": "group_id", "role": "split"}.get(name, name): values for name, values in columns.items()}
+    path = save(tmp_path, suffix, **{"image_path" if as_prepare else "path": names}, **columns)
     listing = list_path(path, dataset="ds")
     rows = listing.rows
     assert listing.rejected.empty
@@ -105,12 +108,6 @@ def test_numbers_as_labels(tmp_path: Path, labels: object, suffix: str) -> None:
     rows = list_manifest(save(tmp_path, suffix, path=["a.jpg", "b.jpg"], label=labels), dataset="ds").rows
     assert rows["label"].dtype == np.int64
     assert list(rows["label"]) == [0, 1]
-
-
-def test_columns_as_prepare_names_them(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.csv", "image_path,label,split,group_id\na.jpg,0,val,g\n")
-    row = list_manifest(path, dataset="ds").rows.iloc[0]
-    assert (row["role"], row["group"]) == ("val", "ds/g")
 
 
 def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
@@ -142,23 +139,15 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
     at = root.as_posix()
     assert list(listing.rows["image_path"]) == [f"{at}/good.jpg", f"{at}/again.jpg", f"{at}/good2.jpg"]
     assert list(listing.rows["group"]) == [f"{at}/good.jpg", "ds/g1", f"{at}/good2.jpg"]
-    assert reasons(listing.rejected) == sorted(
-        [
-            ("None", "missing_value"),
-            ("nolabel.jpg", "missing_value"),
-            ("nanlabel.jpg", "missing_value"),
-            ("seven.jpg", "bad_label"),
-            ("word.jpg", "bad_label"),
-            ("half.jpg", "bad_label"),
-            ("../secret.jpg", "outside"),
-            ("sub/../good.jpg", "outside"),
-            (f"{tmp_path}/secret.jpg", "outside"),
-            ("link.jpg", "outside"),
-            ("role.jpg", "bad_role"),
-            *[(f"{at}/two.jpg", "two_labels")] * 3,
-            (f"{at}/again.jpg", "repeated"),
-        ]
-    )
+    wanted = {
+        "missing_value": ["None", "nolabel.jpg", "nanlabel.jpg"],
+        "bad_label": ["seven.jpg", "word.jpg", "half.jpg"],
+        "outside": ["../secret.jpg", "sub/../good.jpg", f"{tmp_path}/secret.jpg", "link.jpg"],
+        "bad_role": ["role.jpg"],
+        "two_labels": [f"{at}/two.jpg"] * 3,
+        "repeated": [f"{at}/again.jpg"],
+    }
+    assert reasons(listing.rejected) == sorted((file, reason) for reason, files in wanted.items() for file in files)
     assert len(listing.rows) + len(listing.rejected) == len(lines)
 
 
@@ -195,22 +184,15 @@ def test_one_file_in_two_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("own/forged/c.jpg", "first"),
         ((tmp_path / "own/d.jpg").as_posix(), "second"),
     ]
-    assert reasons(both.rejected) == sorted(
-        [
-            ((tmp_path / "own/real/a.jpg").as_posix(), "repeated"),
-            ("own/real/b.jpg", "two_labels"),
-            ((tmp_path / "own/real/b.jpg").as_posix(), "two_labels"),
-        ]
-    )
-
-
-def test_a_source_of_which_nothing_is_left_keeps_labels_numbers(tmp_path: Path) -> None:
-    make(tmp_path, "own/real/a.jpg", "own/forged/b.jpg")
+    assert reasons(both.rejected) == [
+        ((tmp_path / "own/real/a.jpg").as_posix(), "repeated"),
+        ((tmp_path / "own/real/b.jpg").as_posix(), "two_labels"),
+        ("own/real/b.jpg", "two_labels"),
+    ]
+    # A source of which nothing is left keeps labels numbers.
     empty = list_manifest(write(tmp_path / "bad.csv", "path,label\na.jpg,9\n"), dataset="bad")
-    assert empty.rows.empty
-    both = combine([empty, list_folders(tmp_path / "own", dataset="own")])
-    assert both.rows["label"].dtype == np.int64
-    assert len(both.rows) == 2
+    both = combine([empty, folders])
+    assert (both.rows["label"].dtype, len(both.rows)) == (np.int64, 3)
     assert list(both.rejected["reason"]) == ["bad_label"]
 
 

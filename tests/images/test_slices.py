@@ -19,9 +19,6 @@ def test_families_that_training_saw_and_those_it_did_not() -> None:
         "family.paste": [1, 1, 0, 1, 1, 0],
         "family.strange": [1, 0, 1, 1, 0, 0],
     }
-
-
-def test_without_an_unseen_family_there_is_no_such_slice() -> None:
     assert "unseen" not in family_slices(LABELS, GENERATORS, seen=set(GENERATORS))
 
 

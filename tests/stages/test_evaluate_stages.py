@@ -1,8 +1,9 @@
-"""train_stage1, calibrate and evaluate, one after the other, on pictures a small network can learn."""
+"""train_stage1, calibrate and evaluate, one after the other, on images that a small network can learn."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from assay.core.params import ParamsError, load
+from assay.core.tensors import save_tensors
 from assay.images.model.prediction import load_predictor
 from assay.images.model.store import open_writer
 from assay.images.scoring import external_set
@@ -36,7 +38,7 @@ def write_params(**changes: object) -> None:
         yaml.dump(params, stream)
 
 
-def pictures(labels: np.ndarray, *, seed: int) -> np.ndarray:
+def images(labels: np.ndarray, *, seed: int) -> np.ndarray:
     """uint8 [n, S, S, 3]; the forged are brighter."""
     rng = np.random.default_rng(seed)
     return (rng.integers(0, 180, (len(labels), SIDE, SIDE, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
@@ -44,7 +46,7 @@ def pictures(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared pictures, trained, calibrated and evaluated with an external folder that holds a bad file."""
+    """Prepared images, trained, calibrated and evaluated with an external folder that holds a bad file."""
     folder = tmp_path_factory.mktemp("project")
     splits = np.repeat(list(ROLES), list(ROLES.values()))
     numbers = np.arange(len(splits))
@@ -57,15 +59,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         with open_writer(Path("data/processed"), side=SIDE, sample_ids=list(frame["sample_id"])) as writer:
-            writer.append(pictures(labels, seed=0))
+            writer.append(images(labels, seed=0))
         for role, part in frame.groupby("split"):
             part.to_csv(f"data/processed/{role}_manifest.csv", index=False)
         for label, name in enumerate(("real", "forged")):
             (folder / "outside" / name).mkdir(parents=True)
-            for number, pixels in enumerate(pictures(np.full(6, label), seed=1 + label)):
+            for number, pixels in enumerate(images(np.full(6, label), seed=1 + label)):
                 Image.fromarray(pixels).save(folder / "outside" / name / f"{number}.png")
-        (folder / "outside" / "real" / "bad.png").write_bytes(b"not a picture")
+        (folder / "outside" / "real" / "bad.png").write_bytes(b"not an image")
         write_params(evaluate={"external": [{"name": "outside", "path": "outside"}]})
+        save_tensors(Path("data/weights/stage1.safetensors"), {})  # random weights
         train_stage1.main([])
         score_stage1.main()
         calibrate.main()
@@ -110,28 +113,25 @@ def test_an_undegraded_cell_and_array_logits_equal_plain_scoring(project: Path) 
     assert scores["label"].tolist() == [number % 2 for number in range(ROLES["test"])]
 
 
-def test_an_external_set_with_prepared_pictures_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
+@pytest.mark.usefixtures("here")
+def test_an_external_set_with_prepared_images_is_rejected() -> None:
     predictor = load_predictor(Path("models/stage1"), device="cpu")
-    settings = load(Images).prepare
+    options = {"settings": load(Images).prepare, "workers": 1, "seen_ids": {"outside/real/0.png"}}
     with pytest.raises(ValueError, match="external set x: 1 images are part of the prepared data"):
-        external_set(
-            predictor, Path("outside"), name="x", settings=settings, workers=1, seen_ids={"outside/real/0.png"}
-        )
+        external_set(predictor, Path("outside"), name="x", **options)
 
 
-def test_calibration_takes_val_and_refuses_test(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-    path = project / "models/stage1/calibration_temp.json"
-    before = path.read_text()
-    assert json.loads(before)["role"] == "calib"
-    try:
-        write_params(calibrate={"role": "val"})
+def test_calibration_takes_val_and_rejects_test(here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def role_and_count() -> tuple[str, int]:
+        record = json.loads(Path("models/stage1/calibration_temp.json").read_text())
+        return record["role"], record["n"]
+
+    assert role_and_count()[0] == "calib"
+    shutil.copytree(here, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    write_params(calibrate={"role": "val"})
+    calibrate.main()
+    assert role_and_count() == ("val", ROLES["val"])
+    write_params(calibrate={"role": "test"})
+    with pytest.raises(ParamsError, match=r"calibrate\.role: got 'test'"):
         calibrate.main()
-        assert json.loads(path.read_text())["n"] == ROLES["val"]
-        write_params(calibrate={"role": "test"})
-        with pytest.raises(ParamsError, match=r"calibrate\.role: got 'test'"):
-            calibrate.main()
-    finally:
-        path.write_text(before)
-        write_params()

@@ -1,9 +1,12 @@
-"""From experts to the cascade, stage by stage, on pictures small networks can learn."""
+"""From experts to the cascade, stage by stage, on images that small networks can learn."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +59,13 @@ def write_params(**changes: dict[str, object]) -> None:
     params["train_meta"]["search"]["num_candidates"] = 2
     params["train_meta"]["search"]["ranges"]["n_estimators"] = [5, 10]
     params["evaluate_cascade"] |= {"num_resamples": 100, "frontier_budgets": [0.05, 0.2]}
-    for section, values in changes.items():
-        params[section] |= values
+    for place, values in changes.items():
+        reduce(getitem, place.split("."), params).update(values)
     with Path("params.yaml").open("w") as stream:
         yaml.dump(params, stream)
 
 
-def prepare() -> pd.DataFrame:
+def prepare() -> None:
     """Manifests, folds and pixels of all five roles; the forged are brighter, some of a family of test alone."""
     splits = np.repeat(list(ROLES), list(ROLES.values()))
     numbers = np.arange(len(splits))
@@ -83,23 +86,11 @@ def prepare() -> pd.DataFrame:
     train = frame[frame["split"] == "train"]
     folds = train[["sample_id", "group_id", "label"]].assign(fold=numbers[: len(train)] // 4 % FOLDS)
     folds.to_csv("data/processed/folds.csv", index=False)
-    return frame
-
-
-def train_experts() -> None:
-    fetch_weights.main()
-    for expert in EXPERTS:
-        init_expert.main(["--expert", expert])
-        for subset in SUBSETS:
-            train_expert.main(["--expert", expert, "--subset", subset])
 
 
 def last_stages() -> None:
-    build_meta.main()
-    evaluate_alignment.main()
-    train_meta.main()
-    score_cascade.main()
-    evaluate_cascade.main()
+    for stage in (build_meta, evaluate_alignment, train_meta, score_cascade, evaluate_cascade):
+        stage.main()
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +104,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train_stage1.main([])
         score_stage1.main()
         calibrate.main()
-        train_experts()
+        for expert in EXPERTS:
+            init_expert.main(["--expert", expert])
+            for subset in SUBSETS:
+                train_expert.main(["--expert", expert, "--subset", subset])
         for fold in range(FOLDS):
             kfold_fold.main(["--fold", str(fold)])
         last_stages()
@@ -212,18 +206,16 @@ def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
     assert cascade["speedup"] == pytest.approx(ensemble / cascade["cost.cascade_macs"])
     assert cascade["cost.mean_logit_macs"] == sum(cascade[f"cost.{expert}_macs"] for expert in EXPERTS)
     for name in ("exit_real", "exit_forged"):
-        assert {f"{name}.{key}" for key in ("threshold", "leak", "leak_upper", "certified", "rows_needed")} <= set(
-            cascade
-        )
+        keys = ("threshold", "leak", "leak_upper", "certified", "rows_needed")
+        assert {f"{name}.{key}" for key in keys} <= set(cascade)
     loss = cascade["ensemble.balanced_accuracy"] - cascade["cascade.balanced_accuracy"]
     assert cascade["balanced_accuracy_loss"] == pytest.approx(loss)
 
 
-def test_a_second_run_gives_the_same_bytes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-    before = digests(project)
+def test_a_second_run_gives_the_same_bytes(here: Path) -> None:
+    before = digests(here)
     last_stages()
-    assert digests(project) == before
+    assert digests(here) == before
 
 
 def test_the_cascade_judges_like_its_predictions(project: Path) -> None:
@@ -244,46 +236,36 @@ def test_the_frontier_holds_every_budget_and_every_network(project: Path) -> Non
     assert table.loc[table["system"] == "cascade", "budget"].tolist() == [0.05, 0.2]
 
 
-def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(project)
-    kept = {path: path.read_bytes() for part in WRITTEN for path in (project / part).rglob("*") if path.is_file()}
-    try:
-        write_params(
-            build_meta={"alignment": "none"},
-            train_meta={"ship": "lightgbm", "test_time_mode": "refit"},
-            evaluate_cascade={"unsure": [0.3, 0.7]},
-        )
-        last_stages()
-        model, info = load_meta(Path("models/meta"))
-        assert (model.kind, info["alignment"], info["test_time_mode"]) == ("lightgbm", "none", "refit")
-        assert info["stacking_rejected"] is False
-        assert (Path("models/meta/shipped.txt")).read_bytes() == Path("models/meta/lightgbm.txt").read_bytes()
-        table = pd.read_parquet("data/kfold/fold_0.parquet").query("part == 'held_out'")
-        keys = pd.read_parquet("data/meta/sample_ids.parquet")
-        ours = np.load("data/meta/X_meta.npy")[keys["base_fold"] == 0]
-        assert np.array_equal(ours, table[feature_names(EXPERTS, DIM)].to_numpy())
-        cascade = load_cascade("models")
-        assert (len(cascade.ensemble.views), tuple(cascade.unsure)) == (1, (0.3, 0.7))
-    finally:
-        for path in [path for part in WRITTEN for path in (project / part).rglob("*") if path.is_file()]:
-            path.unlink()
-        for path, content in kept.items():
-            path.write_bytes(content)
-        write_params()
-
-
-def test_all_subsets_start_from_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def copied(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a copy of the project, which the test may change."""
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    write_params()
-    yaml = YAML()
-    params = yaml.load(Path("params.yaml").read_text())
-    params["train_expert"]["maxvit"] |= {"lr": 1e-12}
-    with Path("params.yaml").open("w") as stream:
-        yaml.dump(params, stream)
-    prepare()
-    fetch_weights.main()
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped() -> None:
+    write_params(
+        build_meta={"alignment": "none"},
+        train_meta={"ship": "lightgbm", "test_time_mode": "refit"},
+        evaluate_cascade={"unsure": [0.3, 0.7]},
+    )
+    last_stages()
+    model, info = load_meta(Path("models/meta"))
+    assert (model.kind, info["alignment"], info["test_time_mode"]) == ("lightgbm", "none", "refit")
+    assert info["stacking_rejected"] is False
+    assert Path("models/meta/shipped.txt").read_bytes() == Path("models/meta/lightgbm.txt").read_bytes()
+    table = pd.read_parquet("data/kfold/fold_0.parquet").query("part == 'held_out'")
+    keys = pd.read_parquet("data/meta/sample_ids.parquet")
+    ours = np.load("data/meta/X_meta.npy")[keys["base_fold"] == 0]
+    assert np.array_equal(ours, table[feature_names(EXPERTS, DIM)].to_numpy())
+    cascade = load_cascade("models")
+    assert (len(cascade.ensemble.views), tuple(cascade.unsure)) == (1, (0.3, 0.7))
+
+
+@pytest.mark.usefixtures("copied")
+def test_all_subsets_start_from_the_same_network() -> None:
+    write_params(**{"train_expert.maxvit": {"lr": 1e-12}})
     init_expert.main(["--expert", "maxvit"])
     init = load_file("models/experts/maxvit/init.safetensors")
     states = []
@@ -296,37 +278,24 @@ def test_all_subsets_start_from_the_same_network(tmp_path: Path, monkeypatch: py
                 torch.testing.assert_close(state[name], value, rtol=0, atol=1e-9)
 
 
-def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
-    ids = [f"{n:02d}" for n in range(6)]
-    return pd.DataFrame({"sample_id": ids}), pd.DataFrame({"sample_id": ids, "fold": [0, 1, 2] * 2})
-
-
 def test_rows_of_a_subset_leave_the_fold_out() -> None:
-    manifest, folds = tables()
+    ids = [f"{n:02d}" for n in range(6)]
+    manifest, folds = pd.DataFrame({"sample_id": ids}), pd.DataFrame({"sample_id": ids, "fold": [0, 1, 2] * 2})
     assert train_expert.rows_of_subset(manifest, folds, "full").equals(manifest)
     assert train_expert.rows_of_subset(manifest, folds, "fold_1")["sample_id"].tolist() == ["00", "02", "03", "05"]
     with pytest.raises(ValueError, match="subset 'fold_3' is not one of full, fold_0, fold_1, fold_2"):
         train_expert.rows_of_subset(manifest, folds, "fold_3")
-
-
-def test_a_fold_table_of_other_rows_is_refused() -> None:
-    manifest, folds = tables()
     for spoiled in (folds.iloc[1:], folds.replace("00", "99"), folds.assign(sample_id=folds["sample_id"].astype(int))):
         with pytest.raises(ValueError, match=r"folds.csv and the train manifest differ in .* run dvc repro prepare"):
             train_expert.rows_of_subset(manifest, spoiled, "fold_1")
 
 
-def test_what_does_not_exist_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
+@pytest.mark.usefixtures("copied")
+def test_what_does_not_exist_is_named() -> None:
     with pytest.raises(ValueError, match="expert 'resnet' is unknown"):
         init_expert.main(["--expert", "resnet"])
     with pytest.raises(ValueError, match=f"fold {FOLDS} holds no row"):
         kfold_fold.main(["--fold", str(FOLDS)])
-    table = Path("data/kfold/fold_0.parquet")
-    kept = table.read_bytes()
-    try:
-        table.write_bytes(Path("data/kfold/fold_1.parquet").read_bytes())
-        with pytest.raises(ValueError, match="40 sample\\(s\\) stand in more than one fold's table"):
-            build_meta.main()
-    finally:
-        table.write_bytes(kept)
+    shutil.copy("data/kfold/fold_1.parquet", "data/kfold/fold_0.parquet")
+    with pytest.raises(ValueError, match=r"40 sample\(s\) stand in more than one fold's table"):
+        build_meta.main()

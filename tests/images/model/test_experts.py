@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,10 +83,9 @@ def test_a_real_architecture_trains_saves_loads_and_extracts(architecture: str, 
     np.testing.assert_allclose(by_hand, found[1], rtol=1e-4, atol=1e-5)
 
 
-def started(
-    *, seed: int = 7, dim: int = DIM, weights: dict[str, torch.Tensor] | None = None
-) -> dict[str, torch.Tensor]:
-    return initial_state(TINY, weights=weights or {}, image_size=SIDE, embedding_dim=dim, seed=seed)
+def started(**changes: Any) -> dict[str, torch.Tensor]:
+    options = {"weights": {}, "image_size": SIDE, "embedding_dim": DIM, "seed": 7}
+    return initial_state(TINY, **(options | changes))
 
 
 def test_every_network_starts_from_the_saved_values_whatever_it_held(tmp_path: Path) -> None:
@@ -104,7 +104,8 @@ def test_every_network_starts_from_the_saved_values_whatever_it_held(tmp_path: P
 def test_the_start_is_a_function_of_weights_and_seed_and_leaves_torchs_generator_alone() -> None:
     first = started()
     torch.rand(5)
-    assert all(torch.equal(value, started()[name]) for name, value in first.items())
+    again = started()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not torch.equal(started(seed=8)["projection.weight"], first["projection.weight"])
     state = torch.random.get_rng_state()
     donor = tiny(seed=3)[0].backbone.state_dict()
@@ -126,7 +127,10 @@ def test_a_start_of_another_network_is_an_error(tmp_path: Path) -> None:
             load_start(network, path)
     short = started()
     del short["head.bias"]
-    for state, odd in ((started(dim=DIM + 1), r"\['head.weight', 'projection.bias'"), (short, r"\['head.bias'\]")):
+    for state, odd in (
+        (started(embedding_dim=DIM + 1), r"\['head.weight', 'projection.bias'"),
+        (short, r"\['head.bias'\]"),
+    ):
         save_file(state, path)
         with pytest.raises(ValueError, match=f"does not fit the network in {odd}"):
             load_start(network, path)

@@ -34,7 +34,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def data(tmp_path: Path) -> PictureSet:
-    """25 pictures; the forged are brighter."""
+    """25 images; the forged are brighter."""
     labels = np.arange(25) % 2
     pixels = np.random.default_rng(0).integers(0, 200, (25, SIDE, SIDE, 3)) + 40 * labels[:, None, None, None]
     ids = [str(number) for number in range(25)]
@@ -67,16 +67,13 @@ def rates(*, epochs: int, warm: int) -> list[float]:
     return found
 
 
-def test_the_schedule_is_a_cosine() -> None:
-    wanted = [0.05 * (1 + np.cos(np.pi * epoch / 6)) for epoch in range(6)]
-    assert rates(epochs=6, warm=0) == pytest.approx(wanted)
-
-
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
-def test_warm_up_rises_to_the_rate_and_the_cosine_follows() -> None:
-    found = rates(epochs=6, warm=2)
-    assert found[:2] == pytest.approx([0.1 / 3, 0.2 / 3])
-    assert found[2:] == pytest.approx([0.05 * (1 + np.cos(np.pi * epoch / 4)) for epoch in range(4)])
+def test_the_schedule_is_a_cosine_after_the_warm_up() -> None:
+    for warm in (0, 2):
+        steps = 6 - warm
+        wanted = [0.1 * (epoch + 1) / 3 for epoch in range(warm)]
+        wanted += [0.05 * (1 + np.cos(np.pi * epoch / steps)) for epoch in range(steps)]
+        assert rates(epochs=6, warm=warm) == pytest.approx(wanted)
 
 
 def test_the_network_learns_and_the_history_says_so(data: PictureSet, tmp_path: Path) -> None:
@@ -105,14 +102,13 @@ def test_metrics_of_a_pass() -> None:
     assert (row["accuracy"], row["auc"], row["f1"]) == (0.5, 0.75, 0.5)
 
 
-@pytest.mark.parametrize("warm", [0, 2])
-@pytest.mark.parametrize("schedule", ["epoch", "step"])
+@pytest.mark.parametrize(("warm", "schedule"), [(0, "epoch"), (2, "step")])
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
 def test_a_resumed_run_is_bit_identical(data: PictureSet, tmp_path: Path, warm: int, schedule: str) -> None:
-    how = {"warmup_epochs": warm, "schedule": schedule}
-    rows, weights = run(data, tmp_path / "whole", epochs=4, **how)
-    run(data, tmp_path / "parts", epochs=2, **how)
-    again, resumed = run(data, tmp_path / "parts", epochs=4, **how)
+    options = {"warmup_epochs": warm, "schedule": schedule}
+    rows, weights = run(data, tmp_path / "whole", epochs=4, **options)
+    run(data, tmp_path / "parts", epochs=2, **options)
+    again, resumed = run(data, tmp_path / "parts", epochs=4, **options)
     assert again == rows
     assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
 
@@ -125,13 +121,11 @@ def test_the_kept_state_is_the_best_ones_the_earlier_on_a_tie_or_the_last(
     aucs = iter([0.6, 0.8, 0.8, 0.7])
     monkeypatch.setattr(loop, "validate", lambda epoch: {"auc": next(aucs)})
     states = []
-    state = fit(
-        loop,
-        epochs=4,
-        selection=selection,
-        resume=tmp_path,
-        on_epoch=lambda row: states.append(copy.deepcopy(loop.model.state_dict())),
-    )
+
+    def keep(row: Row) -> None:
+        states.append(copy.deepcopy(loop.model.state_dict()))
+
+    state = fit(loop, epochs=4, selection=selection, resume=tmp_path, on_epoch=keep)
     assert (state.best_epoch, state.best_auc) == (epoch, auc)
     same = [all(torch.equal(state.best_state[name], weights[name]) for name in weights) for weights in states]
     assert same == [number == epoch for number in range(1, 5)]
@@ -145,7 +139,7 @@ def test_a_loss_that_is_not_finite_stops(data: PictureSet) -> None:
         loop.train_epoch(1)
 
 
-def test_one_class_is_refused(data: PictureSet) -> None:
+def test_one_class_is_rejected(data: PictureSet) -> None:
     data.labels[:] = 1.0
     with pytest.raises(ValueError, match="role train must hold real and forged"):
         begin(data)

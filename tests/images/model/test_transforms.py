@@ -24,15 +24,11 @@ def image() -> torch.Tensor:
     return torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_all_probabilities_zero_is_the_identity(image: torch.Tensor) -> None:
+def test_neither_probability_zero_nor_strength_zero_does_anything(image: torch.Tensor) -> None:
     assert torch.equal(train_transform(augment())(image), image)
-
-
-def test_strength_zero_does_nothing_even_when_always_applied(image: torch.Tensor) -> None:
-    settings = augment(
-        **dict.fromkeys(STRENGTHS, 0.0), jitter_probability=1.0, affine_probability=1.0, blur_probability=1.0
-    ).model_copy(update={"blur_sigma": [0.0, 0.0]})
-    assert torch.equal(train_transform(settings)(image), image)
+    always = dict.fromkeys(("jitter_probability", "affine_probability", "blur_probability"), 1.0)
+    weak = augment(**dict.fromkeys(STRENGTHS, 0.0), **always, blur_sigma=[0.0, 0.0])
+    assert torch.equal(train_transform(weak)(image), image)
 
 
 def test_a_blur_range_may_start_at_zero(image: torch.Tensor) -> None:

@@ -57,7 +57,7 @@ def join(tables: Tables, folds: pd.DataFrame) -> np.ndarray:
     return feature_matrix(rows.embeddings, rows.logits)
 
 
-def test_every_sample_stands_once_in_an_order_of_its_own() -> None:
+def test_every_sample_stands_once_and_rows_and_columns_have_one_order() -> None:
     folds = fold_table()
     rows = join_folds(tables_of(folds), folds, experts=EXPERTS, dim=DIM)
     assert rows.keys["sample_id"].tolist() == folds["sample_id"].tolist()
@@ -66,6 +66,10 @@ def test_every_sample_stands_once_in_an_order_of_its_own() -> None:
     value = np.arange(len(folds), dtype=np.float32)
     assert np.array_equal(rows.embeddings["two"], np.stack([value, value + 1], axis=1))
     assert np.array_equal(rows.logits["one"], -value)
+    names = feature_names(EXPERTS, DIM)
+    assert names == ["one_e000", "one_e001", "two_e000", "two_e001", "one_logit", "two_logit"]
+    wanted = pd.concat(tables_of(folds)).set_index("sample_id").loc[folds["sample_id"], names]
+    assert np.array_equal(feature_matrix(rows.embeddings, rows.logits), wanted.to_numpy(dtype=np.float32))
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -133,14 +137,6 @@ def test_anchors_must_be_the_same_for_all_folds() -> None:
     tables[1].loc[tables[1]["sample_id"] == "a1", "one_e000"] = np.nan
     with pytest.raises(ValueError, match=r"expert one gave NaN .* \['a1'\]"):
         join_anchors(tables, experts=EXPERTS, dim=DIM)
-
-
-def test_names_and_columns_stand_in_one_order() -> None:
-    folds = fold_table()
-    names = feature_names(EXPERTS, DIM)
-    assert names == ["one_e000", "one_e001", "two_e000", "two_e001", "one_logit", "two_logit"]
-    wanted = pd.concat(tables_of(folds)).set_index("sample_id").loc[folds["sample_id"], names]
-    assert np.array_equal(join(tables_of(folds), folds), wanted.to_numpy(dtype=np.float32))
 
 
 class Keeper(ClassifierMixin, BaseEstimator):

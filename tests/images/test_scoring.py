@@ -1,4 +1,4 @@
-"""Baselines and flat keys of the evaluation."""
+"""What scoring makes of test images: baselines, degraded copies, flat keys."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from assay.images.model.store import open_store, open_writer
-from assay.images.scoring import baseline_probs
+from assay.images.scoring import baseline_probs, degrade
 from assay.metrics.binary import flatten
+
+IDENTITY: dict[str, float] = {"blur_sigma": 0.0, "resize": 1.0, "jpeg_quality": 100}
 
 
 def test_undefined_metrics_become_null() -> None:
@@ -30,3 +33,15 @@ def test_baselines_know_the_train_role_only(tmp_path: Path) -> None:
     flipped = baseline_probs(train, test.assign(label=1 - test["label"]), store, seed=0)
     assert np.allclose(probs["majority"], 2 / 3)
     assert all(np.array_equal(probs[name], flipped[name]) for name in probs)
+
+
+@pytest.mark.parametrize("change", [{"blur_sigma": 1.4}, {"resize": 0.5}, {"jpeg_quality": 50}])
+def test_each_degradation_loses_detail_and_keeps_the_colour_order(change: dict[str, float]) -> None:
+    red = np.random.default_rng(0).integers(0, 64, (32, 32, 3), dtype=np.uint8)
+    red[..., 0] += 150
+    assert np.array_equal(degrade(red, **IDENTITY), red)  # type: ignore[arg-type]
+    worse = degrade(red, **(IDENTITY | change))  # type: ignore[arg-type]
+    assert (worse.shape, worse.dtype) == (red.shape, np.uint8)
+    assert not np.array_equal(worse, red)
+    means = worse.reshape(-1, 3).mean(axis=0)
+    assert means[0] > means[1:].max() + 100

@@ -1,0 +1,184 @@
+"""What becomes an input, and what a row looks like in each format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assay.data.image_inputs import escape_path, expand, unescape_path, write_rows
+from assay.data.outputs import check_output
+
+COLUMNS, NUMBERS = ["path", "verdict", "probability", "status", "reason"], ("probability",)
+
+
+def paths_of(*arguments: str, recursive: bool = False, listed: bytes = b"", null: bool = False) -> list[str]:
+    items = expand(arguments, recursive=recursive, stdin=io.BytesIO(listed), null=null)
+    return [item.path if item.problem is None else f"{item.path}!{item.problem.split(':')[0]}" for item in items]
+
+
+TREE = "a/2.png a/1.JPG a/notes.txt a/deep/3.webp a/deep/er/0.tif b[1].png b1.png -d.png"
+BELOW = ["a/1.JPG", "a/2.png", "a/deep/3.webp", "a/deep/er/0.tif"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in TREE.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a/folder.png").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["a"], BELOW[:2]),
+        (["./a/"], ["./a/1.JPG", "./a/2.png"]),
+        # What names nothing comes with its problem.
+        (["empty", "a/deep/er", "x/*.png"], ["empty!no_pictures", "a/deep/er/0.tif", "x/*.png!no_match"]),
+        (["a/folder.png", "gone.png", ""], ["a/folder.png!no_pictures", "gone.png", ""]),
+        # The order is kept, and nothing is taken together.
+        (["b1.png", "a/2.png", "b1.png", "a"], ["b1.png", "a/2.png", "b1.png", *BELOW[:2]]),
+        # An existing name is no glob, and a glob matches once.
+        (["b[1].png"], ["b[1].png"]),
+        (["b?.png", "*.png"], ["b1.png", "-d.png", "b1.png", "b[1].png"]),
+        (["a*"], BELOW[:2]),
+    ],
+)
+def test_files_folders_and_globs_give_their_images(arguments: list[str], wanted: list[str]) -> None:
+    assert paths_of(*arguments) == wanted
+
+
+@pytest.mark.usefixtures("tree")
+def test_with_recursive_come_those_of_subfolders() -> None:
+    assert paths_of("a", recursive=True) == BELOW
+    assert sorted(paths_of("a/**", recursive=True)) == [*BELOW, "a/notes.txt"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_list_holds_files_and_folders_as_they_are_named() -> None:
+    listed = b"a/2.png\n\nb[1].png\r\ngone*.png\na/deep\nlast\xff.png"
+    wanted = ["a/2.png", "b[1].png", "gone*.png", "a/deep/3.webp", os.fsdecode(b"last\xff.png")]
+    assert paths_of("-", listed=listed) == wanted
+    listed = b"two\nlines.png\0a/deep\0" + b"x" * 70_000 + b"\0end"
+    assert paths_of("-", listed=listed, null=True) == ["two\nlines.png", "a/deep/3.webp", "x" * 70_000, "end"]
+
+
+def test_links_that_lead_in_a_circle_end(tree: Path) -> None:
+    (tree / "a/deep/up").symlink_to(tree / "a")
+    (tree / "a/broken.png").symlink_to(tree / "nowhere.png")
+    assert paths_of("a", recursive=True) == [*BELOW[:2], "a/broken.png", *BELOW[2:]]
+
+
+def test_a_folder_that_may_not_be_read_is_an_input_and_hides_no_other() -> None:
+    folder = Path(tempfile.mkdtemp())
+    user = os.geteuid()
+    try:
+        for name in ("open", "shut", "up"):
+            (folder / name).mkdir()
+            (folder / name / "1.png").write_bytes(b"")
+        folder.chmod(0o755)
+        (folder / "shut").chmod(0)
+        if user == 0:
+            os.seteuid(65534)  # root may read everything
+        assert paths_of(f"{folder}/shut") == [f"{folder}/shut!not_readable"]
+        found = paths_of(str(folder), recursive=True)
+    finally:
+        os.seteuid(user)
+        (folder / "shut").chmod(0o755)
+        shutil.rmtree(folder)
+    assert sorted(found) == [f"{folder}/open/1.png", f"{folder}/shut!not_readable", f"{folder}/up/1.png"]
+
+
+NAMES = [
+    "plain",
+    'comma, and "quotes"',
+    "two\nlines",
+    "return\rhere",
+    "tab\there",
+    "=1+1",
+    "-dash",
+    " space ",
+    "ü☂",
+    "back\\slash",
+    "back\\\\two",
+    "looks\\xff",
+    os.fsdecode(b"latin\xe9"),
+    os.fsdecode(b"mixed\\\xc3\xa9\xff\n"),
+]
+
+
+def read_back(path: Path) -> list[dict[str, object]]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    frame = pd.read_csv(path, keep_default_na=False, na_values={"probability": ""})
+    with path.open(encoding="utf-8", newline="") as stream:
+        assert [row["path"] for row in csv.DictReader(stream)] == frame["path"].tolist()
+    return frame.to_dict(orient="records")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".CSV"])
+def test_every_name_comes_back_from_every_format(tmp_path: Path, suffix: str) -> None:
+    judged = {"verdict": "real", "probability": 0.25, "status": "ok", "reason": None}
+    rows = [{"path": escape_path(name), **judged} for name in NAMES]
+    rows += [dict.fromkeys(COLUMNS) | {"path": "bad", "status": "error", "reason": 'not_a_file: a\r\n"b", c'}]
+    output = tmp_path / f"rows{suffix}"
+    assert write_rows(iter(rows), output, columns=COLUMNS, numbers=NUMBERS) == (len(rows), 1)
+    back = read_back(output.rename(output.with_suffix(suffix.lower())))
+    assert [unescape_path(str(row["path"])) for row in back[:-1]] == NAMES
+    assert [row["path"] for row in back[:-5]] == NAMES[:-4], "ordinary names stay as they are"
+    assert {row["probability"] for row in back[:-1]} == {0.25}
+    assert list(back[0]) == COLUMNS
+    assert back[-1]["reason"] == rows[-1]["reason"]
+    assert not back[-1]["verdict"]
+
+
+@given(st.binary().filter(lambda raw: b"\0" not in raw) | st.text("\\xf0é").map(str.encode))
+def test_escaping_a_path_can_be_undone(raw: bytes) -> None:
+    text = escape_path(os.fsdecode(raw))
+    text.encode("utf-8")
+    assert os.fsencode(unescape_path(text)) == raw
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_run_that_fails_leaves_the_old_output_and_no_other_file(tmp_path: Path, suffix: str) -> None:
+    def rows():
+        yield from [{**dict.fromkeys(COLUMNS), "path": "a", "status": "ok"}] * 5000
+        raise RuntimeError("the network failed")
+
+    output = tmp_path / f"rows{suffix}"
+    output.write_text("of last week")
+    with pytest.raises(RuntimeError, match="network failed"):
+        write_rows(rows(), output, columns=COLUMNS, numbers=NUMBERS)
+    assert output.read_text() == "of last week"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_an_output_that_could_not_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ValueError, match=r"is a folder"):
+        check_output(tmp_path / "folder.csv")
+    for name in ("rows.xlsx", "rows"):
+        with pytest.raises(ValueError, match=r"use \.csv, \.jsonl, \.parquet"):
+            check_output(tmp_path / name)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        check_output(tmp_path / "file/rows.csv")
+    check_output(tmp_path / "new/rows.csv")
+    check_output(None)
