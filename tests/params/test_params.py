@@ -150,7 +150,11 @@ BAD = [
     ("prepare_vlm.max_pixels", 700, "min_pixels 784 must not be above max_pixels 700"),
     ("prepare_vlm.augment.scale", [1.3, 0.7], "prepare_vlm.augment.scale"),
     ("prepare_vlm.augment.protected", [[345, 400]], "prepare_vlm.augment.protected.0.1"),
-    ("prepare_vlm.processor", "hub: x", "must both be config or both be given"),
+    (
+        "prepare_vlm.processor",
+        "hub: x",
+        "  prepare_vlm.processor and pretrain_vlm.base must both be config or both be given",
+    ),
     ("pretrain_vlm.small.hidden_size", 80, "hidden_size 80 must be a multiple of 8 times its number of heads"),
     ("vlm_sft.weights_dtype", "8bit", "vlm_sft.weights_dtype"),
     ("filter_vlm.scorer", "teacher", "filter_vlm.scorer"),

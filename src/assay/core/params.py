@@ -79,7 +79,9 @@ def _describe(error: ValidationError, path: Path) -> str:
             # A check across keys has the whole section as its input; its message names the values that matter.
             crossed = item["type"] == "value_error" and isinstance(item["input"], dict)
             got = "" if crossed else f"got {item['input']!r}; "
-            lines.append(f"  {key}: {got}{item['msg'].removeprefix('Value error, ')}")
+            # Across sections there is no key to name.
+            place = f"{key}: " if key else ""
+            lines.append(f"  {place}{got}{item['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 
