@@ -162,9 +162,7 @@ def here(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 
 @pytest.mark.parametrize(("key", "value", "wanted"), TABLE, ids=[row[0] for row in TABLE])
-def test_an_edit_invalidates_its_stages_and_no_other(
-    repo: Repo, here: Callable[[str], Path], key: str, value: object, wanted: set[str]
-) -> None:
+def test_an_edit_invalidates_its_stages_and_no_other(repo, here, key, value, wanted):
     set_params(here("params.yaml"), {key: value})
     themselves = changed(repo)
     behind = set().union(*(nx.ancestors(repo.index.graph, stage) for stage in themselves))
@@ -210,9 +208,7 @@ CODE = [
 
 
 @pytest.mark.parametrize(("name", "change", "wanted"), [row[1:] for row in CODE], ids=[row[0] for row in CODE])
-def test_an_edit_of_code_or_packages_invalidates_its_stages_and_no_other(
-    repo: Repo, here: Callable[[str], Path], name: str, change: Callable[[str], str], wanted: set[str]
-) -> None:
+def test_an_edit_of_code_or_packages_invalidates_its_stages_and_no_other(repo, here, name, change, wanted):
     path = here(name)
     text = path.read_text(encoding="utf-8")
     edited = change(text)

@@ -234,9 +234,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -
         ("a.gif", {}, "GIF", False),
     ],
 )
-def test_info_is_what_the_header_says(
-    tmp_path: Path, name: str, options: dict[str, object], kind: str, lossy: bool, image: np.ndarray
-) -> None:
+def test_info_is_what_the_header_says(tmp_path, name, options, kind, lossy, image):
     path = tmp_path / name
     Image.fromarray(image).save(path, **options)
     rgb, info = decode_with_info(path, max_pixels=LIMIT)

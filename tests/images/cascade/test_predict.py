@@ -123,9 +123,7 @@ def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade,
         ("cascade/cascade.json", None, "evaluate_cascade"),
     ],
 )
-def test_what_is_missing_or_damaged_is_named_with_the_command_that_makes_it(
-    tiny_models: Path, tmp_path: Path, part: str, damage: bytes | None, stage: str
-) -> None:
+def test_what_is_missing_or_damaged_is_named_with_the_command_that_makes_it(tiny_models, tmp_path, part, damage, stage):
     models = tmp_path / "models"
     shutil.copytree(tiny_models, models, copy_function=os.link)
     (models / part).unlink()

@@ -78,9 +78,7 @@ def test_names_that_are_not_utf8_go_through_arguments_and_standard_output(start:
         (["x.png", "--batch-size", "0"], "0 is not at least 1"),
     ],
 )
-def test_what_can_not_be_done_is_one_message_and_status_2(
-    assay: Assay, tmp_path: Path, arguments: list[str], message: str
-) -> None:
+def test_what_can_not_be_done_is_one_message_and_status_2(assay, tmp_path, arguments, message):
     status, output, error = assay(*arguments)
     assert (status, output) == (2, b"")
     last = error.splitlines()[-1]
@@ -103,9 +101,7 @@ def test_a_reader_that_stops_early_is_no_error(start: Start, images: Path, tmp_p
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_leaves_no_output(
-    start: Start, images: Path, tmp_path: Path, sent: signal.Signals
-) -> None:
+def test_a_run_that_is_stopped_leaves_no_output(start, images, tmp_path, sent):
     """The list stays open, so the run can't end by itself."""
     output = tmp_path / "results"
     options = ("-", "--output", "results/rows.csv", "--batch-size", "1")

@@ -41,9 +41,7 @@ REAL = [0.05, 0.2, 0.35, 0.4, 0.45, 0.48, 0.49, 0.55, 0.65, 0.9]
         (0.5, 0.49, 2, 0.55, 3),
     ],
 )
-def test_an_example_by_hand(
-    budget: float, exit_real: float, leaked_forged: int, exit_forged: float, leaked_real: int
-) -> None:
+def test_an_example_by_hand(budget, exit_real, leaked_forged, exit_forged, leaked_real):
     probs, labels = np.array(FORGED + REAL), np.repeat([1, 0], 10)
     found = fit(probs, labels, budget)
     assert found.exits == {"exit_real": exit_real, "exit_forged": exit_forged}

@@ -146,9 +146,7 @@ def table(**aucs: tuple[float, float]) -> pd.DataFrame:
         ({"lightgbm_logits": (0.9, 0.95)}, "lightgbm_logits"),
     ],
 )
-def test_the_simplest_within_the_winners_interval_is_shipped_unless_one_is_forced(
-    aucs: dict[str, Any], wanted: str
-) -> None:
+def test_the_simplest_within_the_winners_interval_is_shipped_unless_one_is_forced(aucs, wanted):
     assert meta.choose(table(**aucs), ship="auto") == wanted
     assert all(meta.choose(table(**aucs), ship=name) == name for name in meta.CANDIDATES)
 

@@ -130,9 +130,7 @@ def written(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[set
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_writer_that_fails_half_way_leaves_nothing(
-    written: tuple[set[str], str, dict[str, dict[str, Any]]], name: str
-) -> None:
+def test_a_writer_that_fails_half_way_leaves_nothing(written, name):
     wanted, said, rows = written
     assert tuple(rows) == NAMES
     assert rows[name]["error"], "it was written"
@@ -167,9 +165,7 @@ BEFORE = ["code", "fetch_photos", "forge", "fetch_weights", "prepare"]
 
 
 @pytest.mark.parametrize("place", ["models/stage1", ".assay/resume"])
-def test_a_stage_on_a_full_disk_stops_with_one_message_and_ends_when_there_is_space(
-    whole: Clone, copy_clone: Callable[..., Clone], tmp_path: Path, place: str
-) -> None:
+def test_a_stage_on_a_full_disk_stops_with_one_message_and_ends_when_there_is_space(whole, copy_clone, tmp_path, place):
     stage = "train_stage1"
     clone = copy_clone(whole, tmp_path / "clone", stages=BEFORE)
     before = clone.lock
