@@ -1,7 +1,5 @@
 """What counts as a stage's code, and the refusal to run other code than the file says."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

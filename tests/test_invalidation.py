@@ -6,8 +6,6 @@ DVC. It needs no data and no dvc.lock. DVC says which stages changed themselves,
 dvc.lock says in a clone without data is tested with assay gate and assay why, in tools/tests.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

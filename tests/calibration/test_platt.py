@@ -1,7 +1,5 @@
 """Platt scaling against unregularised logistic regression, and what it repairs that a temperature cannot."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.special import expit

@@ -1,7 +1,5 @@
 """Log-linear pooling: what it leaves as it is, and its weights against scikit-learn and temperature scaling."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.special import log_softmax

@@ -1,7 +1,5 @@
 """Temperature scaling against scikit-learn, its invariants and its bounds."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Writers leave whole files or nothing, the same data give the same bytes, and hostile names stay inside."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Many items in several processes: order, bounds and errors."""
 
-from __future__ import annotations
-
 import math
 import operator
 import os

@@ -1,7 +1,5 @@
 """What names a checkpoint, and when its folder goes."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from pathlib import Path
 

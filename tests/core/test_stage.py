@@ -1,7 +1,5 @@
 """What a stage cost is written when it ends well, and only then."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

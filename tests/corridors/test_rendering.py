@@ -1,7 +1,5 @@
 """Drawing with the real miniworld: the same bytes always, colours where they belong, and a clear error without GL."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

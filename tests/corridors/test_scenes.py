@@ -1,7 +1,5 @@
 """The written rule on hand-made corridors, and sampled scenes against the rule, its margins and the captions."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """Questions from files and the choice of a variant, without a network."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 

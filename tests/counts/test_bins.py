@@ -1,7 +1,5 @@
 """Bins against pandas, and what happens at ties, gaps and the edges of what train saw."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

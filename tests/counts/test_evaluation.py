@@ -1,7 +1,5 @@
 """Gains on paired resamples, the choice, and conclusions that follow from the metrics."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The memory plan against real models: counted bytes, measured activations, and settings that then do fit."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Networks of every variant: built, planned, saved, read back, rejected."""
 
-from __future__ import annotations
-
 import shutil
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Losses against coral-pytorch's documented values and torch's own; predictions that are probabilities."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

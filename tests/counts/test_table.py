@@ -1,7 +1,5 @@
 """Reading questions with counts: every way a row can be wrong, and roles that share no question."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

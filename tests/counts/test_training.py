@@ -1,7 +1,5 @@
 """The Trainer against a loop written out by hand, phases, resumption, accumulation, length-grouped batches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every way an image can come, and every way a file can be no image."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import struct

@@ -1,7 +1,5 @@
 """What becomes an input, and what a row looks like in each format."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

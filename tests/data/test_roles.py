@@ -1,7 +1,5 @@
 """Roles and folds: disjoint by group, near their shares, the same whatever the order of rows."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

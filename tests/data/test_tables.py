@@ -1,7 +1,5 @@
 """Tables that users bring: three formats, one reading, and errors that name the place."""
 
-from __future__ import annotations
-
 import io
 from functools import partial
 from pathlib import Path

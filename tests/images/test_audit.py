@@ -1,7 +1,5 @@
 """The shortcut audit finds shortcuts, and only then."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Near-duplicates: found when there are any, and only then."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from itertools import combinations_with_replacement

@@ -1,7 +1,5 @@
 """Exits counted by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Listing labelled images: what can't be used becomes a row with a reason."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The network-free baseline sees noise and frequency."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from assay.images.pixel_statistics import NUM_FEATURES, pixel_classifier, pixel_statistics

@@ -1,7 +1,5 @@
 """What scoring makes of test images: baselines, degraded copies, flat keys."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Slices: every real image is in all of them, and each forged one where its family stands."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from assay.images.slices import family_slices

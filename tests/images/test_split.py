@@ -1,7 +1,5 @@
 """Groups and roles of decoded images: what a source declared is kept, and nothing leaks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The summary of all binary metrics with their group-bootstrap intervals."""
 
-from __future__ import annotations
-
 import math
 import tracemalloc
 

@@ -1,7 +1,5 @@
 """ECE against torchmetrics, its table and its noise floor."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Ranking, threshold and probability metrics against scikit-learn, with weights and ties."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Group bootstrap, percentile interval and exact binomial limits."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Metrics of two and more classes against scikit-learn and torchmetrics, with multiplicities."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Regression and ordinal metrics against scikit-learn and scipy, with ties and multiplicities."""
 
-from __future__ import annotations
-
 import warnings
 from functools import partial
 

@@ -1,7 +1,5 @@
 """What one system has over another, computed by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Edits of the embedded parameter file."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is particular to the sections of one line of work."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

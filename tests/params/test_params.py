@@ -1,7 +1,5 @@
 """Every way params.yaml can be wrong is told by key, value and what is allowed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

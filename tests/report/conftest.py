@@ -1,7 +1,5 @@
 """What tests of the report share."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

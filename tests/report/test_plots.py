@@ -1,7 +1,5 @@
 """PNG writers: real images, the same bytes every time, nothing drawn from malformed input."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import matplotlib

@@ -1,7 +1,5 @@
 """docs/results.md and README's table are what `assay results` writes of the committed metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Metrics as text."""
 
-from __future__ import annotations
-
 from assay.report.tables import interval_text, system_table
 
 

@@ -1,7 +1,5 @@
 """What the tests of stages share: they run in this process, in a folder of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """fetch_counts -> prepare_counts -> train_counts@<variant> -> evaluate_counts, and `assay counts`, on a small own table."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

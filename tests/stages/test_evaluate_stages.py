@@ -1,7 +1,5 @@
 """train_stage1, calibrate and evaluate, one after the other, on images that a small network can learn."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """fetch_photos -> forge -> prepare, run as they are on small photographs and on a user's own data."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

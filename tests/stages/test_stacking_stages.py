@@ -1,7 +1,5 @@
 """From experts to the cascade, stage by stage, on images that small networks can learn."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """fetch_text -> prepare_text -> pretrain_text -> train_text -> evaluate_text, and `assay text`, on a small own table."""
 
-from __future__ import annotations
-
 import datetime
 import io
 import json

@@ -1,7 +1,5 @@
 """train_stage1 as a process: killed and started again, flags, and errors that are one message."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

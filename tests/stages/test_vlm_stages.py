@@ -1,7 +1,5 @@
 """render_corridors -> prepare_vlm -> pretrain_vlm -> vlm_sft, vlm_sft_high_risk -> vlm_predict, small, and own pictures."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

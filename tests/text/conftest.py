@@ -1,7 +1,5 @@
 """A small vocabulary, learnable texts and a tiny encoder for the tests of the text line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

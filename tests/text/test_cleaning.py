@@ -1,7 +1,5 @@
 """Cleaning texts, and every way a row can be wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import unicodedata
 

@@ -1,7 +1,5 @@
 """The linear model as arrays against scikit-learn's pipeline, and probabilities out of fold."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

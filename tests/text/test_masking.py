@@ -1,7 +1,5 @@
 """Whole-word masks: words are never split, the share is kept, and a mask depends on seed, epoch and row alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

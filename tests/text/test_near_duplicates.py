@@ -1,7 +1,5 @@
 """Near-duplicates against every pair compared, and their cost where thousands of texts are alike."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

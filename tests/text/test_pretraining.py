@@ -1,7 +1,5 @@
 """Masked-language modelling: its output layer and loss by hand, words of tokens, metrics on val, and that it learns."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

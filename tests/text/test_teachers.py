@@ -1,7 +1,5 @@
 """What teachers say: none, the linear one out of fold, a trained classifier from a folder."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

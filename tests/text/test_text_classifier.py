@@ -1,7 +1,5 @@
 """Pooling, hidden tokens, and what is saved and loaded."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The encoder: pairs by brute force, padding, positions, what is saved and loaded, and folders as the hub gives them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Accuracy by length, the worst mistakes, and words that follow from the metrics."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

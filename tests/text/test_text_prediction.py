@@ -1,7 +1,5 @@
 """From texts to classes: windows, batches, bad rows, and folders that lack something."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

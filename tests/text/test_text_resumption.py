@@ -1,7 +1,5 @@
 """Runs that were killed go on to the very weights and history of a run that was not, in pretraining and fine-tuning."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Fine-tuning against a loop written out by hand; targets, loss, what is kept, and early stopping."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

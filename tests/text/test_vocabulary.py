@@ -1,7 +1,5 @@
 """The vocabulary that is read and cut down, co-occurrence by brute force, and embeddings against a dense computation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

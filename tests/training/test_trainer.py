@@ -1,7 +1,5 @@
 """Batches and checkpoints that a resumed training finds again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A processor over a small vocabulary, a network of some ten thousand random weights, and images of random pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``assay corridor``: what it prints, writes and returns, with a tiny predictor made by the real functions."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

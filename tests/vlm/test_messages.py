@@ -1,7 +1,5 @@
 """Chats about one image: what may be said in them, and the file they live in."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """Every way the user's own images can come, and every way a row can be wrong."""
 
-from __future__ import annotations
-
 import json
 import os
 import struct

@@ -1,7 +1,5 @@
 """Augmentation of corridor photographs: the danger hues stay, nothing enters them, and padding makes no second hazard."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import cv2

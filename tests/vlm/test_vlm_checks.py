@@ -1,7 +1,5 @@
 """The filter of augmented images, the check before training, and the prompts."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

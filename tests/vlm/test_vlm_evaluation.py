@@ -1,7 +1,5 @@
 """Metrics of the predictions against scikit-learn and by hand, what is said of them, and the predictor's parts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Conversations as tensors: what is learned, against TRL's collator; padding on either side; what is an error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

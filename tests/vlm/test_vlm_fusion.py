@@ -1,7 +1,5 @@
 """Correction by a second model of the high class: what it leaves as it is, and its strength found again."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """What an adapter changes and what it leaves, what is saved, and what is not put together."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

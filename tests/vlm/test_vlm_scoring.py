@@ -1,7 +1,5 @@
 """Likelihood of answers against a plain forward of the whole conversation, with and without the attention cache."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Training: what a step is a mean over, resuming, drawing, weights, a loss that is NaN, two processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

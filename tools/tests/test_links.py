@@ -1,7 +1,5 @@
 """Links in Markdown: planted faults are named with page and line, and what is right is let through."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``assay why`` names what changed and what follows, for the real dvc on a small pipeline and on this one."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """Warnings of ``assay check``: each situation is made for real, with the real dvc and git, in a small repository."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

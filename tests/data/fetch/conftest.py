@@ -1,7 +1,5 @@
 """What the tests of fetching share."""
 
-from __future__ import annotations
-
 import io
 import os
 import tarfile

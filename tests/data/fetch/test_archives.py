@@ -1,7 +1,5 @@
 """Archives made to do harm, of both kinds: zip (wheels) and .tar.gz (sdists)."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import stat

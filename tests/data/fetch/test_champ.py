@@ -1,7 +1,5 @@
 """Answers as rows: lines counted over all a model wrote."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from assay.data.fetch.champ import answers_table, num_lines

@@ -1,7 +1,5 @@
 """Reviews and vocabulary from their packages: the members that are read, and nothing else."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Language models as folders: from a package, a folder, or the hub that can't be reached."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

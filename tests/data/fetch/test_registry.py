@@ -1,7 +1,5 @@
 """Pins, and fetching wheels from a local package folder."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace

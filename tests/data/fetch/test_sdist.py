@@ -1,7 +1,5 @@
 """Fetching sdists from a real index on this machine, without ever running what is in them."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Weights from files and packages: tensors only, and nothing in them may run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A cascade small enough to build in a test, with everything on disk as the stages leave it."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

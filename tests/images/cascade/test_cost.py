@@ -1,7 +1,5 @@
 """Multiply-accumulates against hand counts, and the cascade's arithmetic."""
 
-from __future__ import annotations
-
 import pytest
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The decision: who decides, which way, and that the ends of the cascade are its two levels."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The ensemble from a models folder, and the whole cascade over arrays: real networks with random weights."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

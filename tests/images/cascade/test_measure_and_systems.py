@@ -1,7 +1,5 @@
 """The comparison of systems on made-up scores: metrics of each on its rows, and cost against error."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Judging many inputs: one row each, whatever the batch, and what the cascade says of it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

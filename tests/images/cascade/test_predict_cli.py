@@ -1,7 +1,5 @@
 """``assay predict``: what it prints, writes and returns, also when it is stopped."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """Thresholds under a leakage budget: examples by hand, and what must hold whatever the scores."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.stats import beta

@@ -1,7 +1,5 @@
 """Pairs of real and forged crops: what may be learned from what, and what alone may differ within a pair."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every family of forgery changes a crop, keeps its shape, and does the same for the same seed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import product
 

@@ -1,7 +1,5 @@
 """Networks with one logit: built, trained a step, saved, loaded; weights that fit and weights that do not."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

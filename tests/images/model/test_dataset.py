@@ -1,7 +1,5 @@
 """The same image whatever the batch, the loader processes or the epoch a run resumed in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Experts: both real architectures from a step of training to the extractor, and where their heads start."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

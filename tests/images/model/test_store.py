@@ -1,7 +1,5 @@
 """The pixel store: what goes in comes out, and other tools can read it."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

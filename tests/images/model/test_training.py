@@ -1,7 +1,5 @@
 """The training loop on a small network: schedule, best epoch, errors."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 

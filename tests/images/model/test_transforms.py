@@ -1,7 +1,5 @@
 """Augmentation that is off does nothing; normalisation is torchvision's."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torchvision.transforms import v2

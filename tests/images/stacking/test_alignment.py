@@ -1,7 +1,5 @@
 """Procrustes against a planted map and scipy, and the measures that tell aligned folds from misaligned ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The meta-model: search, bake-off, choice, and the way to disk and back."""
 
-from __future__ import annotations
-
 import copy
 import json
 import pickle

@@ -1,7 +1,5 @@
 """The out-of-fold table: what scikit-learn makes of the same splits, and every way it can be wrong."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 
@@ -142,7 +140,7 @@ def test_anchors_must_be_the_same_for_all_folds() -> None:
 class Keeper(ClassifierMixin, BaseEstimator):
     """A last level that keeps what it was fitted on."""
 
-    def fit(self, features: np.ndarray, labels: np.ndarray) -> Keeper:
+    def fit(self, features, labels):
         self.features_, self.classes_ = features, np.unique(labels)
         return self
 

@@ -5,8 +5,6 @@ Stages import the clone's own package. The whole pipeline runs once for all test
 side; the tests work in clones of these, whose dvc.lock and cache are cut down to what shall have run.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -7,8 +7,6 @@ whole checkpoint where the stage writes any, else half way. So the kill is alway
 What dies is the whole process group, dvc too, as when a machine or a container ends, or the stage's process alone.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -3,8 +3,6 @@
 Stage 1 of the images line on params/tiny.yaml; every test works in a git clone of that, with the same dvc cache.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

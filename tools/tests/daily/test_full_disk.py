@@ -4,8 +4,6 @@ The full disk is a small tmpfs, which only root can mount; the limit on a file's
 writer fails half way too, needs no rights.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

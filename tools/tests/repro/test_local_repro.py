@@ -1,7 +1,5 @@
 """``assay repro`` against the real dvc: side by side, failures, retries, Ctrl-C, SIGKILL, GPUs, and the same dvc.lock."""
 
-from __future__ import annotations
-
 import io
 import re
 import signal

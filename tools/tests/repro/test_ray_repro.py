@@ -1,7 +1,5 @@
 """``assay repro --engine ray`` on a real cluster of several nodes on this machine, one of them killed in the middle."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

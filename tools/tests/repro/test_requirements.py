@@ -1,7 +1,5 @@
 """A machine without OpenGL: what can't run is named first, and the rest runs. The real dvc and the real loader."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

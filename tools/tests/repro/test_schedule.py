@@ -1,7 +1,5 @@
 """The schedule: what may start, what a failure takes with it, and what is most urgent."""
 
-from __future__ import annotations
-
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The script of a Slurm array, run as Slurm runs it: by bash, with its environment, one process per task."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
