@@ -42,7 +42,8 @@ stages:
     outs: [other.txt]
 """
 # ASSAY_TEST_RUNS: a folder outside the workspace; a file per run, with start and end. A file <stage>.sleep there
-# holds the seconds that the stage takes, <stage>.fail how many more times it fails.
+# holds the seconds that the stage takes, <stage>.fail how many more times it fails, <stage>.meet how many trainings must
+# have begun before it goes on, however slow the machine.
 WORK = """
 import hashlib, os, sys, time, uuid
 from pathlib import Path
@@ -52,6 +53,9 @@ notes = Path(os.environ["ASSAY_TEST_RUNS"])
 record = notes / f"{stage}-{uuid.uuid4().hex}.run"
 record.write_text(f"{time.time()} {os.getpid()} {os.getcwd()}")
 print(f"{stage} is at work on {os.environ.get('CUDA_VISIBLE_DEVICES', 'no GPU')}", flush=True)
+meet, deadline = notes / f"{stage}.meet", time.time() + 120
+while meet.exists() and len(list(notes.glob("train@*.run"))) < int(meet.read_text()) and time.time() < deadline:
+    time.sleep(0.05)
 wait = notes / f"{stage}.sleep"
 time.sleep(float(wait.read_text()) if wait.exists() else 0.1)
 fails = notes / f"{stage}.fail"

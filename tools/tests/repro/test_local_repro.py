@@ -19,7 +19,7 @@ TRAININGS = "train@a train@b train@c"
 
 
 def test_side_by_side_in_order_and_the_same_lock(project, finished, notes):
-    notes.tell(TRAININGS, sleep=3)
+    notes.tell(TRAININGS, meet=3)
     done = project.assay("repro", "-j", "3")
     assert done.returncode == 0, done.stderr
     assert "7 stages: 7 ran" in done.stderr
