@@ -92,17 +92,17 @@ def main(arguments: list[str] | None = None) -> None:
         inputs = [base, *(ROWS / name for name in ("train.parquet", "val.parquet", "bins.json"))]
         with resumable(stage, params={"settings": settings, "runtime": params.runtime}, inputs=inputs) as checkpoints:
             history = train(model, tokenizer, data, objective, settings, checkpoints, seed=seed, cpu=device == "cpu")
-        val = list(rows["val"]["text"])
-        outputs = network_outputs(model, tokenizer, val, max_tokens=settings.max_tokens, what="val")
-        predicted = objective.counts(outputs)
-        cuts = matched_cuts(predicted, bins["quantile"].shares) if is_matched(settings) else None
-        chosen = objective.bins_of(outputs, bins["quantile"]) if cuts is None else cut(predicted, cuts)
-        frame = rows["val"][["sample_id", "counts", "group"]].assign(predicted=predicted, bin=chosen)
-        record = {"variant": variant, "settings": settings.model_dump(), "objective": objective.to_json()}
-        record |= {"quantile_bins": bins["quantile"].to_json(), "cuts": None if cuts is None else cuts.tolist()}
-        save_network(output, model, tokenizer, base=base, record=record)
-        write_parquet(output / "val.parquet", frame)
-        write_csv(output / "history.csv", pd.DataFrame(history))
+            val = list(rows["val"]["text"])
+            outputs = network_outputs(model, tokenizer, val, max_tokens=settings.max_tokens, what="val")
+            predicted = objective.counts(outputs)
+            cuts = matched_cuts(predicted, bins["quantile"].shares) if is_matched(settings) else None
+            chosen = objective.bins_of(outputs, bins["quantile"]) if cuts is None else cut(predicted, cuts)
+            frame = rows["val"][["sample_id", "counts", "group"]].assign(predicted=predicted, bin=chosen)
+            record = {"variant": variant, "settings": settings.model_dump(), "objective": objective.to_json()}
+            record |= {"quantile_bins": bins["quantile"].to_json(), "cuts": None if cuts is None else cuts.tolist()}
+            save_network(output, model, tokenizer, base=base, record=record)
+            write_parquet(output / "val.parquet", frame)
+            write_csv(output / "history.csv", pd.DataFrame(history))
         measured["texts"] = sum(phase.epochs for phase in phases_of(settings)) * len(data)
     error = (frame["predicted"] - frame["counts"]).abs().mean()
     print(f"{variant}: mean absolute error on val {error:.2f} (n {len(frame)}); saved in {output}")
