@@ -395,7 +395,7 @@ def test_a_text_that_is_a_list_is_a_rejected_row():
     rows = own_table(60, seed=1)[:60]
     frame = pd.DataFrame({"text": [[text] for text in rows["text"]], "label": rows["label"]}, dtype=object)
     frame.to_parquet("own.parquet")
-    told = r"none of 60 rows can be used; rejected: 60 unreadable \(row 1: column text holds a list, no text"
+    told = r"none of 60 rows can be used; rejected: 60 unreadable \(row 1: column text holds no text but list"
     with pytest.raises(ValueError, match=told):
         prepare(own_table(20), fetch_text={"source": "own.parquet"})
 

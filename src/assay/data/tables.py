@@ -165,7 +165,7 @@ def text_cells(table: pd.DataFrame) -> pd.DataFrame:
     for name in columns:
         for row, value in enumerate(table[name]):
             if isinstance(value, list | tuple | dict | bytes):
-                problems[row] = f"column {name} holds a {type(value).__name__}, no text: {value!r}"[:SHOWN]
+                problems[row] = f"column {name} holds no text but {type(value).__name__}: {value!r}"[:SHOWN]
     cells = {
         name: [None if problem else _cell(value) for value, problem in zip(table[name], problems, strict=True)]
         for name in columns
@@ -181,7 +181,8 @@ def _cell(value: Any) -> str | None:
 
 def problems_of(table: pd.DataFrame) -> list[str | None]:
     """Why a row can't be read, or None, for each row of a table."""
-    return list(table[UNREADABLE]) if UNREADABLE in table else [None] * len(table)
+    given = table[UNREADABLE] if UNREADABLE in table else [None] * len(table)
+    return [problem if isinstance(problem, str) else None for problem in given]  # a column of texts has NaN for None
 
 
 def told(rejected: pd.DataFrame) -> str:
