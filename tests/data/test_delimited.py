@@ -123,6 +123,7 @@ def test_what_stands_there_is_kept(tmp_path, content, wanted):
         ("", "the file is empty; its first line must name the columns"),
         ("\r\n\r\n", "the file is empty"),
         ("a,b\n好,1\n".encode("gb18030"), "line 2, byte 5 is not UTF-8 .*iconv -f GB18030"),
+        ("a,b\ncafé,1\n".encode("latin-1"), "line 2, byte 8 is not UTF-8 .*iconv -f CP1252"),
         ("a,b\n".encode("utf-16-le"), "line 1, byte 2 is NUL: UTF-16LE without its byte order mark"),
     ],
 )

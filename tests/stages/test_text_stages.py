@@ -504,9 +504,13 @@ def test_lines_of_a_text_file_and_of_standard_input(here, tmp_path, monkeypatch,
 @pytest.mark.parametrize("suffix", READERS)
 def test_what_is_no_text_or_no_utf8_can_be_written_all_the_same(here, tmp_path, capsys, suffix):
     source, output = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
-    source.write_text("\n".join(map(json.dumps, [{"text": "房间不错"}, {"text": 17}, {"text": None}])))
+    source.write_text(
+        "\n".join(map(json.dumps, [{"text": "房间不错"}, {"text": 17}, {"text": None}, {"text": "\ud83d"}]))
+    )
     assert ask("--file", source, "-o", output) == 3
-    assert READERS[suffix](output)["status"].tolist() == ["ok", "error", "error"]
+    rows = READERS[suffix](output)
+    assert rows["status"].tolist() == ["ok", "error", "error", "error"]
+    assert rows["reason"][3].startswith("line 4 holds the surrogate U+D83D")
     # Python gives bytes on the command line that are no UTF-8 as surrogates.
     assert ask("坏\udcff", "-o", output) == 3
     assert ask("坏\udcff") == 3

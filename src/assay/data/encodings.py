@@ -40,10 +40,19 @@ def decode_text(content: bytes, *, name: str) -> str:
         before = body[: error.start].decode(codec)
         line = (before.count("\n") or before.count("\r")) + 1
         byte = len(mark) + error.start + 1
-        found = "GB18030" if codec == "utf-8" else "UTF-16"
+        found = _guess(body) if codec == "utf-8" else "UTF-16"
         raise ValueError(
             f"line {line}, byte {byte} is not {NAMES[codec]} ({error.reason}); {_convert(name, found)}"
         ) from None
+
+
+def _guess(content: bytes) -> str:
+    """What a file that is no UTF-8 most often is: Chinese, or else Western."""
+    try:
+        content.decode("gb18030")
+    except UnicodeDecodeError:
+        return "CP1252"
+    return "GB18030"
 
 
 def _convert(name: str, encoding: str) -> str:

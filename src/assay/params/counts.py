@@ -26,7 +26,7 @@ class CausalConfig(Section):
 
 
 class FetchCounts(Section):
-    source: str = Field(min_length=1, description="packages, or a CSV, JSONL or parquet file with text and counts")
+    source: str = Field(min_length=1, description="packages, or a table (docs/your-data.md) with text and counts")
     encoder: str = Field(min_length=1, description="'package: NAME==VERSION', 'hub: NAME' or 'folder: PATH'")
     causal_lm: str = Field(min_length=1, description="config, 'hub: NAME' or 'folder: PATH'")
     causal_lm_config: CausalConfig = Field(description="the network where causal_lm is config")

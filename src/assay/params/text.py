@@ -19,7 +19,7 @@ def ascending(values: list[int]) -> list[int]:
 
 
 class FetchText(Section):
-    source: str = Field(min_length=1, description="packages, or a CSV, JSONL or parquet file with text and label")
+    source: str = Field(min_length=1, description="packages, or a table (docs/your-data.md) with text and label")
     vocabulary: str = Field(min_length=1, description="package, or a vocab.txt with a token per line")
     encoder: str = Field(min_length=1, description="config: our own, pretrained here; or 'hub: NAME', 'folder: PATH'")
 
