@@ -243,3 +243,30 @@ def test_shuffled_counts_teach_nothing(project, tiny_encoder, tmp_path, monkeypa
     said["regression"] = variant_answers(Path("models/counts/regression"), list(test["text"]), bins, device="cpu")
     for name in ("regression", "tfidf_ridge"):
         assert abs(np.nan_to_num(spearmanr(test["counts"], said[name].counts)[0])) < 0.45, name
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (
+            "text,counts\na,1\nb,2\nc,many\n",
+            r"2 group\(s\) can't be split.*rejected: 1 count is no number \(row 3: 'many'\)",
+        ),
+        (
+            "text,counts\na,x\nb,\n",
+            r"none of 2 rows can be used; rejected: 1 count is no number \(row 1: 'x'\), 1 no count",
+        ),
+        (
+            "text,counts\na,3\nb,3\nc,3\nd,1E+20\n",
+            r"counts are 3: there is nothing to tell apart; rejected: 1 count too",
+        ),
+    ],
+)
+def test_a_stage_that_stops_says_what_was_rejected(tmp_path, monkeypatch, tiny_encoder, table, told):
+    monkeypatch.chdir(tmp_path)
+    write_params(tiny_encoder)
+    Path("own.csv").write_text(table)
+    fetch_counts.main()
+    with pytest.raises(ValueError, match=told):
+        prepare_counts.main()
+    assert len(pd.read_csv("data/counts/rows/rejected.csv")) == told.count("rejected: 1") + told.count("no count")

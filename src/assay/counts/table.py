@@ -85,7 +85,7 @@ def check_rows(
         text = full_text(question, setting)
         copy = seen[text, count] = seen.get((text, count), -1) + 1
         digest = hashlib.sha256(f"{count}\n{copy}\n{text}".encode()).hexdigest()[:16]
-        group = str(named) if named is not None else hashlib.sha256(question.encode()).hexdigest()[:16]
+        group = str(named) if named not in (None, "") else hashlib.sha256(question.encode()).hexdigest()[:16]
         kept.append((digest, text, (setting or "").strip(), count, group))
     rows = pd.DataFrame(kept, columns=["sample_id", "text", "setting", "counts", "group"]).astype({"counts": "int64"})
     return rows, pd.DataFrame(rejected, columns=REJECTED)

@@ -214,7 +214,9 @@ def read_inputs(path: Path | None, *, optional: Sequence[str] = ()) -> pd.DataFr
         if path is not None and path.suffix.lower() in (READERS | REFUSED):
             frame = read_frame(path)
         else:
-            text = read_text(path) if path else decode_text(sys.stdin.buffer.read(), name="the-list")
+            # Bytes, since standard input's own decoding depends on the locale; without one nothing is there to read.
+            content = path.read_bytes() if path else sys.stdin.buffer.read() if sys.stdin else b""
+            text = decode_text(content, name=path.name if path else "LIST")
             frame = pd.DataFrame({"text": split_lines(text)}, dtype=object)
     except READ_ERRORS as error:
         raise ValueError(f"{path or 'standard input'} can't be read: {error}") from error

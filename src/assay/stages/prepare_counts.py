@@ -58,17 +58,17 @@ def main() -> None:
         reasons = f"rejected: {told(rejected)}; all are in {OUTPUT / 'rejected.csv'}"
         if rows.empty:
             raise ValueError(f"none of {len(table)} rows can be used; {reasons}")
+        limits = settings.max_rows_per_group.model_dump()
         try:
             roles = split_groups(rows["group"], settings.roles.model_dump(), seed=seed)
+            parts = {role: limit_rows(rows[roles == role], limits[role], seed=seed) for role in ROLES}
+            train = parts["train"]["counts"]
+            bins = {
+                "equal_width": equal_width_bins(train, num_bins=settings.equal_width_bins),
+                "quantile": quantile_bins(train, num_bins=settings.quantile_bins, ties=settings.ties),
+            }
         except ValueError as error:
             raise ValueError(f"{error}; {reasons}") from None
-        limits = settings.max_rows_per_group.model_dump()
-        parts = {role: limit_rows(rows[roles == role], limits[role], seed=seed) for role in ROLES}
-        train = parts["train"]["counts"]
-        bins = {
-            "equal_width": equal_width_bins(train, num_bins=settings.equal_width_bins),
-            "quantile": quantile_bins(train, num_bins=settings.quantile_bins, ties=settings.ties),
-        }
         metrics = {"rejected": float(len(rejected))} | token_lengths(rows["text"])
         for role, part in parts.items():
             metrics |= role_metrics(role, part, bins)
