@@ -19,14 +19,12 @@ HEAD_BYTES = 64
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
     *(".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs", ".jxl"),
-}
-"""Of files that are pictures, read or not."""
-# Pictures too, but none that is read: each becomes a row with its reason.
-SUFFIXES |= {
+    # Pictures too, but none that is read: each becomes a row with its reason.
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"),
     *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
     *(".jp2", ".j2k", ".jpx", ".psd"),
 }
+"""Of files that are pictures, read or not, in small letters."""
 
 RAW = "raw camera data"
 # First bytes of a kind. TIFF comes after what looks like it.
