@@ -198,7 +198,11 @@ def test_another_version_of_a_package_is_refused(small: Small) -> None:
     done = small.dvc("repro")
     assert done.returncode != 0
     assert re.search(r"greet: numpy [\d.]+ is installed, requirements.lock pins 1.0", done.stderr)
-    assert json.loads(small.read("code/greet.json"))["packages"] == {"numpy": "1.0"}
+    told = json.loads(small.read("code/greet.json"))
+    assert told["packages"] == {"numpy": "1.0"}
+    small.write("code/greet.json", json.dumps(told | {"packages": {"no-such-package": "1.0"}}))
+    done = small.dvc("repro", "-s", "greet")
+    assert "greet: no-such-package is not installed, requirements.lock pins 1.0: make setup" in done.stderr
 
 
 def test_what_is_imported_by_another_way_is_refused(small: Small) -> None:

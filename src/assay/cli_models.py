@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,10 @@ def predict(arguments: argparse.Namespace) -> int:
     output = check_paths(arguments, stage="evaluate_cascade", record="cascade/cascade.json")
     from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
 
-    inputs = image_inputs(arguments)
+    inputs, left = image_inputs(arguments)
     cascade = open_cascade(Path(arguments.models), device=arguments.device)
     rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
-    return put_rows(rows, output, command="predict", columns=COLUMNS, numbers=NUMBERS)
+    return put_rows(rows, output, left, command="predict", columns=COLUMNS, numbers=NUMBERS)
 
 
 def corridor(arguments: argparse.Namespace) -> int:
@@ -36,7 +37,7 @@ def corridor(arguments: argparse.Namespace) -> int:
     from assay.data.image_inputs import is_one_file, standard_output
     from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 
-    inputs = image_inputs(arguments)
+    inputs, left = image_inputs(arguments)
     # What a library tells its own users of its next version.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
     options = {"batch_size": arguments.batch_size, "max_pixels": arguments.max_pixels}
@@ -48,7 +49,7 @@ def corridor(arguments: argparse.Namespace) -> int:
             print(sentence(row, predictor), file=stream)
         return 3 if row["status"] == "error" else 0
     measured = numbers(predictor)
-    return put_rows(rows, output, command="corridor", columns=[*TEXTS, *measured], numbers=measured)
+    return put_rows(rows, output, left, command="corridor", columns=[*TEXTS, *measured], numbers=measured)
 
 
 def counts(arguments: argparse.Namespace) -> int:
@@ -98,8 +99,11 @@ def check_paths(arguments: argparse.Namespace, *, stage: str, record: str | None
     return output
 
 
-def image_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
-    """The images that the arguments name; torch, warnings and signals are set up for the work on them."""
+def image_inputs(arguments: argparse.Namespace) -> tuple[Iterator[Input], Counter[str]]:
+    """The images that the arguments name, and what folders among them hold besides, counted on the way.
+
+    Torch, warnings and signals are set up for the work on them.
+    """
     from assay.core.torch_setup import set_up_torch
     from assay.data.image_inputs import expand
 
@@ -108,14 +112,21 @@ def image_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     stdin = sys.stdin.buffer if sys.stdin else None
-    return expand(arguments.paths, recursive=arguments.recursive, stdin=stdin, null=arguments.null)
+    left: Counter[str] = Counter()
+    return expand(arguments.paths, recursive=arguments.recursive, stdin=stdin, null=arguments.null, left=left), left
 
 
 def put_rows(
-    rows: Iterable[dict[str, Any]], output: Path | None, *, command: str, columns: Sequence[str], numbers: Sequence[str]
+    rows: Iterable[dict[str, Any]],
+    output: Path | None,
+    left: Counter[str],
+    *,
+    command: str,
+    columns: Sequence[str],
+    numbers: Sequence[str],
 ) -> int:
-    """Rows of images to the output or to standard output, with a summary; the exit status."""
-    from assay.data.image_inputs import write_rows
+    """Rows of images to the output or to standard output, with a summary that names what is ``left``; the exit status."""
+    from assay.data.image_inputs import left_sentence, write_rows
 
     try:
         count, errors = write_rows(rows, output, columns=columns, numbers=numbers)
@@ -125,6 +136,8 @@ def put_rows(
         print(f"assay {command}: interrupted" + (f"; {output} is not written" if output else ""), file=sys.stderr)
         return 128 + signal.SIGINT
     print_summary(count, errors, output, name="input(s)")
+    if left:
+        print(left_sentence(left), file=sys.stderr)
     return 3 if errors else 0
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.data.image_inputs import escape_path, expand, unescape_path, write_rows
+from assay.data.image_inputs import escape_path, expand, left_sentence, unescape_path, write_rows
 from assay.data.outputs import check_output
 
 COLUMNS, NUMBERS = ["path", "verdict", "probability", "status", "reason"], ("probability",)
@@ -93,6 +94,34 @@ def test_a_list_may_begin_with_a_byte_order_mark(listed: bytes, wanted: list[str
 def test_a_list_that_is_no_utf16_is_told_by_line_and_byte() -> None:
     with pytest.raises(ValueError, match=r"the list on standard input: line 2, byte 7 is not UTF-16 .*iconv"):
         paths_of("-", listed="a\n".encode("utf-16") + b"\x00")
+
+
+NOTES, DEEP = "not judged: 1 .txt", "2 subfolder(s) without --recursive"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "recursive", "wanted"),
+    [
+        (["a"], False, f"not judged: {DEEP}, 1 .txt"),
+        (["a"], True, NOTES),
+        (["a", "a"], True, "not judged: 2 .txt"),
+        # What a glob names itself is an input and not left, though the folder above was looked into before.
+        (["a/**"], True, "not judged: "),
+        (["[ae]*"], True, NOTES),
+        (["-"], True, "not judged: 1 .aae, 1 .mov, 1 hidden, 1 link(s) to a folder, 1 other, 1 without a suffix"),
+    ],
+)
+def test_what_a_folder_holds_besides_is_counted(tree, arguments, recursive, wanted):
+    (tree / "phone").mkdir()
+    for name in ("IMG_1.HEIC", "IMG_1.MOV", "IMG_1.AAE", "IMG_2", ".DS_Store", "no.\x01"):
+        (tree / "phone" / name).write_bytes(b"")
+    (tree / "phone/link").symlink_to(tree / "empty")
+    left: Counter[str] = Counter()
+    list(expand(arguments, recursive=recursive, stdin=io.BytesIO(b"phone\nb1.png\n"), left=left))
+    said = left_sentence(left)
+    assert sorted(said.removeprefix("not judged: ").split(", ")) == sorted(
+        wanted.removeprefix("not judged: ").split(", ")
+    )
 
 
 def test_links_that_lead_in_a_circle_end(tree: Path) -> None:

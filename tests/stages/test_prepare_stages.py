@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import pyjpegxl
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
@@ -212,6 +213,9 @@ def test_every_image_is_accepted_or_has_its_reason() -> None:
     Image.fromarray(scene(200)).convert("CMYK").save(real / "cmyk.jpg")
     grey = scene(201)[..., 0].astype(np.uint16)
     Image.fromarray(grey * 257).save(real / "deep.png")
+    Image.fromarray(scene(206)).save(real / "misnamed.heic", "AVIF")
+    (real / "phone.jpg").write_bytes(pyjpegxl.encode_from_numpy(scene(207)))
+    (real / "camera.cr2").write_bytes(b"II*\0\x10\0\0\0CR\x02\0")
     (real / "words.jpg").write_text("no image")
     whole = save(real / "cut.jpg", scene(202)).read_bytes()
     (real / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -225,6 +229,7 @@ def test_every_image_is_accepted_or_has_its_reason() -> None:
     prepare.main()
     assert rejected() == {
         "words.jpg": "not_an_image",
+        "camera.cr2": "unsupported_format",
         "cut.jpg": "truncated",
         "large.png": "too_many_pixels",
         "small.png": "too_small",
@@ -236,8 +241,10 @@ def test_every_image_is_accepted_or_has_its_reason() -> None:
     rows = manifests()
     names = set(rows["image_path"])
     assert {"own/real/cmyk.jpg", "own/real/deep.png", "listed/a.jpg", "listed/b.jpg"} <= names
-    assert len(rows) == 40 + 4
-    assert read_json("metrics/data.json")["rejected"] == 8
+    formats = rows.set_index("image_path")["format"]
+    assert (formats["own/real/misnamed.heic"], formats["own/real/phone.jpg"]) == ("AVIF", "JXL")
+    assert len(rows) == 40 + 6
+    assert read_json("metrics/data.json")["rejected"] == 9
     check_store(rows)
 
 

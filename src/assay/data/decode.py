@@ -22,7 +22,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+from assay.data.modern_formats import PACKAGES, open_modern
+from assay.data.picture_kinds import HEAD_BYTES, MODERN, PLAIN, RAW, kind_of
+
+FORMATS = (*PLAIN, *MODERN)
 """The only parsers that a file can reach, whatever its name says."""
 
 
@@ -36,6 +39,7 @@ class Reason(StrEnum):
     METADATA_BOMB = "metadata_bomb"  # compressed text or profile that unpacks without end
     TOO_SMALL = "too_small"
     UNSUPPORTED_MODE = "unsupported_mode"  # pixels that have no agreed 8-bit RGB form
+    UNSUPPORTED_FORMAT = "unsupported_format"  # a picture, but raw camera data or the like, or its package is missing
 
 
 class ImageRejected(ValueError):
@@ -55,8 +59,9 @@ class ImageRejected(ValueError):
 class ImageInfo:
     """What a file's header says.
 
-    `width` and `height` in pixels, before EXIF orientation (TIFF: after); `format` one of `FORMATS`; `jpeg_quality`
-    1..100, -1 for another format; `is_lossy` whether coding loses detail.
+    `width` and `height` in pixels, before EXIF orientation (TIFF, HEIF, JXL: after); `format` one of `FORMATS`;
+    `jpeg_quality` 1..100, -1 for another format; `is_lossy` whether coding loses detail (AVIF, HEIF, JXL: their headers
+    don't tell, and it is True).
     """
 
     width: int
@@ -97,8 +102,8 @@ def decode_with_info(path: str | Path, *, max_pixels: int, min_side: int = 1) ->
         return np.array(rgb if turn is None else rgb.transpose(turn)), info
 
 
-# What PIL's parsers and decoders raise on hostile bytes; anything else is a bug and must surface.
-_BAD_VALUES = (SyntaxError, ValueError, LookupError, TypeError, ArithmeticError)
+# What parsers and decoders raise on hostile bytes, native ones RuntimeError; anything else is a bug and must surface.
+_BAD_VALUES = (SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError)
 _BAD_BYTES = (OSError, EOFError, struct.error, zlib.error, *_BAD_VALUES)
 
 
@@ -109,7 +114,7 @@ def _opened(path: Path, *, max_pixels: int) -> Iterator[tuple[ImageFile.ImageFil
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and would pad images; switch it off")
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     try:
-        with _open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+        with _open_regular(path) as file, _open_kind(file, max_pixels=limit) as image:
             if image.width * image.height > limit:
                 detail = f"{image.width}x{image.height} pixels declared, at most {limit} are taken"
                 raise ImageRejected(Reason.TOO_MANY_PIXELS, detail)
@@ -121,9 +126,40 @@ def _opened(path: Path, *, max_pixels: int) -> Iterator[tuple[ImageFile.ImageFil
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRejected(Reason.TOO_MANY_PIXELS, str(error), path.name) from error
     except _BAD_BYTES as error:
-        # PIL names its limits on compressed metadata in the message only.
-        reason = Reason.METADATA_BOMB if "MAX_TEXT" in str(error) else Reason.TRUNCATED
-        raise ImageRejected(reason, f"{type(error).__name__}: {error}", path.name) from error
+        raise ImageRejected(_reason(str(error)), f"{type(error).__name__}: {error}", path.name) from error
+
+
+def _reason(message: str) -> Reason:
+    """Which reason a parser's error is: limits and gaps of parsers are named in their messages only."""
+    if "MAX_TEXT" in message:
+        return Reason.METADATA_BOMB
+    if "Security limit exceeded" in message:  # of libheif
+        return Reason.TOO_MANY_PIXELS
+    return Reason.UNSUPPORTED_FORMAT if message.startswith("Unsupported f") else Reason.TRUNCATED
+
+
+def _open_kind(file: BinaryIO, *, max_pixels: int) -> ImageFile.ImageFile:
+    """Open a picture with the one parser that its first bytes name; what they don't name Pillow may look at."""
+    kind = kind_of(file.read(HEAD_BYTES))
+    file.seek(0)
+    if kind in MODERN:
+        try:
+            return open_modern(kind, file, max_pixels=max_pixels)
+        except ImportError as error:
+            detail = f"{kind} is read by the package {PACKAGES[kind]}, which is not installed ({error})"
+            raise ImageRejected(Reason.UNSUPPORTED_FORMAT, detail) from error
+    image = None if kind not in (*PLAIN, None) else Image.open(file, formats=PLAIN)
+    if image is None or _is_raw(image):
+        detail = f"{kind if image is None else RAW}: make a JPEG, PNG or TIFF of it"
+        raise ImageRejected(Reason.UNSUPPORTED_FORMAT, detail)
+    return image
+
+
+def _is_raw(image: ImageFile.ImageFile) -> bool:
+    """Whether a TIFF is a camera's: DNG by its version, others by a preview that comes before the picture proper."""
+    tags = getattr(image, "tag_v2", {})
+    preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1 and ExifTags.Base.SubIFDs in tags
+    return ExifTags.Base.DNGVersion in tags or preview
 
 
 def _open_regular(path: Path) -> BinaryIO:
@@ -141,7 +177,7 @@ def _info(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> ImageInfo:
     name = "JPEG" if isinstance(image, JpegImageFile) else str(image.format)
     compression = str(image.info.get("compression", ""))
     lossy = name == "JPEG" or (name == "TIFF" and compression in ("jpeg", "tiff_jpeg", "webp"))
-    lossy = lossy or (name == "WEBP" and _webp_is_lossy(file))
+    lossy = lossy or name in MODERN or (name == "WEBP" and _webp_is_lossy(file))
     return ImageInfo(
         width=image.width,
         height=image.height,
@@ -223,6 +259,8 @@ _TURNS = {
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 where there is none; broken EXIF counts as none, as in browsers."""
+    if image.format in ("HEIF", "JXL"):  # their decoders have turned it: EXIF only repeats what the file says itself
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _BAD_BYTES:

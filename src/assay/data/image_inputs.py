@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ from assay.core.io import atomic_path
 from assay.core.progress import progress
 from assay.data.decode import ImageRejected, Reason
 from assay.data.encodings import decode_text, split_lines
+from assay.data.picture_kinds import looks_like_a_picture
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 # What stands for a byte that is not UTF-8, or for a backslash, in a path that was escaped.
 ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 Row = dict[str, Any]
@@ -39,23 +39,49 @@ class Input(NamedTuple):
     problem: str | None = None
 
 
+class Left(NamedTuple):
+    """What a folder holds and is not judged: its path, and its kind in a word."""
+
+    path: str
+    kind: str
+
+
 def expand(
-    arguments: Sequence[str], *, recursive: bool, stdin: IO[bytes] | None = None, null: bool = False
+    arguments: Sequence[str],
+    *,
+    recursive: bool,
+    stdin: IO[bytes] | None = None,
+    null: bool = False,
+    left: Counter[str] | None = None,
 ) -> Iterator[Input]:
     """Every input named by files, folders, globs, or ``-`` (a list on standard input), in the order given.
 
-    A folder stands for its images by suffix, with ``recursive`` for those of its subfolders too (links to folders are
-    not followed). A file that is named twice comes twice. What names nothing comes with its problem.
+    A folder stands for its pictures, known by suffix or by their first bytes, with ``recursive`` for those of its
+    subfolders too (links to folders are not followed); what else it holds is counted in ``left``, by kind. A file that
+    is named twice comes twice. What names nothing comes with its problem.
     ``stdin`` holds a path per line, or with ``null`` paths that end in a NUL byte; globs in it are not expanded.
     """
     for argument in arguments:
-        if argument == "-" and stdin is not None:
-            for path in _listed(stdin, null=null):
-                yield from _file_or_folder(path, recursive=recursive)
-        elif has_magic(argument) and not os.path.lexists(argument):
-            yield from _matches(argument, recursive=recursive)
-        else:
-            yield from _file_or_folder(argument, recursive=recursive)
+        for each in _named(argument, recursive=recursive, stdin=stdin, null=null):
+            if isinstance(each, Input):
+                yield each
+            elif left is not None:
+                left[each.kind] += 1
+
+
+def _named(argument: str, *, recursive: bool, stdin: IO[bytes] | None, null: bool) -> Iterator[Input | Left]:
+    if argument == "-" and stdin is not None:
+        for path in _listed(stdin, null=null):
+            yield from _file_or_folder(path, recursive=recursive)
+    elif has_magic(argument) and not os.path.lexists(argument):
+        yield from _matches(argument, recursive=recursive)
+    else:
+        yield from _file_or_folder(argument, recursive=recursive)
+
+
+def left_sentence(left: Counter[str]) -> str:
+    """What `expand` left, in words: ``not judged: 3 .mov, 1 .txt``."""
+    return "not judged: " + ", ".join(f"{count} {kind}" for kind, count in left.most_common())
 
 
 def is_one_file(arguments: Sequence[str]) -> bool:
@@ -94,28 +120,49 @@ def _listed(stream: IO[bytes], *, null: bool) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-def _file_or_folder(path: str, *, recursive: bool) -> Iterator[Input]:
+def _file_or_folder(path: str, *, recursive: bool) -> Iterator[Input | Left]:
     if not os.path.isdir(path):
         yield Input(path)
         return
-    item = None
-    for item in _folder(path, recursive=recursive):
-        yield item
-    if item is None:
+    pictures = 0
+    for each in _folder(path, recursive=recursive):
+        pictures += isinstance(each, Input)
+        yield each
+    if not pictures:
         where = "" if recursive else " itself (--recursive looks into subfolders)"
-        yield Input(path, f"no_pictures: no file with a picture's suffix in the folder{where}")
+        yield Input(path, f"no_pictures: no picture in the folder{where}")
 
 
-def _folder(folder: str, *, recursive: bool) -> Iterator[Input]:
-    """Images of a folder sorted by name, those of subfolders after them; a folder that can't be read is an input."""
+def _folder(folder: str, *, recursive: bool) -> Iterator[Input | Left]:
+    """Pictures of a folder sorted by name, those of subfolders after them; a folder that can't be read is an input."""
     errors: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=errors.append):
+        for name in sorted(folders):
+            path = os.path.join(place, name)
+            if not recursive:
+                yield Left(path, "subfolder(s) without --recursive")
+            elif os.path.islink(path):
+                yield Left(path, "link(s) to a folder")
         folders[:] = sorted(folders) if recursive else []
         for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield Input(os.path.join(place, name))
+            yield _input_or_left(os.path.join(place, name))
         yield from _unreadable(errors)
     yield from _unreadable(errors)
+
+
+def _input_or_left(path: str) -> Input | Left:
+    """A file of a folder: a picture, or what it is instead."""
+    try:
+        if looks_like_a_picture(path):
+            return Input(path)
+    except OSError:
+        return Left(path, "not readable")
+    stem, suffix = os.path.splitext(os.path.basename(path))
+    if stem.startswith("."):
+        return Left(path, "hidden")
+    if not suffix:
+        return Left(path, "without a suffix")
+    return Left(path, suffix.lower() if suffix.isprintable() else "other")
 
 
 def _unreadable(errors: list[OSError]) -> Iterator[Input]:
@@ -124,14 +171,19 @@ def _unreadable(errors: list[OSError]) -> Iterator[Input]:
         yield Input(os.fsdecode(error.filename), f"not_readable: {error.strerror}")
 
 
-def _matches(pattern: str, *, recursive: bool) -> Iterator[Input]:
-    """What a glob matches, each file once; folders among it give their images, if they have any."""
+def _matches(pattern: str, *, recursive: bool) -> Iterator[Input | Left]:
+    """What a glob matches, each file once; folders among it give their pictures, if they have any."""
     seen: set[str] = set()
+    left: dict[str, Left] = {}
     for path in sorted(glob(pattern, recursive=recursive)):
-        for item in _folder(path, recursive=recursive) if os.path.isdir(path) else [Input(path)]:
-            if item.path not in seen:
-                seen.add(item.path)
-                yield item
+        for each in _folder(path, recursive=recursive) if os.path.isdir(path) else [Input(path)]:
+            if isinstance(each, Left):
+                left[each.path] = each
+            elif each.path not in seen:
+                seen.add(each.path)
+                yield each
+    # A folder is looked into before the pattern names what it holds.
+    yield from (each for path, each in left.items() if path not in seen)
     if not seen:
         yield Input(pattern, "no_match: the pattern matches no file")
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pillow_heif
 import pytest
+from PIL import Image
 
 from assay.data.image_inputs import unescape_path
 from assay.images.cascade.predict import COLUMNS
@@ -34,6 +36,28 @@ def test_a_folder_as_csv_on_standard_output(assay: Assay, images: Path) -> None:
     assert [row["path"] for row in rows] == [f"images/{name}" for name in sorted(os.listdir(images))]
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["decided_by"] for row in rows} == {"stage1", "ensemble"}
+
+
+def test_of_a_phones_folder_every_picture_is_a_row_and_the_rest_is_counted(assay, images, tmp_path):
+    pillow_heif.register_heif_opener()
+    (tmp_path / "phone").mkdir()
+    with Image.open(images / "00.png") as picture:
+        picture.convert("RGB").resize((96, 64)).save(tmp_path / "phone/IMG_0.HEIC")
+        picture.convert("RGB").save(tmp_path / "phone/share.avif")
+    (tmp_path / "phone/IMG_1.HEIC").write_bytes((images / "01.jpg").read_bytes())
+    (tmp_path / "phone/IMG_2").write_bytes((images / "01.jpg").read_bytes())
+    for name in ("IMG_0.MOV", "IMG_0.AAE", "IMG_1.MOV", ".DS_Store"):
+        (tmp_path / "phone" / name).write_bytes(b"no picture")
+    status, output, error = assay("phone")
+    assert status == 0
+    assert [Path(row["path"]).name for row in parsed(output)] == ["IMG_0.HEIC", "IMG_1.HEIC", "IMG_2", "share.avif"]
+    assert error == "4 input(s), 0 error(s)\nnot judged: 2 .mov, 1 hidden, 1 .aae\n"
+    (tmp_path / "phone/IMG_3.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    (tmp_path / "phone/IMG_4.CR2").write_bytes(b"II*\0\x10\0\0\0CR\x02\0")
+    status, output, _ = assay("phone")
+    assert status == 3
+    reasons = [row["reason"].split(":")[0] for row in parsed(output)]
+    assert reasons == ["", "", "", "truncated", "unsupported_format", ""]
 
 
 def test_bad_inputs_are_rows_and_status_3(assay: Assay, images: Path, tmp_path: Path) -> None:
