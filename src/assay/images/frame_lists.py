@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from assay.core.io import read_json
+from assay.data.encodings import read_text
 
 # The labels of its lists that no folder is named by.
 WORDS = {
@@ -35,24 +36,30 @@ def _videos(node: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
         yield from _videos(value, (*keys, key))
 
 
-def read_frame_list(path: Path) -> pd.DataFrame:
+def read_frame_list(path: Path) -> pd.DataFrame | None:
     """One row per frame: path, label, group (the video, whatever its label and compression), generator (the label), role.
 
-    A video without frames is a row without a path.
+    A video without frames is a row without a path. None for JSON of another form: an array, or an object per line.
 
     Raises:
-        ValueError: not JSON of that form.
+        ValueError: nested as such a list, but with something else where videos are to be; or no text.
     """
     rows = []
     try:
-        for (dataset, label, split, *_, video), body in _videos(read_json(path), ()):
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(content, dict) or not content or not all(isinstance(part, dict) for part in content.values()):
+        return None
+    try:
+        for (dataset, label, split, *_, video), body in _videos(content, ()):
             for frame in body["frames"] or [None]:
                 # Lists made under Windows have its separators.
-                name = str(frame).replace("\\", "/") if frame is not None else None
+                name = None if frame is None else str(frame).replace("\\", "/")
                 rows.append((name, body.get("label", label), f"{dataset}/{video}", label, split))
     except ValueError as error:
         raise ValueError(
-            f"list {path}: {error}; a .json list is {{dataset: {{label: {{split: {{video: {{label, frames: [...]}}}}}}}}}}, "
-            "with a compression above the videos if need be"
+            f"{error}; a list of frames is {{dataset: {{label: {{split: {{video: {{label, frames: [...]}}}}}}}}}}, with a "
+            "compression above the videos if need be"
         ) from error
     return pd.DataFrame(rows, columns=["path", "label", "group", "generator", "role"], dtype=object)

@@ -18,14 +18,13 @@ import pandas as pd
 from assay.core.io import inside
 from assay.data.path_text import escape_path, plain_text, unescape_path
 from assay.data.roles import ROLES, role_named
-from assay.data.tables import READ_ERRORS, read_frame
+from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
 from assay.images import frame_lists
 from assay.images.class_names import LABELS, Place, class_words, label_of, names_of, place_of
 from assay.images.groups import group_names, warn_if_bundled
 from assay.images.listing import SHOWN, Listing, make_listing
 from assay.params.images import Labelled
 
-SUFFIXES = (".csv", ".parquet", ".json")
 # Folders that hold the forms of a video, and name no generator.
 CONTAINERS = {"frames", "videos", "images", "faces", "crops", "raw", "c0", "c23", "c40"}
 
@@ -152,6 +151,8 @@ def _existing(root: Path, name: str) -> Path:
 
 def _check_row(record: Mapping[Any, Any], root: Path, words: Mapping[str, int]) -> tuple[str, str] | tuple[Path, int]:
     """Where the row's file lies and its label, or why the row is rejected: (reason, detail)."""
+    if record.get(UNREADABLE) is not None:
+        return "unreadable", str(record[UNREADABLE])
     for column in ("path", "label"):
         if record[column] is None:
             return "missing_value", f"column {column} is empty"
@@ -172,17 +173,11 @@ def _check_row(record: Mapping[Any, Any], root: Path, words: Mapping[str, int]) 
         return "outside", str(error)
 
 
-def _read_manifest(path: Path, *, how: Labelled) -> pd.DataFrame:
-    """A manifest as a table with the columns path and label; cells without text are None."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"manifest {path}: suffix {path.suffix!r} is not known; use {', '.join(SUFFIXES)}")
-    if suffix == ".json":
-        table = frame_lists.read_frame_list(path)
-        # The list's own groups are videos; a rule of the user goes before them.
-        return table if how.group is None else table.assign(group=None)
+def _read_manifest(path: Path) -> tuple[pd.DataFrame, bool]:
+    """A manifest as a table with the columns path and label, None in blank cells; and whether it lists videos' frames."""
     try:
-        table = read_frame(path)
+        frames = frame_lists.read_frame_list(path) if path.suffix.lower() == ".json" else None
+        table = read_frame(path) if frames is None else frames
     except READ_ERRORS as error:
         raise ValueError(f"manifest {path} can't be read: {error}") from error
     table = table.rename(columns={"image_path": "path", "split": "role", "group_id": "group"})
@@ -192,7 +187,7 @@ def _read_manifest(path: Path, *, how: Labelled) -> pd.DataFrame:
     lacking = {"path", "label"} - set(table.columns)
     if lacking:
         raise ValueError(f"manifest {path} lacks column(s) {sorted(lacking)}; it has {list(table.columns)}")
-    return table.map(lambda value: None if isinstance(value, str) and not value.strip() else value)
+    return table.map(lambda value: None if isinstance(value, str) and not value.strip() else value), frames is not None
 
 
 def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Listing:
@@ -203,14 +198,16 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
     labels, and the second and later rows of a repeated one. Rows without a group get one by ``how.group``.
 
     Raises:
-        ValueError: not a CSV, parquet or JSON file that can be read, or a column is missing or there under both its names.
+        ValueError: not a table that can be read (`read_frame`), or a column is missing or there under both its names.
     """
     if not path.is_file():
         raise ValueError(f"no manifest at {path}")
-    table = _read_manifest(path, how=how)
+    table, lists_frames = _read_manifest(path)
     words = class_words(how.classes)
-    if path.suffix.lower() == ".json":
+    if lists_frames:
         words = frame_lists.WORDS | words
+        # Its groups are videos; a rule of the user goes before them.
+        table = table if how.group is None else table.assign(group=None)
     rejected: list[tuple[str, ...]] = []
     kept: list[tuple[dict[Any, Any], str, int]] = []
     for record in table.to_dict("records"):
