@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from assay.data.path_text import unescape_path
+from assay.data.path_text import escape_path, unescape_path
 
 # role: as the source declares it, or missing.
 COLUMNS = ["image_path", "label", "dataset", "group", "generator", "role"]
@@ -46,7 +46,7 @@ def drop_conflicts(listing: Listing) -> Listing:
     A file is known by its real path: absolute, relative and linked names of it are one.
     """
     rows = listing.rows
-    files = rows["image_path"].map(lambda name: os.path.realpath(unescape_path(name)))
+    files = rows["image_path"].map(lambda name: escape_path(os.path.realpath(unescape_path(name))))
     conflicting = rows.groupby(files)["label"].transform("nunique") > 1
     repeated = files.duplicated() & ~conflicting
     parts = [listing.rejected]

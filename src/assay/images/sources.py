@@ -149,13 +149,15 @@ def _existing(root: Path, name: str) -> Path:
     return path
 
 
-def _check_row(record: Mapping[Any, Any], root: Path, words: Mapping[str, int]) -> tuple[str, str] | tuple[Path, int]:
+def _check_row(
+    record: Mapping[Any, Any], number: int, root: Path, words: Mapping[str, int]
+) -> tuple[str, str] | tuple[Path, int]:
     """Where the row's file lies and its label, or why the row is rejected: (reason, detail)."""
     if record.get(UNREADABLE) is not None:
         return "unreadable", str(record[UNREADABLE])
     for column in ("path", "label"):
         if record[column] is None:
-            return "missing_value", f"column {column} is empty"
+            return "missing_value", f"column {column} is empty in row {number}"
     label = label_of(record["label"], words)
     if label is None:
         return "bad_label", (
@@ -174,7 +176,7 @@ def _check_row(record: Mapping[Any, Any], root: Path, words: Mapping[str, int]) 
 
 
 def _read_manifest(path: Path) -> tuple[pd.DataFrame, bool]:
-    """A manifest as a table with the columns path and label, None in blank cells; and whether it lists videos' frames."""
+    """A manifest as a table with the columns path and label, and whether it lists videos' frames."""
     try:
         frames = frame_lists.read_frame_list(path) if path.suffix.lower() == ".json" else None
         table = read_frame(path) if frames is None else frames
@@ -187,7 +189,7 @@ def _read_manifest(path: Path) -> tuple[pd.DataFrame, bool]:
     lacking = {"path", "label"} - set(table.columns)
     if lacking:
         raise ValueError(f"manifest {path} lacks column(s) {sorted(lacking)}; it has {list(table.columns)}")
-    return table.map(lambda value: None if isinstance(value, str) and not value.strip() else value), frames is not None
+    return table, frames is not None
 
 
 def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Listing:
@@ -210,8 +212,10 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
         table = table if how.group is None else table.assign(group=None)
     rejected: list[tuple[str, ...]] = []
     kept: list[tuple[dict[Any, Any], str, int]] = []
-    for record in table.to_dict("records"):
-        checked = _check_row(record, path.parent, words)
+    for number, cells in enumerate(table.to_dict("records"), start=1):
+        # A cell of spaces is an empty one.
+        record = {name: None if isinstance(cell, str) and not cell.strip() else cell for name, cell in cells.items()}
+        checked = _check_row(record, number, path.parent, words)
         if isinstance(checked[0], Path):
             kept.append((record, escape_path(checked[0].as_posix()), int(checked[1])))
         else:
