@@ -125,8 +125,8 @@ def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, se
     held = pd.Series(np.asarray(groups, dtype=object)).groupby(labels).nunique()
     if held.min() < folds:
         raise ValueError(
-            f"label {held.idxmin()} has {held.min()} group(s) here, but {folds} folds need at least {folds}: add "
-            "images from other sources, raise roles.train, or set prepare.folds lower"
+            f"label {held.idxmin()} has {held.min()} group(s) in train, but {folds} folds need at least {folds}: add "
+            "images of other groups to train (by a larger roles.train, or declared), or set prepare.folds lower"
         )
     fold = np.full(len(labels), -1, dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)

@@ -90,24 +90,31 @@ def _check_roles_filled(frame: pd.DataFrame, *, donor: str) -> None:
         for label, name in enumerate(CLASSES):
             if (part["label"] == label).any():
                 continue
-            everywhere = frame.loc[frame["label"] == label, "group_id"].nunique()
-            if (part["role"] == role).any():
-                advice = (
-                    f"declare it for some of the {name} images, or declare {role} for none, so that it gets a part of "
-                    f"{donor} (prepare.borrow_from)"
-                )
-            elif (frame["role"] == donor).any():
-                advice = (
-                    f"its rows come from {donor}, which holds too few {name} groups to share: give {donor} more, or "
-                    f"set prepare.borrow_from to {'train' if donor == 'val' else 'val'}"
-                )
-            else:
-                advice = f"add {name} images of other groups, or raise roles.{role}"
             raise ValueError(
                 f"role {role} does not hold both labels: no {name} image, {len(part)} image(s) in "
-                f"{part['group_id'].nunique()} group(s); {everywhere} group(s) hold {name} images in all. For role "
-                f"{role}, {advice}"
+                f"{part['group_id'].nunique()} group(s). For role {role}, {_advice(frame, role, label, donor=donor)}"
             )
+
+
+def _advice(frame: pd.DataFrame, role: str, label: int, *, donor: str) -> str:
+    """What gives a role images of a class that it lacks."""
+    name = CLASSES[label]
+    moved = frame[frame["role"].notna() & (frame["role"] != frame["split"])]
+    lenders = moved.loc[(moved["role"] == role) | (moved["split"] == role), "role"]
+    if len(lenders):
+        lender = lenders.iloc[0]
+        groups = frame.loc[(frame["role"] == lender) & (frame["label"] == label), "group_id"].nunique()
+        return (
+            f"which shares the declared {lender} with {', '.join(sorted({lender, *moved['split']} - {role}))}: "
+            f"{groups} {name} group(s) are too few for that; declare more of them, or set prepare.borrow_from to "
+            f"{'train' if lender == 'val' else 'val, and declare some val'}"
+        )
+    if (frame["role"] == role).any():
+        return (
+            f"declare it for some of the {name} images, or for none at all, so that it gets a part of "
+            f"{donor if donor != role else 'train'} (prepare.borrow_from)"
+        )
+    return f"add {name} images of other groups, or raise roles.{role}"
 
 
 def fold_table(train: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:

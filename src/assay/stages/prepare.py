@@ -121,12 +121,13 @@ def main() -> None:
         write_csv(REFUSED, rejected)
         try:
             frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
+            train = frame[frame["split"] == "train"]
+            folds = fold_table(train, folds=settings.folds, seed=seed)
         except ValueError as error:
             raise ValueError(f"{error}{why_so_few(rejected)}") from error
         for role in ROLES:
             write_csv(OUTPUT / f"{role}_manifest.csv", frame.loc[frame["split"] == role, MANIFEST])
-        train = frame[frame["split"] == "train"]
-        write_csv(OUTPUT / "folds.csv", fold_table(train, folds=settings.folds, seed=seed))
+        write_csv(OUTPUT / "folds.csv", folds)
         audit = audit_shortcuts(train, settings.audit, folds=settings.folds, seed=seed)
         write_json(OUTPUT / "audit.json", audit)
         metrics: dict[str, object] = {
