@@ -44,6 +44,15 @@ def test_undeclared_images_get_roles_by_group() -> None:
     pd.testing.assert_frame_equal(done[frame.columns], frame)
 
 
+def test_a_large_group_leaves_enough_groups_for_the_folds() -> None:
+    frame, prints = images(26)
+    frame = frame.assign(group=frame["group"].where(frame.index >= 24, "large"))
+    settings = SETTINGS.model_copy(update={"folds": 5})
+    done = group_and_split(frame, prints, settings=settings, roles=PARAMS.roles, seed=3)
+    assert done.loc[done["split"] == "train", "group_id"].nunique() >= 5
+    assert set(done["split"]) == set(ROLES)
+
+
 def test_declared_roles_are_kept() -> None:
     frame, prints = declared()
     done = split(frame, prints)

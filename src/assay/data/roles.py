@@ -73,17 +73,18 @@ def borrow_roles(
     return pd.concat([roles.drop(drawn.index), drawn])
 
 
-def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int) -> pd.Series:
+def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int, least: int = 1) -> pd.Series:
     """Give every group one role, so that each role gets its share of every (dataset, label) stratum.
 
     Iterative stratification (Sechidis et al. 2011) of groups: in a random order, the largest first, each goes to the
-    role that lacks most, relative to its share, of what the group holds. Roles that have no group of some label yet
-    come first, so that small data still fill every role.
+    role that lacks most, relative to its share, of what the group holds. Roles that have too few groups of some label
+    come first (one is enough, but in train), so that small data still fill every role.
 
     Args:
         frame: columns ``group_id``, ``dataset``, ``label``; one row per image.
         shares: role -> share, in (0, 1), summing to 1.
         seed: seeds the order of groups of equal size.
+        least: groups of each label that train must get, one per fold.
 
     Returns:
         Series of role names, indexed by group_id.
@@ -98,16 +99,18 @@ def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int)
     total = counts.sum(axis=0)
     filled = np.zeros((len(names), counts.shape[1]))
     label_of = np.unique([name.rsplit("|", 1)[1] for name in table.columns], return_inverse=True)[1]
-    has_label = np.zeros((len(names), len(label_of)), dtype=bool)
+    groups_held = np.zeros((len(names), label_of.max(initial=0) + 1), dtype=np.int64)
+    needed = np.array([[least if role == "train" else 1] for role in names])
     chosen = np.empty(len(counts), dtype=object)
     for row in order:
         group = counts[row]
         held = group > 0
         # How full a role is, as a share of its target, in the strata this group would add to.
         fullness = (filled[:, held] / (weights[:, None] * total[held])).mean(axis=1)
-        lacking = ~has_label[:, label_of[held]].all(axis=1)
+        labels = np.unique(label_of[held])
+        lacking = (groups_held[:, labels] < needed).any(axis=1)
         pick = int(np.lexsort((-weights, fullness, ~lacking))[0])
-        has_label[pick, label_of[held]] = True
+        groups_held[pick, labels] += 1
         filled[pick] += group
         chosen[row] = names[pick]
     return pd.Series(chosen, index=table.index, name="role")

@@ -68,13 +68,13 @@ class Place(NamedTuple):
     role: str | None
 
 
-def place_of(path: str, words: Mapping[str, int]) -> Place:
-    """Read the folders of a relative path; folders that name a class stand in neither ``above`` nor ``below``.
+def place_of(folder: str, words: Mapping[str, int]) -> Place:
+    """Read the folders of a relative path, which ends before the file.
 
-    A folder named by a number (real/0/a.png) counts as a class only where no other folder of the path names one. Without
-    a class folder all folders are ``below``.
+    Those that name a class stand in neither ``above`` nor ``below``. A folder named by a number (real/0/a.png) counts as
+    a class only where no other folder of the path names one. Without a class folder all folders are ``below``.
     """
-    folders = PurePosixPath(path).parts[:-1]
+    folders = PurePosixPath(folder).parts
     named = {at: word for at, word in enumerate(map(as_word, folders)) if word in words}
     if not all(word.isdigit() for word in named.values()):
         named = {at: word for at, word in named.items() if not word.isdigit()}

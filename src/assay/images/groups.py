@@ -8,12 +8,12 @@ video 000_003 with all of 000 and of 003.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -27,13 +27,13 @@ FEWEST_FILES = 3
 
 def stem_of(path: str) -> str:
     """A path without its suffix, composed: names that look alike are one."""
-    return unicodedata.normalize("NFC", PurePosixPath(path).with_suffix("").as_posix())
+    return unicodedata.normalize("NFC", posixpath.splitext(path)[0])
 
 
 def _captures(path: str, plain: str, rule: str) -> list[str]:
     if rule == "folder":
-        parent = PurePosixPath(plain).parent.as_posix()
-        return [] if parent == "." else [unicodedata.normalize("NFC", parent)]
+        parent = unicodedata.normalize("NFC", posixpath.dirname(plain))
+        return [parent] if parent else []
     match = re.search(rule, path)
     if match is None:
         return []
@@ -74,11 +74,12 @@ def warn_if_bundled(below: Sequence[str], *, field: str) -> None:
         field: the parameter that would say it.
     """
     folders, stems = Counter[str](), Counter[str]()
-    for path in map(PurePosixPath, below):
-        if path.parent.name and role_named(path.parent.name) is None:
-            folders[path.parent.as_posix()] += 1
-        elif numberless := re.sub(r"[\W_]*\d+$", "", path.stem):
-            stems[(path.parent / numberless).as_posix()] += 1
+    for path in below:
+        folder, name = posixpath.split(path)
+        if folder and role_named(posixpath.basename(folder)) is None:
+            folders[folder] += 1
+        elif numberless := re.sub(r"[\W_]*\d+$", "", posixpath.splitext(name)[0]):
+            stems[posixpath.join(folder, numberless)] += 1
     for bundles, what in ((folders, "folders"), (stems, "beginnings of names")):
         large = {name: count for name, count in bundles.most_common() if count >= FEWEST_FILES}
         if len(large) < FEWEST_BUNDLES or 2 * sum(large.values()) < len(below):

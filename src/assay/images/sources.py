@@ -7,6 +7,7 @@ what can't be used becomes a row of (file, dataset, reason, detail) instead of d
 from __future__ import annotations
 
 import os
+import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -44,11 +45,15 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
     words = class_words(how.classes)
     rejected: list[tuple[str, ...]] = []
     kept: list[tuple[int, str, Place]] = []
+    places: dict[str, Place] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = path.relative_to(root).as_posix()
-        if any(part.startswith(".") for part in PurePosixPath(name).parts):
+        if name.startswith(".") or "/." in name:
             continue
-        place = place_of(name, words)
+        folder = posixpath.dirname(name)
+        if folder not in places:
+            places[folder] = place_of(folder, words)
+        place = places[folder]
         reason = _check_file(name, place, root)
         if reason is None:
             kept.append((min(place.labels), name, place))
@@ -70,11 +75,11 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
 
 def _check_file(name: str, place: Place, root: Path) -> tuple[str, str] | None:
     """Why a file of a tree is rejected: (reason, detail), or None."""
-    folder = escape_path(PurePosixPath(name).parent.as_posix())
+    folder = posixpath.dirname(name) or "."
     if not place.labels:
-        return "no_class", f"folder {folder!r} names no class"
+        return "no_class", f"folder {escape_path(folder)!r} names no class"
     if len(place.labels) > 1:
-        return "two_classes", f"folder {folder!r} names both classes"
+        return "two_classes", f"folder {escape_path(folder)!r} names both classes"
     try:
         inside(root, name)
     except ValueError as error:
@@ -120,14 +125,14 @@ def _lacking_class(
 
 def _groups(names: list[str], places: list[Place], *, how: Labelled, field: str) -> list[str]:
     """The groups of a source's files, by the rule that the user gave or by file, with a warning where that looks wrong."""
-    plain = [
-        escape_path(PurePosixPath(*place.above, *place.below, PurePosixPath(name).name).as_posix())
-        for name, place in zip(names, places, strict=True)
-    ]
+    files = [posixpath.basename(name) for name in names]
+    told = [escape_path(name) for name in names]
+    below = [escape_path("/".join((*place.below, file))) for place, file in zip(places, files, strict=True)]
     if how.group is None:
-        ends = ["/".join((*place.below, PurePosixPath(name).name)) for name, place in zip(names, places, strict=True)]
-        warn_if_bundled([escape_path(end) for end in ends], field=f"{field}[].group")
-    return group_names([escape_path(name) for name in names], plain, rule=how.group or "file", field=f"{field}[].group")
+        warn_if_bundled(below, field=f"{field}[].group")
+    above = [escape_path("/".join(place.above)) for place in places]
+    plain = [posixpath.join(*ends) for ends in zip(above, below, strict=True)]
+    return group_names(told, plain, rule=how.group or "file", field=f"{field}[].group")
 
 
 def _existing(root: Path, name: str) -> Path:
@@ -221,7 +226,7 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
         else:
             rejected.append((plain_text(str(record["path"])), dataset, checked[0], plain_text(str(checked[1]))))
     free = [str(record["path"]) for record, *_ in kept if record.get("group") is None]
-    given = iter(_groups(free, [place_of(name, words) for name in free], how=how, field=field))
+    given = iter(_groups(free, [place_of(posixpath.dirname(name), words) for name in free], how=how, field=field))
     rows: list[tuple[object, ...]] = []
     for record, image_path, label in kept:
         group, generator, role = (record.get(name) for name in ("group", "generator", "role"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -49,13 +51,22 @@ def group_and_split(
     free = frame[~frame["group_id"].isin(given.index)]
     chosen = [given]
     if len(free):
-        chosen.append(assign_roles(free, shares=roles.model_dump(), seed=seed))
+        chosen.append(_draw(free, shares=roles.model_dump(), seed=seed, folds=settings.folds))
     shares, donor = roles.model_dump(), settings.borrow_from
     filled = borrow_roles(frame, pd.concat(chosen), donor=donor, shares=shares, seed=seed)
     frame = frame.assign(split=frame["group_id"].map(filled))
     check_disjoint(frame["split"], frame["group_id"])
     _check_roles_filled(frame, donor=donor)
     return frame
+
+
+def _draw(free: pd.DataFrame, *, shares: Mapping[str, float], seed: int, folds: int) -> pd.Series:
+    """Roles by ``assign_roles``; where a few large groups fill train, so that its folds lack groups, with enough of them."""
+    drawn = assign_roles(free, shares=shares, seed=seed)
+    train = free[free["group_id"].map(drawn) == "train"]
+    if train.groupby("label")["group_id"].nunique().reindex([0, 1], fill_value=0).min() >= folds:
+        return drawn
+    return assign_roles(free, shares=shares, seed=seed, least=folds)
 
 
 def borrowed(frame: pd.DataFrame) -> str:
