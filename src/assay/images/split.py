@@ -51,7 +51,7 @@ def group_and_split(
     free = frame[~frame["group_id"].isin(given.index)]
     chosen = [given]
     if len(free):
-        chosen.append(_draw(free, shares=roles.model_dump(), seed=seed, folds=settings.folds))
+        chosen.append(_draw(free, shares=roles.model_dump(), seed=seed, folds=settings.folds if given.empty else 1))
     shares, donor = roles.model_dump(), settings.borrow_from
     filled = borrow_roles(frame, pd.concat(chosen), donor=donor, shares=shares, seed=seed)
     frame = frame.assign(split=frame["group_id"].map(filled))
