@@ -131,7 +131,9 @@ def test_frames_of_a_video_are_one_group(tmp_path: Path, rule: str, groups: list
 
 def test_a_path_without_a_group_stands_alone_and_is_counted(tmp_path: Path) -> None:
     make(tmp_path, "real/v1_0.png", "real/v1_1.png", "real/odd.png", "fake/v1_0.png")
-    with pytest.warns(UserWarning, match=r"group '\(v\.\)_': 1 of 4 files don't match \(e\.g\. 'real/odd\.png'\)"):
+    with pytest.warns(
+        UserWarning, match=r"group \(dataset own\) '\(v\.\)_': 1 of 4 files don't match \(e\.g\. 'real/odd\.png'\)"
+    ):
         rows = listed(tmp_path, group="(v.)_").rows
     assert list(rows["group"]) == ["own/odd", "own/v1", "own/v1", "own/v1"]
     with pytest.warns(UserWarning, match="4 of 4 files lie in no folder of their own"):
@@ -144,7 +146,7 @@ def test_a_path_without_a_group_stands_alone_and_is_counted(tmp_path: Path) -> N
 def test_frames_without_a_group_are_warned_of(tmp_path: Path, names: list[str]) -> None:
     make(tmp_path, *names)
     told = r"files share 3 beginnings of names|files share 5 folders \('youtube/c23/videos/000' 3"
-    with pytest.warns(UserWarning, match=f"({told}).*Set prepare.sources.*group to folder"):
+    with pytest.warns(UserWarning, match=f"({told}).*Set prepare.sources.*dataset own.* to folder"):
         listed(tmp_path)
     listed(tmp_path, group="file")
     table = tmp_path / "m.csv"

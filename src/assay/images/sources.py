@@ -61,7 +61,12 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
             rejected.append((escape_path(path.as_posix()), dataset, *reason))
     # Real images first, each class in the order of its names.
     kept.sort(key=lambda item: item[0])
-    groups = _groups([name for _, name, _ in kept], [place for *_, place in kept], how=how, field=field)
+    groups = _groups(
+        [name for _, name, _ in kept],
+        [place for *_, place in kept],
+        how=how,
+        field=f"{field}[].group (dataset {dataset})",
+    )
     # A folder that real images have as well holds scenes, not what one generator made.
     scenes = {name for label, _, place in kept if label == 0 for name in _folders_below(place)[:1]}
     rows: list[tuple[object, ...]] = []
@@ -124,15 +129,18 @@ def _lacking_class(
 
 
 def _groups(names: list[str], places: list[Place], *, how: Labelled, field: str) -> list[str]:
-    """The groups of a source's files, by the rule that the user gave or by file, with a warning where that looks wrong."""
+    """The groups of a source's files, by the user's rule or by file, with a warning where that looks wrong.
+
+    ``field`` is the parameter that holds the rule.
+    """
     files = [posixpath.basename(name) for name in names]
     told = [escape_path(name) for name in names]
     below = [escape_path("/".join((*place.below, file))) for place, file in zip(places, files, strict=True)]
     if how.group is None:
-        warn_if_bundled(below, field=f"{field}[].group")
+        warn_if_bundled(below, field=field)
     above = [escape_path("/".join(place.above)) for place in places]
     plain = [posixpath.join(*ends) for ends in zip(above, below, strict=True)]
-    return group_names(told, plain, rule=how.group or "file", field=f"{field}[].group")
+    return group_names(told, plain, rule=how.group or "file", field=field)
 
 
 def _existing(root: Path, name: str) -> Path:
@@ -226,7 +234,14 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
         else:
             rejected.append((plain_text(str(record["path"])), dataset, checked[0], plain_text(str(checked[1]))))
     free = [str(record["path"]) for record, *_ in kept if record.get("group") is None]
-    given = iter(_groups(free, [place_of(posixpath.dirname(name), words) for name in free], how=how, field=field))
+    given = iter(
+        _groups(
+            free,
+            [place_of(posixpath.dirname(name), words) for name in free],
+            how=how,
+            field=f"{field}[].group (dataset {dataset})",
+        )
+    )
     rows: list[tuple[object, ...]] = []
     for record, image_path, label in kept:
         group, generator, role = (record.get(name) for name in ("group", "generator", "role"))
