@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.data.image_inputs import escape_path, expand, left_sentence, unescape_path, write_rows
+from assay.data.image_inputs import expand, left_sentence, write_rows
 from assay.data.outputs import check_output
+from assay.data.path_text import escape_path, unescape_path
 
 COLUMNS, NUMBERS = ["path", "verdict", "probability", "status", "reason"], ("probability",)
 

@@ -16,7 +16,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from assay.data.image_inputs import unescape_path
+from assay.data.path_text import unescape_path
 from assay.images.cascade.predict import COLUMNS
 
 Assay = Callable[..., tuple[int, bytes, str]]
