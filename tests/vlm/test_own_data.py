@@ -2,23 +2,41 @@
 
 import json
 import os
+import shutil
 import struct
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from assay.core.io import sha256_file
 from assay.data.tables import write_rows
+from assay.params.vlm import AnswerClass
 from assay.vlm.messages import messages_record, write_messages
 from assay.vlm.own_data import REJECTED, ROWS, read_own
 
 FIELD = "fetch_vlm.source"
 TABLE = {"image": "a.png", "label": "carpet"}
+CLASSES = [
+    AnswerClass(name=name, label=label, answer=answer)
+    for name, label, answer in [
+        *(
+            ("soft", "carpet", "C"),
+            ("hard", "tiles", "T"),
+            ("woven", "地毯", "毯"),
+            ("corridor", "地毯\u2028走廊", "廊"),
+        ),
+        *(("one", "1", "I"), ("two", "2", "II"), ("missing", "NA", "N")),
+    ]
+]
 
 
 def bomb() -> bytes:
@@ -51,7 +69,10 @@ def folder(tmp_path) -> Path:
 
 
 def read(path: Path, **limits: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    usable, rejected = read_own(path, field=FIELD, **{"max_pixels": 1_000_000, "min_side": 8, **limits})
+    unpacked = path.parent.parent / "unpacked"
+    unpacked.mkdir(exist_ok=True)
+    options = {"max_pixels": 1_000_000, "min_side": 8, **limits}
+    usable, rejected = read_own(path, field=FIELD, classes=CLASSES, unpacked=unpacked, **options)
     assert list(usable.columns) == ROWS
     assert list(rejected.columns) == REJECTED
     assert str(path.parent) not in rejected.to_csv()
@@ -77,7 +98,105 @@ def only_reason(path: Path, **limits: int) -> str:
     return rejected["reason"].item()
 
 
-# Tables
+# The forms of a row
+
+PNG, OTHER = b"<a.png>", b"<b.png>"  # stand for the bytes of these files
+WHICH = {"type": "text", "text": "Which?"}
+
+
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def chat_of(*images: Any, user: Any = "<image>Which class?", answer: Any = "carpet", **extra: Any) -> dict[str, Any]:
+    turns = [turn("system", "Sort corridors."), turn("user", user), turn("assistant", answer)]
+    return {"messages": turns, "images": list(images), **extra}
+
+
+def chat_with(*turns: Any) -> dict[str, Any]:
+    return {"messages": list(turns), "images": ["a.png"]}
+
+
+def llava(first: str = "human", second: str = "gpt", user: str = "<image>\nWhich?") -> dict[str, Any]:
+    turns = [{"from": first, "value": user}, {"from": second, "value": "carpet"}]
+    return {"id": "0", "image": "a.png", "conversations": turns}
+
+
+FORMS = [
+    # Tables.
+    TABLE,
+    {"image": ["a.png"], "label": "carpet"},
+    {"images": "a.png", "label": "carpet"},
+    {"images": ["a.png"], "label": "carpet"},
+    {"image": "a.png", "images": ["a.png"], "label": "carpet"},
+    {"image": {"path": "a.png"}, "label": "carpet"},
+    {"image": {"bytes": None, "path": "a.png"}, "label": "carpet"},
+    *(TABLE | {"label": label} for label in (" carpet ", "Car pet", "CARPET", "soft", "Soft", "C", "c")),
+    # Messages, as LLaMA-Factory and ms-swift write them.
+    chat_of("a.png", answer=" carpet\n"),
+    chat_of({"path": "a.png"}),
+    chat_of("a.png", user="Which class?"),
+    chat_of("a.png", user="Look: <image> Which class?"),
+    chat_of() | {"images": "a.png"},
+    *(chat_of(image=image) for image in ("a.png", ["a.png"])),
+    {"image": "a.png", "messages": chat_of()["messages"]},
+    chat_of("a.png", user=[{"type": "image"}, WHICH]),
+    chat_of("a.png", user=[{"type": "image", "image": "a.png"}, WHICH]),
+    chat_of(user=[{"type": "image", "path": "a.png"}, WHICH]),
+    chat_of("a.png", answer=[{"type": "text", "text": "car"}, {"type": "text", "text": "pet"}]),
+    chat_with(turn("user", "<image>Which class?"), turn("assistant", "carpet")),
+    # LLaVA and ShareGPT.
+    llava(),
+    llava(user="Which?\n<image>"),
+    llava("user", "assistant"),
+    llava() | {"image": ["a.png"]},
+    llava() | {"conversations": [{"from": "system", "value": "Sort."}, *llava()["conversations"]]},
+    {"messages": llava()["conversations"], "images": ["a.png"]},
+    {"conversations": chat_of()["messages"], "images": ["a.png"]},
+]
+SUFFIXES = (".jsonl", ".json", ".parquet", ".JSONL")
+
+
+def filled(value: Any, folder: Path) -> Any:
+    """A value with the bytes of the files that it means."""
+    if isinstance(value, dict):
+        return {key: filled(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, folder) for item in value]
+    return (folder / value[1:-1].decode()).read_bytes() if isinstance(value, bytes) else value
+
+
+def written(folder: Path, suffix: str, *records: dict[str, Any]) -> Path:
+    """A file of records: JSON lines, one JSON array, or parquet."""
+    path = folder / f"own{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([filled(record, folder) for record in records]), path)
+    elif suffix == ".json":
+        path.write_text(json.dumps(records, indent=2), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("number", range(len(FORMS)))
+def test_every_form_of_a_row(folder, number, suffix):
+    record = FORMS[number]
+    if suffix == ".parquet" and any(
+        isinstance(item["content"], list) for item in record.get("messages", []) if "content" in item
+    ):
+        pytest.skip("a column of texts and lists is none that parquet can hold")
+    usable, rejected = read(written(folder, suffix, record))
+    assert rejected.empty
+    assert usable[["image", "label", "group"]].to_numpy().tolist() == [["a.png", "carpet", "a"]]
+    assert usable["file"].item() == (folder / "a.png").as_posix()
+
+
+def test_records_of_several_forms_may_stand_in_one_file(folder):
+    records = [chat_of("a.png"), {"image": "b.png", "label": "tiles"}, ["c.png", "tiles"], llava() | {"image": "c.png"}]
+    usable, rejected = read(jsonl(folder, *records))
+    assert usable["row"].tolist() == [0, 1, 3]
+    assert rejected["detail"].tolist() == ["line 3 is no object but list; write one object per line"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -89,7 +208,7 @@ def test_a_table_is_read_by_suffix(folder, suffix):
     usable, rejected = read(path)
     assert rejected.empty
     rows = [[0, "a.png", "carpet", "house", None], [1, "sub/d.png", "地毯", "sub/d", "a hall"]]
-    assert usable.to_numpy().tolist() == rows
+    assert usable[["row", "image", "label", "group", "caption"]].to_numpy().tolist() == rows
     assert usable["row"].dtype == rejected["row"].dtype == "int64"
     # Whole numbers are labels without a point, even in a column with gaps.
     labels = pd.array([1, 2, None], dtype="Int64")
@@ -104,19 +223,112 @@ def test_a_table_is_read_by_suffix(folder, suffix):
     [
         # A label that pandas would take for missing is a label; no line feed at the end.
         ("own.csv", ["image,label", "a.png,NA", "b.png,tiles"]),
-        ("own.jsonl", ['{"image": "a.png", "label": "NA"}', "", '{"image": "b.png", "label": "tiles"}', ""]),
+        ("own.jsonl", ['{"image": "a.png", "label": "NA"}', '{"image": "b.png", "label": "tiles"}', ""]),
     ],
 )
-def test_a_byte_order_mark_crlf_and_blank_lines_change_nothing(folder, name, lines):
+def test_a_byte_order_mark_and_crlf_change_nothing(folder, name, lines):
     (folder / name).write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     usable, rejected = read(folder / name)
     assert rejected.empty
     assert usable[["row", "image", "label"]].to_numpy().tolist() == [[0, "a.png", "NA"], [1, "b.png", "tiles"]]
 
 
+# Images that the file holds itself
+
+
+def test_images_in_a_parquet_file(folder):
+    """As Hugging Face's datasets write them: the bytes count, the path beside them is a name."""
+    images = [
+        {"bytes": PNG, "path": "x/one.png"},
+        {"bytes": OTHER, "path": None},
+        {"bytes": None, "path": "c.png"},
+        {"bytes": None, "path": None},
+        {"bytes": b"<gif.png>", "path": "a.png"},
+        {"bytes": PNG, "path": "again.png"},
+    ]
+    labels = ["carpet", "tiles", "tiles", "tiles", "tiles", "carpet"]
+    for wrapped in (images, [[image] for image in images]):
+        records = [{"image": image, "label": label} for image, label in zip(wrapped, labels, strict=True)]
+        usable, rejected = read(written(folder, ".parquet", *records))
+        digests = [sha256_file(folder / name) for name in ("a.png", "b.png")]
+        assert usable["image"].tolist() == ["x/one.png", digests[1], "c.png"]
+        assert usable["group"].tolist() == [*digests, "c"]
+        assert [sha256_file(file) for file in usable["file"][:2]] == digests
+        assert {Path(file).name for file in usable["file"]} == {*digests, "c.png"}
+        reasons = ["not exactly one image", "not_an_image", "duplicate"]
+        assert rejected["reason"].tolist() == reasons
+        assert rejected["row"].tolist() == [3, 4, 5]
+        assert {path.name for path in (folder.parent / "unpacked").iterdir()} == set(digests)
+    two = {"images": [{"bytes": PNG, "path": "a"}, {"bytes": OTHER, "path": "b"}], "label": "carpet"}
+    assert only_reason(written(folder, ".parquet", two)) == "not exactly one image"
+    chat = {"messages": llava()["conversations"], "images": [{"bytes": PNG, "path": None}]}
+    assert read(written(folder, ".parquet", chat))[0]["label"].tolist() == ["carpet"]
+
+
+def test_the_names_of_numbered_labels_in_a_parquet_file(folder):
+    names = {"label": {"names": ["tiles", "carpet"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+    table = pa.table({"image": ["a.png", "b.png", "c.png"], "label": [1, 0, -1]})
+    metadata = {"huggingface": json.dumps({"info": {"features": names}})}
+    pq.write_table(table.replace_schema_metadata(metadata), folder / "own.parquet")
+    usable, rejected = read(folder / "own.parquet")
+    assert usable["label"].tolist() == ["carpet", "tiles"]
+    assert rejected["reason"].tolist() == ["no label"]
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        *("{home}/sub/d.png", "./sub/d.png", "sub\\d.png", ".\\sub\\d.png", "{home}\\sub\\d.png", "sub//./d.png"),
+        "{alias}/sub/d.png",
+    ],
+)
+def test_a_path_that_leads_below_the_folder(folder, spelled):
+    (folder.parent / "alias").symlink_to(folder)
+    name = spelled.format(home=folder, alias=folder.parent / "alias")
+    for path in (folder, folder.parent / "alias"):
+        usable, rejected = read(jsonl(path, {"image": name, "label": "carpet"}))
+        assert rejected.empty
+        assert usable[["image", "group"]].to_numpy().tolist() == [["sub/d.png", "sub/d"]]
+
+
+def test_a_backslash_may_be_a_part_of_a_name(folder):
+    (folder / "a.png").rename(folder / "sub\\a.png")
+    assert read(csv(folder, "sub\\a.png,carpet"))[0]["image"].tolist() == ["sub\\a.png"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_composed_or_not(folder, form):
+    """macOS writes names apart (NFD) that a file on another machine writes in one (NFC)."""
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    on_disk = folder / unicodedata.normalize(form, "café") / unicodedata.normalize(form, "Zürich.png")
+    on_disk.parent.mkdir()
+    (folder / "a.png").rename(on_disk)
+    spelled = unicodedata.normalize(other, "café/Zürich.png")
+    usable, rejected = read(csv(folder, f"{spelled},carpet"))
+    assert rejected.empty
+    assert usable[["image", "file"]].to_numpy().tolist() == [[spelled, on_disk.as_posix()]]
+    # Upper and lower case are never the same; which file is meant must be clear.
+    usable, rejected = read(csv(folder, f"{spelled.upper()},carpet", "café/A.png,tiles", "B.PNG,tiles"))
+    assert rejected["reason"].tolist() == ["missing picture"] * 3
+    assert rejected["detail"].str.contains("upper and lower case").tolist() == [True, False, True]
+    for name in ("\u1e9b\u0323.png", "\u017f\u0323\u0307.png"):
+        shutil.copy(folder / "b.png", folder / name)
+    assert only_reason(csv(folder, "\u017f\u0307\u0323.png,carpet")) == "several files"
+
+
 BAD_IMAGES = {
     "not exactly one image": [""],
-    "missing picture": ["z.png", "z" * 3000, "dangling.png", "sub\\d.png", "a.png/x.png"],
+    "missing picture": ["z.png", "z" * 3000, "dangling.png", "sub\\z.png", "a.png/x.png", "A.png"],
+    "url": [
+        "http://example.org/a.png",
+        "HTTPS://x/a.png",
+        "file:///a.png",
+        "data:image/png;base64 iVBOR",
+        "s3://x/a.png",
+    ],
     "too_small": ["dot.png"],
     "too_many_pixels": ["bomb.png", "large.png"],
     "too narrow": ["line.png"],
@@ -124,8 +336,8 @@ BAD_IMAGES = {
     "not_an_image": ["gif.png"],
     "not_a_file": ["sub", "pipe.png"],
     "outside the folder": [
-        *("../out.png", "/etc/passwd", "sub/../a.png", "sub/../../out.png", "C:\\a.png"),
-        *("link.png", "linked/out.png", "loop.png"),
+        *("../out.png", "/etc/passwd", "sub/../a.png", "sub/../../out.png", "C:\\a.png", "C:/a.png", "..\\out.png"),
+        *("\\\\server\\share\\a.png", "link.png", "linked/out.png", "loop.png"),
     ],
 }
 
@@ -200,44 +412,6 @@ def test_groups_are_the_images_by_default_and_those_that_share_one_are_one(folde
 # Chats
 
 
-def turn(role: str, content: Any) -> dict[str, Any]:
-    return {"role": role, "content": content}
-
-
-def chat_of(*images: Any, user: Any = "<image>Which class?", answer: Any = "carpet", **extra: Any) -> dict[str, Any]:
-    turns = [turn("system", "Sort corridors."), turn("user", user), turn("assistant", answer)]
-    return {"messages": turns, "images": list(images), **extra}
-
-
-def chat_with(*turns: Any) -> dict[str, Any]:
-    return {"messages": list(turns), "images": ["a.png"]}
-
-
-WHICH = {"type": "text", "text": "Which?"}
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        chat_of("a.png", answer=" carpet\n"),
-        chat_of({"path": "a.png"}),
-        chat_of("a.png", user="Which class?"),
-        chat_of("a.png", user="Look: <image> Which class?"),
-        chat_of("a.png") | {"images": "a.png"},
-        chat_of("a.png", user=[{"type": "image"}, WHICH]),
-        chat_of("a.png", user=[{"type": "image", "image": "a.png"}, WHICH]),
-        chat_of(user=[{"type": "image", "path": "a.png"}, WHICH]),
-        chat_of("a.png", answer=[{"type": "text", "text": "car"}, {"type": "text", "text": "pet"}]),
-        chat_with(turn("user", "<image>Which class?"), turn("assistant", "carpet")),
-        {"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "carpet"}], "images": ["a.png"]},
-    ],
-)
-def test_every_form_of_a_chat(folder, record):
-    usable, rejected = read(jsonl(folder, record))
-    assert rejected.empty
-    assert usable[["image", "label"]].to_numpy().tolist() == [["a.png", "carpet"]]
-
-
 def test_what_assay_writes_is_read(folder):
     records = [
         messages_record(name, system="Sort.", question="Which?", answer=label, group="house", label=label)
@@ -299,20 +473,6 @@ BAD_CHATS = {
 )
 def test_a_chat_that_is_rejected(folder, reason, record):
     assert only_reason(jsonl(folder, record)) == reason
-
-
-@pytest.mark.parametrize(
-    ("records", "reasons"),
-    [
-        ([chat_of("b.png"), TABLE], ["malformed record"]),
-        ([TABLE, chat_of("b.png")], ["not exactly one image"]),
-        ([TABLE, ["b.png", "tiles"], None, 3], ["malformed record"] * 3),
-    ],
-)
-def test_the_first_record_says_what_the_file_is(folder, records, reasons):
-    usable, rejected = read(jsonl(folder, *records))
-    assert usable["row"].tolist() == [0]
-    assert rejected["reason"].tolist() == reasons
 
 
 # Files
