@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.data.tables import MISSING, read_inputs, read_source, write_rows
+from assay.data.tables import read_inputs, read_source, write_rows
 
-WHAT = {"columns": ("text", "counts"), "optional": ("setting", "group"), "missing": MISSING}
+WHAT = {"columns": ("text", "counts"), "optional": ("setting", "group")}
 read_counts = partial(read_source, field="source", **WHAT)
 
 
@@ -42,7 +42,7 @@ def test_a_source_that_cant_be_read_is_named(tmp_path: Path, name: str, content:
 
 
 def test_standard_input_holds_a_question_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
     assert read_inputs(None)["text"].tolist() == ["one", "two"]
 
 
@@ -51,7 +51,7 @@ def test_a_table_without_text_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no column text"):
         read_inputs(tmp_path / "a.csv")
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="line 1, byte 1 is not UTF-8"):
+    with pytest.raises(ValueError, match="line 1, byte 3 is not UTF-16"):
         read_inputs(tmp_path / "bad.txt")
 
 

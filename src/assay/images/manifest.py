@@ -17,7 +17,7 @@ import pandas as pd
 
 from assay.core.io import inside
 from assay.data.roles import ROLES
-from assay.data.tables import MISSING, READ_ERRORS, read_frame
+from assay.data.tables import READ_ERRORS, read_frame
 
 # role: as the source declares it, or missing.
 COLUMNS = ["image_path", "label", "dataset", "group", "generator", "role"]
@@ -128,7 +128,7 @@ def list_manifest(path: Path, *, dataset: str) -> Listing:
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"manifest {path}: suffix {path.suffix!r} is not known; use .csv or .parquet")
     try:
-        table = read_frame(path, missing=MISSING)
+        table = read_frame(path)
     except READ_ERRORS as error:
         raise ValueError(f"manifest {path} can't be read: {error}") from error
     table = table.rename(columns={"image_path": "path", "split": "role", "group_id": "group"})

@@ -18,7 +18,7 @@ from assay.core.stage import run, timed
 from assay.counts.causal import save_random_causal_lm
 from assay.data.fetch.champ import fetch_champ
 from assay.data.fetch.language_models import fetch_language_model
-from assay.data.tables import MISSING, read_source
+from assay.data.tables import read_source
 from assay.params.counts import Counts
 
 OUTPUT = Path("data/counts")
@@ -28,11 +28,7 @@ DOWNLOADS = Path(".assay/downloads")
 def own_table(source: str) -> pd.DataFrame:
     """The user's questions and counts, with setting and group where the file has them."""
     return read_source(
-        Path(source),
-        field="fetch_counts.source",
-        columns=("text", "counts"),
-        optional=("setting", "group"),
-        missing=MISSING,
+        Path(source), field="fetch_counts.source", columns=("text", "counts"), optional=("setting", "group")
     )
 
 
