@@ -360,8 +360,15 @@ TOKENS = ("<|image_pad|>", "<|im_end|>", "<image>")
     [
         *(("no label", TABLE | {"label": label}) for label in ("", " \t")),
         *(("literal token", TABLE | {name: f"a {token}"}) for name in ("label", "caption") for token in TOKENS),
-        *(("malformed record", TABLE | {name: value}) for name in COLUMNS for value in (["carpet"], {"a": 1})),
-        *(("invalid text", TABLE | {name: "x\udcff\ud800"}) for name in COLUMNS),
+        *(("malformed record", TABLE | {name: value}) for name in COLUMNS[1:] for value in (["carpet"], {"a": 1})),
+        *(("malformed record", TABLE | {"image": value}) for value in ({"path": {}}, [["a.png"]], [3, {"path": []}])),
+        *(("not exactly one image", TABLE | {"image": value}) for value in (None, [], {}, {"bytes": "00"}, ["a", "b"])),
+        ("not exactly one image", TABLE | {"images": ["a.png", "b.png"]}),
+        ("not exactly one image", TABLE | {"images": "b.png"}),
+        *(
+            ("unknown label", TABLE | {"label": label})
+            for label in ("parquet", "0", 0, True, 1e20, "carpet tiles", "T1")
+        ),
         ("outside the folder", TABLE | {"image": "a\0.png"}),
     ],
 )
@@ -449,10 +456,15 @@ BAD_CHATS = {
         chat_with(turn("system", "<image>"), ASKED, ANSWERED),
         chat_with(ASKED, turn("assistant", "<image>")),
     ],
-    "no label": [chat_with(ASKED), *(chat_of("a.png", answer=answer) for answer in ("", "  \n", None, []))],
+    "unknown label": [chat_of("a.png", answer=answer) for answer in ("It is a carpet.", "carpet\nsoft", "C C")],
+    "no label": [
+        {"messages": None} | TABLE | {"label": None},
+        chat_with(ASKED),
+        *(chat_of("a.png", answer=answer) for answer in ("", "  \n", None, [])),
+    ],
     "several answers": [chat_with(ASKED, ANSWERED, turn("user", "Sure?"), turn("assistant", "tiles"))],
     "malformed record": [
-        *({"messages": turns, "images": ["a.png"]} for turns in (None, "hello", {}, [])),
+        *({"messages": turns, "images": ["a.png"]} for turns in ("hello", {}, [], 3)),
         chat_with("hello"),
         chat_with({"content": "hello"}),
         chat_with(ANSWERED, ASKED),
@@ -464,7 +476,6 @@ BAD_CHATS = {
         chat_with(turn("user", [{"type": "image_url"}]), ANSWERED),
         chat_with(turn("user", {"text": "Which?"}), ANSWERED),
     ],
-    "invalid text": [chat_of("a.png", user="<image>\ud83d")],
 }
 
 
@@ -482,17 +493,18 @@ def test_a_chat_that_is_rejected(folder, reason, record):
     ("name", "content", "words"),
     [
         ("own.xlsx", b"PK", "suffix '.xlsx' is not known"),
-        ("own.json", b"[]", "suffix '.json' is not known"),
-        ("own.jsonl", b'{"image": "a.png", "label": "x"}\n{"image"', "line 2 is not JSON"),
+        ("own.json", b"[]", "has no rows"),
         ("own.jsonl", b'{"image": "\xd7\xdf.png"}', "line 1, byte 12 is not UTF-8"),
         ("own.csv", b"image,label\n\xd7\xdf.png,x", "line 2, byte 13 is not UTF-8"),
-        ("own.jsonl", b"\n\r\n", "has no rows"),
+        ("own.csv", b"image,label\na.png,x,y\n", "line 2"),
+        ("own.jsonl", b"\n\r\n", "line 1 is blank"),
         ("own.csv", b"image,label\n", "has no rows"),
         ("own.csv", b"", "not readable as CSV"),
         ("own.parquet", b"PAR1", "not readable as parquet"),
         ("own.csv", b"image,class\na.png,x\n", r"lacks the column\(s\) \['label'\]"),
         ("own.jsonl", b'{"image": "a.png"}', r"lacks the column\(s\) \['label'\]"),
-        ("own.jsonl", b"[1]", r"lacks the column\(s\) \['image', 'label'\]"),
+        ("own.jsonl", b'{"a": "a.png"}', r"lacks the column\(s\) \['image', 'label'\]"),
+        ("own.jsonl", b"[1]", "line 1 is no object but int"),
         *((name, None, "no such file") for name in ("none.csv", "none.jsonl", "sub", "none.txt")),
     ],
 )
@@ -501,6 +513,25 @@ def test_a_file_that_is_no_table_or_not_there(folder, name, content, words):
         (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{FIELD} .*{words}"):
         read(folder / name)
+
+
+def test_a_line_that_holds_no_record_is_a_row(folder):
+    lines = [
+        json.dumps(TABLE),
+        "",
+        '{"image"',
+        '{"image": "b\\ud83d.png"}',
+        '{"image": "b.png", "image": "c.png"}',
+        "[1]",
+    ]
+    (folder / "own.jsonl").write_text("\n".join([*lines, '{"image": "b.png", "label": NaN}']), encoding="utf-8")
+    usable, rejected = read(folder / "own.jsonl")
+    assert usable["row"].tolist() == [0]
+    assert rejected["row"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert set(rejected["reason"]) == {"malformed record"}
+    assert [detail.split(" is ")[0].split(" holds ")[0] for detail in rejected["detail"]] == [
+        f"line {number}" for number in range(2, 8)
+    ]
 
 
 # Rows in and rows out
