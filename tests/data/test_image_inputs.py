@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.data.image_inputs import escape_path, expand, unescape_path, write_rows
+from assay.data.image_inputs import expand, write_rows
 from assay.data.outputs import check_output
+from assay.data.path_text import escape_path, unescape_path
 
 COLUMNS, NUMBERS = ["path", "verdict", "probability", "status", "reason"], ("probability",)
 

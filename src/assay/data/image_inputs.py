@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -22,10 +21,9 @@ from typing import IO, Any, NamedTuple, TypeVar
 from assay.core.io import atomic_path
 from assay.core.progress import progress
 from assay.data.decode import ImageRejected, Reason
+from assay.data.path_text import escape_path
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-# What stands for a byte that is not UTF-8, or for a backslash, in a path that was escaped.
-ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 Row = dict[str, Any]
 Found = TypeVar("Found")
 
@@ -169,30 +167,6 @@ def begin_rows(
             images.append((row, result))
         rows.append(row)
     return rows, images
-
-
-def escape_path(path: str) -> str:
-    r"""A path as text for a table: itself, but for names that are not UTF-8.
-
-    Bytes that are not UTF-8 are written ``\xNN``, and in such a path (or one that looks like it) a backslash is written
-    twice. ``unescape_path`` gives the path back, whatever it was.
-    """
-    raw = os.fsencode(path)
-    try:
-        if not ESCAPED.search(raw):
-            return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-
-
-def unescape_path(text: str) -> str:
-    """The path that a table's ``path`` stands for, as ``open`` takes it: the inverse of ``escape_path``."""
-
-    def character(match: re.Match[bytes]) -> bytes:
-        return b"\\" if match[1] == b"\\" else bytes([int(match[1][1:], 16)])
-
-    return os.fsdecode(ESCAPED.sub(character, text.encode("utf-8")))
 
 
 def write_rows(

@@ -12,6 +12,16 @@ import numpy as np
 import pandas as pd
 
 ROLES = ("train", "val", "calib", "tune", "test")
+CLASSES = ("real", "forged")
+# What splits are called elsewhere. "eval" is not among them: some mean val by it, some test.
+ALIASES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
+
+
+def role_named(name: object) -> str | None:
+    """The role that a name means, without case and surrounding spaces, or None."""
+    word = str(name).strip().casefold()
+    role = ALIASES.get(word, word)
+    return role if role in ROLES else None
 
 
 def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
@@ -22,14 +32,45 @@ def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
     """
     needed = folds + len(ROLES) - 1
     groups = frame.groupby("label")["group_id"].nunique()
-    for label, name in ((0, "real"), (1, "forged")):
+    for label, name in enumerate(CLASSES):
         if label not in groups:
-            raise ValueError(f"no {name} image (label {label}) is left: a classifier needs both classes")
-        if groups[label] < needed:
             raise ValueError(
-                f"{groups[label]} group(s) hold {name} images, but five roles with {folds} folds in train need at "
-                f"least {needed}: add images from other sources, or set prepare.folds lower"
+                f"no {name} image (label {label}) is left of {len(frame)}: a classifier needs both classes"
             )
+        if groups[label] < needed:
+            rows = int((frame["label"] == label).sum())
+            raise ValueError(
+                f"{groups[label]} group(s) hold {name} images ({rows} of {len(frame)} images are {name}), but five "
+                f"roles with {folds} folds in train need at least {needed} groups: add {name} images from other "
+                "sources, or set prepare.folds lower"
+            )
+
+
+def borrow_roles(
+    frame: pd.DataFrame, roles: pd.Series, *, donor: str, shares: Mapping[str, float], seed: int
+) -> pd.Series:
+    """Give every role that has no group some of the donor's, each its share of what they divide.
+
+    Splits made elsewhere know train, val and test; calibration and thresholds need rows of their own. Where the donor
+    itself is missing, train gives. The test role never gives any.
+
+    Args:
+        frame: columns ``group_id``, ``dataset``, ``label``; one row per image.
+        roles: group_id -> role.
+        donor: val or train.
+        shares: role -> share of all groups.
+        seed: seeds the draw.
+    """
+    present = set(roles)
+    missing = [role for role in ROLES if role not in present]
+    donor = donor if donor in present else "train"
+    if not missing or donor not in present:
+        return roles
+    given = frame[frame["group_id"].map(roles) == donor]
+    parts = {role: shares[role] for role in ROLES if role in (donor, *missing)}
+    total = sum(parts.values())
+    drawn = assign_roles(given, shares={role: share / total for role, share in parts.items()}, seed=seed)
+    return pd.concat([roles.drop(drawn.index), drawn])
 
 
 def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int) -> pd.Series:

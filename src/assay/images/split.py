@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from assay.data.roles import ROLES, assign_folds, assign_roles, check_disjoint, check_group_count
+from assay.data.roles import (
+    CLASSES,
+    ROLES,
+    assign_folds,
+    assign_roles,
+    borrow_roles,
+    check_disjoint,
+    check_group_count,
+)
 from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles
@@ -20,6 +28,7 @@ def group_and_split(
     """Add ``group_id`` (near-duplicates joined) and ``split`` (a role) to the rows of decoded images.
 
     A role that a source declares stays, and holds for all rows of its group; other groups get one by ``assign_roles``.
+    Roles that are empty then get groups of ``settings.borrow_from``.
 
     Args:
         rows: columns label, dataset, group, role, image_path; one row per image.
@@ -41,10 +50,25 @@ def group_and_split(
     chosen = [given]
     if len(free):
         chosen.append(assign_roles(free, shares=roles.model_dump(), seed=seed))
-    frame = frame.assign(split=frame["group_id"].map(pd.concat(chosen)))
+    shares, donor = roles.model_dump(), settings.borrow_from
+    filled = borrow_roles(frame, pd.concat(chosen), donor=donor, shares=shares, seed=seed)
+    frame = frame.assign(split=frame["group_id"].map(filled))
     check_disjoint(frame["split"], frame["group_id"])
-    _check_roles_filled(frame)
+    _check_roles_filled(frame, donor=donor)
     return frame
+
+
+def borrowed(frame: pd.DataFrame) -> str:
+    """What `group_and_split` took from declared roles for those that had no rows, in words; empty if nothing."""
+    moved = frame[frame["role"].notna() & (frame["role"] != frame["split"])]
+    parts = []
+    for (source, role), part in moved.groupby(["role", "split"], sort=False):
+        left = int((frame["split"] == source).sum())
+        parts.append(
+            f"role {role} had no rows and takes {len(part)} images ({part['group_id'].nunique()} groups) from "
+            f"{source}, which keeps {left}"
+        )
+    return "\n".join(parts)
 
 
 def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) -> None:
@@ -55,17 +79,34 @@ def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) ->
         worst = spread_rows.sort_values("cluster", kind="stable").drop_duplicates(["cluster", "role"]).head(4)
         raise ValueError(
             f"{int(spread.sum())} {name} stand in more than one role, so a metric would rest on seen images: "
-            f"{list(zip(worst['image_path'], worst['role'], strict=True))}. Give them one role, or leave the role out"
+            f"{list(zip(worst['image_path'], worst['role'], strict=True))}. Give them one role, or leave the role out "
+            "(roles: drawn for the source)"
         )
 
 
-def _check_roles_filled(frame: pd.DataFrame) -> None:
-    present = frame.groupby("split")["label"].nunique()
+def _check_roles_filled(frame: pd.DataFrame, *, donor: str) -> None:
     for role in ROLES:
-        if present.get(role, 0) < 2:
-            groups = frame.loc[frame["split"] == role, "group_id"].nunique()
+        part = frame[frame["split"] == role]
+        for label, name in enumerate(CLASSES):
+            if (part["label"] == label).any():
+                continue
+            everywhere = frame.loc[frame["label"] == label, "group_id"].nunique()
+            if (part["role"] == role).any():
+                advice = (
+                    f"declare it for some of the {name} images, or declare {role} for none, so that it gets a part of "
+                    f"{donor} (prepare.borrow_from)"
+                )
+            elif (frame["role"] == donor).any():
+                advice = (
+                    f"its rows come from {donor}, which holds too few {name} groups to share: give {donor} more, or "
+                    f"set prepare.borrow_from to {'train' if donor == 'val' else 'val'}"
+                )
+            else:
+                advice = f"add {name} images of other groups, or raise roles.{role}"
             raise ValueError(
-                f"role {role} does not hold both labels ({groups} group(s)): add groups, or raise roles.{role}"
+                f"role {role} does not hold both labels: no {name} image, {len(part)} image(s) in "
+                f"{part['group_id'].nunique()} group(s); {everywhere} group(s) hold {name} images in all. For role "
+                f"{role}, {advice}"
             )
 
 
