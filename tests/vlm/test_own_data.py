@@ -528,7 +528,7 @@ def test_a_line_that_holds_no_record_is_a_row(folder):
     usable, rejected = read(folder / "own.jsonl")
     assert usable["row"].tolist() == [0]
     assert rejected["row"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert set(rejected["reason"]) == {"malformed record"}
+    assert set(rejected["reason"]) == {"unreadable"}
     assert [detail.split(" is ")[0].split(" holds ")[0] for detail in rejected["detail"]] == [
         f"line {number}" for number in range(2, 8)
     ]

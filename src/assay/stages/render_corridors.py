@@ -25,7 +25,7 @@ from assay.corridors.rendering import Renderer
 from assay.corridors.sampling import sample_scene
 from assay.corridors.scenes import LABELS, caption
 from assay.data.decode import decode_rgb
-from assay.data.rejections import reasons_text
+from assay.data.tables import told
 from assay.params.vlm import AnswerClass, RenderCorridors, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.own_data import REJECTED, read_own
@@ -66,7 +66,10 @@ def copy_own(settings: RenderCorridors, classes: Sequence[AnswerClass]) -> tuple
     table["name"] = table["image"]
     table["sample_id"] = [f"picture-{row:06d}" for row in table["row"]]
     suffixes = [Path(image).suffix.lower() for image in table["image"]]
-    table["picture"] = "pictures/" + table["sample_id"] + [text if SUFFIX.fullmatch(text) else "" for text in suffixes]
+    table["picture"] = [
+        f"pictures/{name}{suffix if SUFFIX.fullmatch(suffix) else ''}"
+        for name, suffix in zip(table["sample_id"], suffixes, strict=True)
+    ]
     for file, picture in zip(table["file"], table["picture"], strict=True):
         shutil.copyfile(file, OUTPUT / picture)
     shutil.rmtree(unpacked)
@@ -100,12 +103,15 @@ def main() -> None:
         # First, so that it is there to look into when the stage stops.
         write_csv(OUTPUT / "rejected.csv", rejected)
         if table.empty:
-            raise ValueError(f"render_corridors.source {settings.source}: no row can be used: {reasons_text(rejected)}")
+            raise ValueError(
+                f"none of {len(rejected)} rows of {settings.source} can be used: {told(rejected)}; all are in "
+                f"{OUTPUT / 'rejected.csv'}"
+            )
         write_parquet(OUTPUT / "table.parquet", table)
         save_sheet(table, params)
         figures["pictures"] = len(table)
     print(f"{len(table)} pictures: {table['label'].value_counts(sort=False).to_dict()}")
-    print(f"{len(rejected)} rejected: {reasons_text(rejected)}")
+    print(f"{len(rejected)} rejected: {told(rejected)}")
 
 
 if __name__ == "__main__":

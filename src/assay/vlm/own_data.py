@@ -13,15 +13,15 @@ from typing import Any
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
-from assay.data.rejections import shown
+from assay.data.roles import ROLES, role_named
 from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
 from assay.params.vlm import AnswerClass
-from assay.vlm.own_forms import CHATS, IMAGES, Reason, RowRejected, label_of, model_text, picture_of, text_of
+from assay.vlm.own_forms import CHATS, IMAGES, Reason, RowRejected, label_of, model_text, picture_of, shown, text_of
 from assay.vlm.own_pictures import Pictures
 
 ROWS = ["row", "image", "file", "label", "group", "caption", "role"]
 REJECTED = ["row", "image", "reason", "detail"]
-ROLE = ("role", "split")
+DECLARED = ("role", "split")
 
 
 def read_own(
@@ -59,7 +59,7 @@ def read_own(
         image = ""
         try:
             if (problem := record.get(UNREADABLE)) is not None:
-                raise RowRejected(Reason.MALFORMED, problem)
+                raise RowRejected(Reason.UNREADABLE, problem)
             picture = picture_of(record)
             image = picture.name
             label = _class_of(label_of(record), known, classes)
@@ -81,7 +81,7 @@ def read_own(
     )
 
 
-def _read_records(path: Path, *, field: str) -> list[dict[str, Any]]:
+def _read_records(path: Path, *, field: str) -> list[dict[Any, Any]]:
     """The file's records; one that can't be read has a text under `UNREADABLE` that says why."""
     if not path.is_file():
         raise ValueError(f"{field} {str(path)!r}: no such file; give render, or a file with image and label")
@@ -154,7 +154,12 @@ def _class_of(text: str, known: Mapping[str, str], classes: Sequence[AnswerClass
 
 
 def _role_of(record: Mapping[str, Any]) -> str | None:
-    return next((text for name in ROLE if (text := text_of(record.get(name), name).strip())), None)
+    """The role that a record declares by ``role`` or ``split``, None where it declares none."""
+    given = {text for name in DECLARED if (text := text_of(record.get(name), name).strip())}
+    roles = {role_named(text) for text in given}
+    if len(roles) > 1 or None in roles:
+        raise RowRejected(Reason.UNKNOWN_ROLE, f"{shown(sorted(given))} is not one of {', '.join(ROLES)}")
+    return next(iter(roles), None)
 
 
 def _without_repetition(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -9,9 +9,10 @@ from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-from assay.data.rejections import shown
 from assay.vlm.messages import IMAGE, literal_tokens
 
+# Characters of a raw value that a message shows.
+SHOWN = 60
 CHATS = ("messages", "conversations")
 IMAGES = ("image", "images")
 # The words of ShareGPT and LLaVA.
@@ -21,6 +22,7 @@ SPEAKERS = {"human": "user", "gpt": "assistant"}
 class Reason(StrEnum):
     """Why a row was rejected, beside the reasons of `assay.data.decode.Reason`."""
 
+    UNREADABLE = "unreadable"  # a line of the file that holds no record
     MALFORMED = "malformed record"
     NOT_ONE_IMAGE = "not exactly one image"
     LITERAL_TOKEN = "literal token"  # text that the tokenizer would take for one of its own tokens
@@ -43,6 +45,11 @@ class RowRejected(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = str(reason), detail
+
+
+def shown(value: object) -> str:
+    """The first characters of a raw value, such that every file can hold them."""
+    return str(value)[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Picture(NamedTuple):
