@@ -47,14 +47,15 @@ def parse_delimited(text: str, *, delimiter: str) -> tuple[list[str], list[list[
         raise ValueError(_quoting(str(error), begin, reader.line_num)) from None
     finally:
         csv.field_size_limit(limit)
+    if len(header) == 1 and set(header[0]) & set(";|\t,"):
+        raise ValueError(f"the header is one field, {header[0]!r}: separate fields by commas in .csv, by tabs in .tsv")
     if wrong:
         shown = ", ".join(f"line {line} has {count}" for line, count in wrong[:SHOWN])
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        mark = {",": "comma", "\t": "tab"}[delimiter]
+        mark = "comma" if delimiter == "," else "tab"
         raise ValueError(
             f"{len(wrong)} of {len(wrong) + len(records)} records don't have the header's {len(header)} field(s): "
-            f'{shown}{more}; put a field that holds a {mark} in double quotes, "like{delimiter} this", and end no line '
-            f"with a {mark}"
+            f"{shown}{more}; put each field that holds a {mark} in double quotes, and end no line with a {mark}"
         )
     return header, records
 

@@ -14,7 +14,7 @@ from assay.data.encodings import read_text, split_lines
 SPACE = re.compile(r"[ \t\r\n]*")
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 SURROGATE = re.compile("[\ud800-\udfff]")
-HOW = "write one object per line"
+HOW = "write one object per line, or an array of objects"
 
 
 def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any] | str]]:
@@ -51,7 +51,11 @@ def _line_object(line: str, number: int) -> dict[str, Any] | str:
     try:
         return _object(DECODER.decode(line), number, raw=line)
     except (ValueError, RecursionError) as error:
-        return f"line {number} is not JSON ({error}); {HOW}"
+        return f"line {number} is not JSON ({_shown(error)}); {HOW}"
+
+
+def _shown(error: Exception) -> str:
+    return f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _items(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -66,7 +70,7 @@ def _items(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         try:
             value, end_of_item = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {line} is not JSON ({error}); {HOW}") from error
+            raise ValueError(f"line {line} is not JSON ({_shown(error)}); {HOW}") from error
         yield line, _object(value, line, raw=text[start:end_of_item])
         start, first = _skip(text, end_of_item), False
         if text[start : start + 1] != ",":
@@ -101,7 +105,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _finite(number: str) -> float:
     if not math.isfinite(value := float(number)):
-        raise ValueError(f"{number} is not a JSON number that a float can hold")
+        raise ValueError(f"{number} is no finite number")
     return value
 
 

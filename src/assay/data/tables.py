@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ UNREADABLE = "(unreadable)"
 SHEET = "save the sheet as CSV UTF-8"
 UNPACK = "unpack it and name the file within"
 CONVERT = "write the table as CSV, JSON lines or parquet"
+SHOWN = 120
+# White space, and a byte order mark that came in a file put together from others.
+NAME_ENDS = string.whitespace + "\u3000\u00a0\ufeff"
 # What no line of text ever is, and what to do about it.
 REFUSED = (
     dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers", ".et"), SHEET)
@@ -44,7 +48,7 @@ def _delimited(path: Path, delimiter: str) -> pd.DataFrame:
     header, records = parse_delimited(read_text(path), delimiter=delimiter)
     columns = zip(*records, strict=True) if records else [()] * len(header)
     # A column without a name, which an end-of-line comma or an index makes, can't be asked for.
-    named = [(name, values) for name, values in zip(header, columns, strict=True) if name.strip()]
+    named = [(name, values) for name, values in zip(header, columns, strict=True) if name.strip(NAME_ENDS)]
     return _frame((name, [value or None for value in values]) for name, values in named)
 
 
@@ -90,14 +94,12 @@ def _frame(columns: Iterable[tuple[str, list[Any]]]) -> pd.DataFrame:
     """A table of objects; NaN, which some writers mean by a missing value, is None.
 
     Raises:
-        ValueError: a name stands there twice, or is one of our own.
+        ValueError: a name stands there twice.
     """
     found: dict[str, list[Any]] = {}
     for given, values in columns:
-        name = given.strip().strip("\ufeff").strip()
-        if name in found or name == UNREADABLE:
-            why = "stands there twice" if name in found else "has a meaning of its own here"
-            raise ValueError(f"the column name {name!r} {why}; rename one")
+        if (name := given.strip(NAME_ENDS)) in found:
+            raise ValueError(f"the column name {name!r} stands there twice; rename one")
         found[name] = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     return pd.DataFrame(found, dtype=object)
 
@@ -148,7 +150,48 @@ def read_source(path: Path, *, field: str, columns: Sequence[str], optional: Seq
     lacking = sorted(set(columns) - set(frame.columns))
     if lacking:
         raise ValueError(f"{field} {path} lacks the column(s) {lacking}; it has {list(frame.columns)}")
+    if frame.empty:
+        raise ValueError(f"{field} {path} has no rows; give at least one")
     return _with_columns(frame, [*columns, *optional])
+
+
+def text_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Every value as a text or None, such that one parquet file holds them; 1.0 as "1".
+
+    A list, struct or bytes, which are no text, make the row `UNREADABLE`, with the column in its reason.
+    """
+    columns = [name for name in table.columns if name != UNREADABLE]
+    problems = problems_of(table)
+    for name in columns:
+        for row, value in enumerate(table[name]):
+            if isinstance(value, list | tuple | dict | bytes):
+                problems[row] = f"column {name} holds a {type(value).__name__}, no text: {value!r}"[:SHOWN]
+    cells = {
+        name: [None if problem else _cell(value) for value, problem in zip(table[name], problems, strict=True)]
+        for name in columns
+    }
+    return pd.DataFrame(cells | ({UNREADABLE: problems} if any(problems) else {}), index=table.index)
+
+
+def _cell(value: Any) -> str | None:
+    # A column of whole numbers with gaps is written as floats by some programs.
+    whole = isinstance(value, float) and value.is_integer()
+    return None if value is None else str(int(value) if whole else value)
+
+
+def problems_of(table: pd.DataFrame) -> list[str | None]:
+    """Why a row can't be read, or None, for each row of a table."""
+    return list(table[UNREADABLE]) if UNREADABLE in table else [None] * len(table)
+
+
+def told(rejected: pd.DataFrame) -> str:
+    """Rejected rows (columns row, reason, detail) in words: each reason, how often it is there, and one of its rows."""
+    parts = []
+    for reason, rows in rejected.groupby("reason", sort=False):
+        first = rows.iloc[0]
+        shown = f": {first['detail']}" if first["detail"] else ""
+        parts.append((len(rows), f"{len(rows)} {reason} (row {first['row']}{shown})"))
+    return ", ".join(words for _, words in sorted(parts, key=lambda part: -part[0])) or "none"
 
 
 def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -161,7 +204,7 @@ def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def read_inputs(path: Path | None, *, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Column text, and ``optional`` ones, of a table, or of a text file (None: standard input) with a text per line.
 
-    An empty field or line is an empty text. `UNREADABLE` is there where `read_frame` gives it.
+    An empty field or line is an empty text. `UNREADABLE` is there as `text_cells` of the optional columns gives it.
 
     Raises:
         ValueError: no such file, unreadable, or a table without a column text.
@@ -178,7 +221,12 @@ def read_inputs(path: Path | None, *, optional: Sequence[str] = ()) -> pd.DataFr
         raise ValueError(f"{path} has no column text; it has {list(frame.columns)}")
     if path is not None and path.suffix.lower() in (".csv", ".tsv"):
         frame["text"] = frame["text"].fillna("")
-    return _with_columns(frame, ["text", *optional])
+    found = text_cells(_with_columns(frame, optional)).astype(object)
+    found = found.where(found.notna(), None)
+    found.insert(0, "text", frame["text"])
+    if UNREADABLE in found:
+        found.loc[found[UNREADABLE].notna(), "text"] = None
+    return found
 
 
 def write_rows(rows: pd.DataFrame, output: Path) -> None:

