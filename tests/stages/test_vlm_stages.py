@@ -221,11 +221,14 @@ def test_what_stops_the_stages_is_told_with_numbers_and_rejected_rows(own):
     words = "none of 12 rows of own.json can be used: 8 unknown label (row 0: 'no' is none of safe, fire), 4 no label (row 2"
     assert words in render()
     assert len(pd.read_csv("data/vlm/source/rejected.csv")) == 12
-    write_own(*((str(number), "fire" if number in (3, 4, 5) else "safe", None) for number in range(24)))
+    rows = [(str(number), "fire" if number in (3, 4, 5) else "safe", None) for number in range(24)]
+    write_own(*rows, ("24", "", None))
     assert "24 pictures" in render()
-    words = r"fire \(fire\): 3 image\(s\) in 3 group\(s\), none for calib, tune\. "
+    words = r"fire \(fire\): 3 image\(s\) in 3 group\(s\), none for tune, test\. "
     words += r"Images by class: {'safe': 21, 'fire': 3}\. "
-    with pytest.raises(ValueError, match=words + "each class needs a group for each of the 5 roles"):
+    with pytest.raises(
+        ValueError, match=words + "Each class needs a group for each of the 5 roles: .* Rejected: 1 no label"
+    ):
         prepare_vlm.main()
     assert Path("data/vlm/rows/rejected.csv").is_file()
     # Which of the scenes that are rendered are classes, is checked where they are split.

@@ -178,14 +178,16 @@ def written(folder: Path, suffix: str, *records: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("number", range(len(FORMS)))
-def test_every_form_of_a_row(folder, number, suffix):
-    record = FORMS[number]
-    if suffix == ".parquet" and any(
-        isinstance(item["content"], list) for item in record.get("messages", []) if "content" in item
-    ):
-        pytest.skip("a column of texts and lists is none that parquet can hold")
+def fits(record: dict[str, Any], suffix: str) -> bool:
+    """A column of texts and lists is none that parquet can hold."""
+    contents = [item.get("content") for item in record.get("messages", [])]
+    return suffix != ".parquet" or not any(isinstance(content, list) for content in contents)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "record"), [(suffix, record) for suffix in SUFFIXES for record in FORMS if fits(record, suffix)]
+)
+def test_every_form_of_a_row(folder, suffix, record):
     usable, rejected = read(written(folder, suffix, record))
     assert rejected.empty
     assert usable[["image", "label", "group"]].to_numpy().tolist() == [["a.png", "carpet", "a"]]
@@ -196,7 +198,7 @@ def test_records_of_several_forms_may_stand_in_one_file(folder):
     records = [chat_of("a.png"), {"image": "b.png", "label": "tiles"}, ["c.png", "tiles"], llava() | {"image": "c.png"}]
     usable, rejected = read(jsonl(folder, *records))
     assert usable["row"].tolist() == [0, 1, 3]
-    assert rejected["detail"].tolist() == ["line 3 is no object but list; write one object per line"]
+    assert rejected["detail"].str.contains("line 3 is no object but list").tolist() == [True]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -311,9 +313,13 @@ def test_accents_composed_or_not(folder, form):
     assert rejected.empty
     assert usable[["image", "file"]].to_numpy().tolist() == [[spelled, on_disk.as_posix()]]
     # Upper and lower case are never the same; which file is meant must be clear.
-    usable, rejected = read(csv(folder, f"{spelled.upper()},carpet", "café/A.png,tiles", "B.PNG,tiles"))
-    assert rejected["reason"].tolist() == ["missing picture"] * 3
-    assert rejected["detail"].str.contains("upper and lower case").tolist() == [True, False, True]
+    (on_disk.parent / unicodedata.normalize(form, "ü.png")).symlink_to(folder.parent / "out.png")
+    link = unicodedata.normalize(other, "café/ü.png")
+    usable, rejected = read(
+        csv(folder, f"{spelled.upper()},carpet", "café/A.png,tiles", "B.PNG,tiles", f"{link},carpet")
+    )
+    assert rejected["reason"].tolist() == [*["missing picture"] * 3, "outside the folder"]
+    assert rejected["detail"].str.contains("upper and lower case").tolist() == [True, False, True, False]
     for name in ("\u1e9b\u0323.png", "\u017f\u0323\u0307.png"):
         shutil.copy(folder / "b.png", folder / name)
     assert only_reason(csv(folder, "\u017f\u0307\u0323.png,carpet")) == "several files"
@@ -546,14 +552,14 @@ PARTS = st.lists(
 TURNS = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant"]), "content": LABELS | PARTS | st.just("<image>Which?")}
 )
-TABLES = st.fixed_dictionaries({"image": NAMES, "label": LABELS, "group": LABELS})
-CHATS = st.builds(chat_of, NAMES, answer=LABELS) | st.fixed_dictionaries(
+TABLES = st.fixed_dictionaries(
+    {"image": NAMES, "label": LABELS, "group": LABELS}, optional={"images": NAMES, "split": LABELS}
+)
+CHATS = st.builds(chat_of, NAMES, answer=LABELS) | st.builds(lambda image: llava() | {"image": image}, NAMES | JSON)
+CHATS |= st.fixed_dictionaries(
     {"messages": st.lists(TURNS, max_size=4) | JSON, "images": st.lists(NAMES, max_size=2) | NAMES}
 )
-# The first record says what the file is.
-FILES = st.lists(TABLES, min_size=1, max_size=6) | st.lists(CHATS | JSON, max_size=6).map(
-    lambda records: [chat_of("c.png"), *records]
-)
+FILES = st.lists(TABLES | CHATS | JSON, max_size=6).map(lambda records: [chat_of("c.png"), *records])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)

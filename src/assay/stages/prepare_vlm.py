@@ -23,6 +23,7 @@ from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import decode_rgb
 from assay.data.fetch.language_models import fetch_processor
+from assay.data.tables import told
 from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.augmentation import TRANSFORMS, draw
@@ -106,7 +107,8 @@ def main() -> None:
         write_csv(OUTPUT / "rejected.csv", rejected)
         names, donor = dict(zip(prompt.labels, prompt.names, strict=True)), settings.borrow_from
         roles = split(table, shares=settings.roles.model_dump(), donor=donor, seed=seed)
-        check_classes(table, roles, names, donor=donor)
+        unusable = pd.read_csv(SOURCE / "rejected.csv", keep_default_na=False)
+        check_classes(table, roles, names, donor=donor, rejected=told(unusable))
         parts = {role: table[roles == role] for role in settings.roles.model_dump()}
         lent = borrowed(table, roles)
         copies = augmented(parts["train"], settings, max_pixels=max_pixels, seed=seed)
@@ -122,8 +124,8 @@ def main() -> None:
             metrics[f"{role}.n"] = float(len(part))
             for label, name in names.items():
                 metrics[f"{role}.{name}"] = float((part["label"] == label).sum())
-        num_rejected = len(rejected) + len(pd.read_csv(SOURCE / "rejected.csv"))
-        write_json(METRICS, metrics | {"augmented": float(len(copies)), "rejected": float(num_rejected)})
+        metrics |= {"augmented": float(len(copies)), "rejected": float(len(rejected) + len(unusable))}
+        write_json(METRICS, metrics)
         save_sheet(parts["train"], copies, names, max_pixels=max_pixels)
     print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"images, {len(copies)} augmented copies")
     print("\n".join([*lent, *lines]))

@@ -88,14 +88,20 @@ class Pictures:
             if not found:
                 raise RowRejected(Reason.MISSING_PICTURE, f"no such file beside the table{self._hint(path, part)}")
             path /= found[0]
-        inside(self._folder, path.relative_to(self._folder).as_posix())
-        return path
+        try:
+            return inside(self._folder, path.relative_to(self._folder).as_posix())
+        except ValueError:
+            raise RowRejected(Reason.OUTSIDE, OUTSIDE) from None
 
     def _names(self, folder: Path) -> dict[str, list[str]]:
-        """What a folder holds, by its composed (NFC) names."""
+        """What a folder holds, by its composed (NFC) names; nothing if it is none, or can't be read."""
         if folder not in self._listed:
+            try:
+                found = sorted(os.listdir(folder))
+            except OSError:
+                found = []
             names: dict[str, list[str]] = {}
-            for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
+            for name in found:
                 names.setdefault(unicodedata.normalize("NFC", name), []).append(name)
             self._listed[folder] = names
         return self._listed[folder]

@@ -57,7 +57,9 @@ def borrowed(table: pd.DataFrame, roles: pd.Series) -> list[str]:
     ]
 
 
-def check_classes(table: pd.DataFrame, roles: pd.Series, names: Mapping[str, str], *, donor: str) -> None:
+def check_classes(
+    table: pd.DataFrame, roles: pd.Series, names: Mapping[str, str], *, donor: str, rejected: str
+) -> None:
     """Check that each class has images in each role.
 
     Args:
@@ -65,6 +67,7 @@ def check_classes(table: pd.DataFrame, roles: pd.Series, names: Mapping[str, str
         roles: of the rows.
         names: label -> name of the class.
         donor: of the roles that no row declares.
+        rejected: rows that can't be used, in words.
 
     Raises:
         ValueError: a class is lacking in a role; all sizes are told, and what can be done.
@@ -82,11 +85,11 @@ def check_classes(table: pd.DataFrame, roles: pd.Series, names: Mapping[str, str
         sizes = {name: int((table["label"] == label).sum()) for label, name in names.items()}
         if "role" in table and table["role"].notna().any():
             advice = (
-                f"declare these roles for some of its groups, or let {donor} (prepare_vlm.borrow_from) hold more of it"
+                f"Declare these roles for some of its groups, or let {donor} (prepare_vlm.borrow_from) hold more of it"
             )
         else:
-            advice = f"each class needs a group for each of the {len(ROLES)} roles: add images"
+            advice = f"Each class needs a group for each of the {len(ROLES)} roles: add images"
         raise ValueError(
             f"prepare_vlm.classes: too few images: {'; '.join(problems)}. Images by class: {sizes}. {advice}, "
-            "or leave the class out of prepare_vlm.classes"
+            f"or leave the class out of prepare_vlm.classes. Rejected: {rejected}"
         )
