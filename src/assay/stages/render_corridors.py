@@ -70,8 +70,11 @@ def copy_own(settings: RenderCorridors, classes: Sequence[AnswerClass]) -> tuple
         f"pictures/{name}{suffix if SUFFIX.fullmatch(suffix) else ''}"
         for name, suffix in zip(table["sample_id"], suffixes, strict=True)
     ]
-    for file, picture in zip(table["file"], table["picture"], strict=True):
-        shutil.copyfile(file, OUTPUT / picture)
+    for file, picture in zip(map(Path, table["file"]), table["picture"], strict=True):
+        if file.parent == unpacked:
+            file.replace(OUTPUT / picture)
+        else:
+            shutil.copyfile(file, OUTPUT / picture)
     shutil.rmtree(unpacked)
     return table[[*COLUMNS, *(["role"] if table["role"].notna().any() else [])]], rejected
 

@@ -93,11 +93,12 @@ def _read_records(path: Path, *, field: str) -> list[dict[Any, Any]]:
         raise ValueError(f"{field} {path}: {error}") from error
     if frame.empty:
         raise ValueError(f"{field} {path} has no rows; give at least one image with its label")
-    if not set(frame) & set(CHATS):
-        lacking = [name for name, names in (("image", IMAGES), ("label", ("label",))) if not set(frame) & set(names)]
+    columns = set(frame) - {UNREADABLE}
+    if not columns & set(CHATS):
+        lacking = [name for name, names in (("image", IMAGES), ("label", ("label",))) if not columns & set(names)]
         if lacking:
             raise ValueError(
-                f"{field} {path} lacks the column(s) {lacking}; it has {list(frame.columns)}; give them, or chats with "
+                f"{field} {path} lacks the column(s) {lacking}; it has {sorted(columns)}; give them, or chats with "
                 "messages and images"
             )
     return frame.to_dict("records")
