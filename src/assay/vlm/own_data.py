@@ -98,7 +98,7 @@ def _read_records(path: Path, *, field: str) -> list[dict[Any, Any]]:
         lacking = [name for name, names in (("image", IMAGES), ("label", ("label",))) if not columns & set(names)]
         if lacking:
             raise ValueError(
-                f"{field} {path} lacks the column(s) {lacking}; it has {sorted(columns)}; give them, or chats with "
+                f"{field} {path} lacks the column(s) {lacking}; it has {sorted(map(str, columns))}; give them, or chats with "
                 "messages and images"
             )
     return frame.to_dict("records")
