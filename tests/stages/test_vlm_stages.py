@@ -176,18 +176,86 @@ def own(tmp_path, monkeypatch) -> Path:
 
 
 def test_own_images_bad_rows_unknown_labels_and_long_conversations_are_told(own):
-    assert "25 pictures" in render()
+    assert "24 pictures" in render()
     rejected = pd.read_csv("data/vlm/source/rejected.csv")
-    reasons = ["missing picture", "too_small", "not exactly one image", "no label", "literal token"]
+    reasons = ["missing picture", "too_small", "not exactly one image", "no label", "literal token", "unknown label"]
     assert list(rejected["reason"]) == reasons
+    assert rejected["detail"].iloc[-1] == "'odd' is none of safe, fire"
+    assert "role" not in pd.read_parquet("data/vlm/source/table.parquet")
     prepare_vlm.main()
-    unknown = pd.read_csv("data/vlm/rows/rejected.csv")
-    assert unknown[["name", "label", "reason"]].to_numpy().tolist() == [["large.png", "odd", "unknown_label"]]
+    assert read_json("metrics/vlm_data.json")["rejected"] == 6
     with pytest.raises(ValueError, match="no image has a caption; add a column caption, or give weights"):
         pretrain_vlm.main()
     write_params(**OWN | {"prepare_vlm": OWN["prepare_vlm"] | {"max_tokens": 16}})
     with pytest.raises(ValueError, match=r"\.png: \d+ tokens \(\d+ of the image\), above prepare_vlm.max_tokens 16"):
         prepare_vlm.main()
+
+
+def write_own(*rows: tuple[str, str, str | None]) -> None:
+    """A file of LLaVA's conversations: (number of the image, answer, declared split)."""
+    records = []
+    for image, answer, role in rows:
+        turns = [{"from": "human", "value": "<image>\n?"}, {"from": "gpt", "value": answer}]
+        records.append({"image": f"{image}.png", "conversations": turns} | ({"split": role} if role else {}))
+    Path("own.json").write_text(json.dumps(records), encoding="utf-8")
+    write_params(**OWN | {"render_corridors": {"source": "own.json"}})
+
+
+def test_a_declared_split_is_kept_and_lends_what_it_lacks(own, capsys):
+    declared = ["train"] * 8 + ["Validation"] * 10 + ["test"] * 6
+    write_own(*((str(number), ("safe", "fire")[number % 2], role) for number, role in enumerate(declared)))
+    assert "24 pictures" in render()
+    prepare_vlm.main()
+    assert "calib had no rows and takes" in capsys.readouterr().out
+    names = {role: {row["name"] for row in read_messages(f"data/vlm/rows/{role}.jsonl")} for role in ROLES}
+    assert names["train"] == {f"{number}.png" for number in range(8)}
+    assert names["test"] == {f"{number}.png" for number in range(18, 24)}
+    assert names["val"] | names["calib"] | names["tune"] == {f"{number}.png" for number in range(8, 18)}
+    write_own(*((str(number), ("safe", "fire")[number % 2], "eval") for number in range(24)))
+    assert "none of 24 rows of own.json can be used: 24 unknown role (row 0: ['eval'] is not one of train" in render()
+
+
+def test_what_stops_the_stages_is_told_with_numbers_and_rejected_rows(own):
+    answers = ["no", "It burns.", ""]
+    write_own(*((str(number), answers[number % 3], None) for number in range(12)))
+    words = "none of 12 rows of own.json can be used: 8 unknown label (row 0: 'no' is none of safe, fire), 4 no label (row 2"
+    assert words in render()
+    assert len(pd.read_csv("data/vlm/source/rejected.csv")) == 12
+    rows = [(str(number), "fire" if number in (3, 4, 5) else "safe", None) for number in range(24)]
+    write_own(*rows, ("24", "", None))
+    assert "24 pictures" in render()
+    words = r"fire \(fire\): 3 image\(s\) in 3 group\(s\), none for tune, test\. "
+    words += r"Images by class: {'safe': 21, 'fire': 3}\. "
+    with pytest.raises(
+        ValueError, match=words + "Each class needs a group for each of the 5 roles: .* Rejected: 1 no label"
+    ):
+        prepare_vlm.main()
+    assert Path("data/vlm/rows/rejected.csv").is_file()
+    # Which of the scenes that are rendered are classes, is checked where they are split.
+    table = pd.read_parquet("data/vlm/source/table.parquet")
+    table.assign(label=["odd", "safe"] * 12).to_parquet("data/vlm/source/table.parquet")
+    with pytest.raises(ValueError, match=r"fire \(fire\): 0 image\(s\) in 0 group\(s\)"):
+        prepare_vlm.main()
+    assert set(pd.read_csv("data/vlm/rows/rejected.csv")["reason"]) == {"unknown_label"}
+
+
+def test_images_in_a_parquet_file_are_unpacked(own):
+    """As Hugging Face's datasets write images."""
+    rows = [{"image": {"bytes": Path(f"{number}.png").read_bytes(), "path": "same.png"}} for number in range(24)]
+    rows = [row | {"label": ("SAFE", "fire")[number % 2]} for number, row in enumerate(rows)]
+    rows += [{"image": {"bytes": Path("0.png").read_bytes(), "path": None}, "label": "fire"}]
+    pd.DataFrame(rows).to_parquet("own.parquet")
+    write_params(**OWN | {"render_corridors": {"source": "own.parquet"}})
+    assert "23 pictures" in render()
+    assert pd.read_csv("data/vlm/source/rejected.csv")["reason"].tolist() == ["conflicting labels"] * 2
+    table = pd.read_parquet("data/vlm/source/table.parquet")
+    assert set(table["name"]) == {"same.png"}
+    pictures = [Path("data/vlm/source", picture) for picture in table["picture"]]
+    assert [path.read_bytes() for path in pictures] == [Path(f"{number}.png").read_bytes() for number in range(1, 24)]
+    names = {path.name for path in Path("data/vlm/source").iterdir()}
+    assert names == {"pictures", "table.parquet", "rejected.csv"}
+    assert {path.name for path in Path("data/vlm/source/pictures").iterdir()} == {path.name for path in pictures}
+    prepare_vlm.main()
 
 
 def test_given_weights_are_taken_and_a_hub_that_is_not_there_is_told(here, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ Degrees = Annotated[list[Annotated[float, Field(ge=0, le=360)]], Len(2, 2)]
 class RenderCorridors(Section):
     source: str = Field(
         min_length=1,
-        description="render, or the user's own: a CSV, JSONL or parquet file with image and label, or a messages JSONL",
+        description="render, or the user's own: a table with image and label, or chats (messages or conversations)",
     )
     num_scenes: Annotated[int, Field(ge=20)] = Field(description="images rendered, the classes in equal parts")
     size: Annotated[list[Annotated[int, Field(ge=28, le=4096)]], Len(2, 2)] = Field(description="width, height")
@@ -64,6 +64,9 @@ class Small(Section):
 
 class PrepareVlm(Section):
     roles: Roles = Field(description="shares of the groups (scenes)")
+    borrow_from: Literal["val", "train"] = Field(
+        description="whose groups go to roles that a declared split leaves out"
+    )
     classes: Annotated[list[AnswerClass], Len(2)]
     high_risk: HighRisk
     system: str = Field(min_length=1)

@@ -23,7 +23,7 @@ from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import decode_rgb
 from assay.data.fetch.language_models import fetch_processor
-from assay.data.roles import assign_roles, check_disjoint
+from assay.data.tables import told
 from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.augmentation import TRANSFORMS, draw
@@ -32,6 +32,7 @@ from assay.vlm.preflight import check_conversations
 from assay.vlm.processor import load_processor, save_small_processor
 from assay.vlm.prompts import caption_conversations, conversations, high_prompt, risk_prompt
 from assay.vlm.scoring import answer_tokens
+from assay.vlm.splitting import borrowed, check_classes, split
 
 SOURCE = Path("data/vlm/source")
 OUTPUT = Path("data/vlm/rows")
@@ -47,8 +48,6 @@ def known_rows(labels: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
     table["transform"] = "none"
     known = table["label"].isin(labels)
     rejected = table.loc[~known, ["sample_id", "name", "label"]].assign(reason="unknown_label")
-    if missing := sorted(set(labels) - set(table["label"])):
-        raise ValueError(f"prepare_vlm.classes: no image has the label(s) {missing}; {len(rejected)} have another")
     return table[known].reset_index(drop=True), rejected
 
 
@@ -104,10 +103,14 @@ def main() -> None:
     with timed("prepare_vlm"):
         shutil.rmtree(OUTPUT, ignore_errors=True)
         table, rejected = known_rows(prompt.labels)
-        grouped = pd.DataFrame({"group_id": table["group"], "label": table["label"], "dataset": "vlm"})
-        roles = table["group"].map(assign_roles(grouped, shares=settings.roles.model_dump(), seed=seed))
-        check_disjoint(roles, table["group"])
+        # First, so that it is there to look into when the stage stops.
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        names, donor = dict(zip(prompt.labels, prompt.names, strict=True)), settings.borrow_from
+        roles = split(table, shares=settings.roles.model_dump(), donor=donor, seed=seed)
+        unusable = pd.read_csv(SOURCE / "rejected.csv", keep_default_na=False)
+        check_classes(table, roles, names, donor=donor, rejected=told(unusable))
         parts = {role: table[roles == role] for role in settings.roles.model_dump()}
+        lent = borrowed(table, roles)
         copies = augmented(parts["train"], settings, max_pixels=max_pixels, seed=seed)
         records = {role: conversations(part, settings) for role, part in parts.items()}
         records["train"] += conversations(copies, settings)
@@ -117,16 +120,15 @@ def main() -> None:
         for name, rows in records.items():
             write_messages(OUTPUT / f"{name}.jsonl", rows)
         write_json(OUTPUT / "prompt.json", {"risk": prompt.to_json(), "high": high_prompt(settings).to_json()})
-        write_csv(OUTPUT / "rejected.csv", rejected)
-        names = dict(zip(prompt.labels, prompt.names, strict=True))
         for role, part in parts.items():
             metrics[f"{role}.n"] = float(len(part))
             for label, name in names.items():
                 metrics[f"{role}.{name}"] = float((part["label"] == label).sum())
-        write_json(METRICS, metrics | {"augmented": float(len(copies)), "rejected": float(len(rejected))})
+        metrics |= {"augmented": float(len(copies)), "rejected": float(len(rejected) + len(unusable))}
+        write_json(METRICS, metrics)
         save_sheet(parts["train"], copies, names, max_pixels=max_pixels)
     print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"images, {len(copies)} augmented copies")
-    print("\n".join(lines))
+    print("\n".join([*lent, *lines]))
     lengths = map(len, answer_tokens(processor.tokenizer, prompt.answers))
     print(f"tokens of each answer: {dict(zip(prompt.answers, lengths, strict=True))}")
 

@@ -2,13 +2,15 @@
 
     python -m assay.stages.render_corridors
 
-Output, in data/vlm/source: pictures, table.parquet (sample_id, name, picture, label, group, caption) and rejected.csv;
-plots/render_corridors/contact_sheet.png.
+Output, in data/vlm/source: pictures, table.parquet (sample_id, name, picture, label, group, caption, and role if one is
+declared) and rejected.csv; plots/render_corridors/contact_sheet.png.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ from assay.corridors.rendering import Renderer
 from assay.corridors.sampling import sample_scene
 from assay.corridors.scenes import LABELS, caption
 from assay.data.decode import decode_rgb
-from assay.params.vlm import RenderCorridors, Vlm
+from assay.data.tables import told
+from assay.params.vlm import AnswerClass, RenderCorridors, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.own_data import REJECTED, read_own
 
@@ -31,6 +34,7 @@ OUTPUT = Path("data/vlm/source")
 SHEET = Path("plots/render_corridors/contact_sheet.png")
 COLUMNS = ["sample_id", "name", "picture", "label", "group", "caption"]
 SHEET_COLUMNS = 5
+SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 
 
 def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -47,21 +51,32 @@ def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, p
     return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=REJECTED)
 
 
-def copy_own(settings: RenderCorridors) -> tuple[pd.DataFrame, pd.DataFrame]:
+def copy_own(settings: RenderCorridors, classes: Sequence[AnswerClass]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The user's usable images, byte for byte, and what was rejected."""
-    source = Path(settings.source)
+    unpacked = OUTPUT / "unpacked"
+    unpacked.mkdir()
     table, rejected = read_own(
-        source, field="render_corridors.source", max_pixels=settings.max_pixels, min_side=settings.min_side
+        Path(settings.source),
+        field="render_corridors.source",
+        classes=classes,
+        unpacked=unpacked,
+        max_pixels=settings.max_pixels,
+        min_side=settings.min_side,
     )
-    if table.empty:
-        raise ValueError(f"none of the {len(rejected)} rows of {source} can be used: {rejected['reason'].tolist()[:5]}")
     table["name"] = table["image"]
     table["sample_id"] = [f"picture-{row:06d}" for row in table["row"]]
     suffixes = [Path(image).suffix.lower() for image in table["image"]]
-    table["picture"] = "pictures/" + table["sample_id"] + suffixes
-    for image, picture in zip(table["image"], table["picture"], strict=True):
-        shutil.copyfile(source.parent / image, OUTPUT / picture)
-    return table[COLUMNS], rejected
+    table["picture"] = [
+        f"pictures/{name}{suffix if SUFFIX.fullmatch(suffix) else ''}"
+        for name, suffix in zip(table["sample_id"], suffixes, strict=True)
+    ]
+    for file, picture in zip(map(Path, table["file"]), table["picture"], strict=True):
+        if file.parent == unpacked:
+            file.replace(OUTPUT / picture)
+        else:
+            shutil.copyfile(file, OUTPUT / picture)
+    shutil.rmtree(unpacked)
+    return table[[*COLUMNS, *(["role"] if table["role"].notna().any() else [])]], rejected
 
 
 def save_sheet(table: pd.DataFrame, params: Vlm) -> None:
@@ -84,13 +99,22 @@ def main() -> None:
         shutil.rmtree(OUTPUT, ignore_errors=True)
         (OUTPUT / "pictures").mkdir(parents=True)
         rendered = settings.source == "render"
-        table, rejected = render_all(settings, seed=params.runtime.seed) if rendered else copy_own(settings)
-        write_parquet(OUTPUT / "table.parquet", table)
+        if rendered:
+            table, rejected = render_all(settings, seed=params.runtime.seed)
+        else:
+            table, rejected = copy_own(settings, params.prepare_vlm.classes)
+        # First, so that it is there to look into when the stage stops.
         write_csv(OUTPUT / "rejected.csv", rejected)
+        if table.empty:
+            raise ValueError(
+                f"none of {len(rejected)} rows of {settings.source} can be used: {told(rejected)}; all are in "
+                f"{OUTPUT / 'rejected.csv'}"
+            )
+        write_parquet(OUTPUT / "table.parquet", table)
         save_sheet(table, params)
         figures["pictures"] = len(table)
     print(f"{len(table)} pictures: {table['label'].value_counts(sort=False).to_dict()}")
-    print(f"{len(rejected)} rejected: {rejected['reason'].value_counts().to_dict()}")
+    print(f"{len(rejected)} rejected: {told(rejected)}")
 
 
 if __name__ == "__main__":

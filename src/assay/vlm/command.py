@@ -16,7 +16,7 @@ from assay.data.decode import decode_rgb
 from assay.data.image_inputs import Input, Row, begin_rows, in_threads, pixels_or_reason
 from assay.vlm.examples import encode, pad
 from assay.vlm.network import MERGE, PATCH
-from assay.vlm.own_data import ASPECT
+from assay.vlm.own_pictures import ASPECT
 from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor
 from assay.vlm.scoring import answer_log_probs, answer_tokens
 

@@ -1,62 +1,32 @@
-"""The user's own labelled images: a table, or chats as LLaMA-Factory and ms-swift write them.
+"""The user's own labelled images: a table, or chats as LLaVA, ShareGPT, LLaMA-Factory and ms-swift write them.
 
-Of a chat only the image and the answer are taken; Assay asks questions of its own. What can't be used becomes a row
-of (row, image, reason, detail) instead of disappearing.
+What can't be used becomes a row of (row, image, reason, detail) instead of disappearing.
 """
 
 from __future__ import annotations
 
-import os
-from enum import StrEnum
-from numbers import Integral, Real
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
-from assay.core.io import inside, sha256_file
-from assay.data.decode import ImageRejected, decode_rgb
-from assay.data.json_lines import read_json_lines
-from assay.data.tables import read_source
-from assay.vlm.messages import IMAGE, literal_tokens, surrogate
+from assay.data.roles import ROLES, role_named
+from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
+from assay.params.vlm import AnswerClass
+from assay.vlm.own_forms import CHATS, IMAGES, Reason, RowRejected, label_of, model_text, picture_of, shown, text_of
+from assay.vlm.own_pictures import Pictures
 
-ROWS = ["row", "image", "label", "group", "caption"]
+ROWS = ["row", "image", "file", "label", "group", "caption", "role"]
 REJECTED = ["row", "image", "reason", "detail"]
-COLUMNS = ("image", "label")
-OPTIONAL = ("group", "caption")
-SHOWN = 60
-# The processor of Qwen2-VL and Qwen2.5-VL refuses (smart_resize) an image whose sides differ by more than this factor.
-ASPECT = 200
-# The words of ShareGPT, which LLaMA-Factory also takes.
-SPEAKERS = {"human": "user", "gpt": "assistant"}
+DECLARED = ("role", "split")
 
 
-class Reason(StrEnum):
-    """Why a row was rejected, beside the reasons of `assay.data.decode.Reason`."""
-
-    MALFORMED = "malformed record"
-    INVALID_TEXT = "invalid text"  # a surrogate, which UTF-8 can't write
-    NOT_ONE_IMAGE = "not exactly one image"
-    LITERAL_TOKEN = "literal token"  # text that the tokenizer would take for one of its own tokens
-    NO_LABEL = "no label"
-    SEVERAL_ANSWERS = "several answers"
-    OUTSIDE = "outside the folder"
-    MISSING_PICTURE = "missing picture"
-    TOO_NARROW = "too narrow"
-    CONFLICTING_LABELS = "conflicting labels"
-    DUPLICATE = "duplicate"
-
-
-class _Rejected(Exception):
-    """A row that can't be used."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = str(reason), detail
-
-
-def read_own(path: Path, *, field: str, max_pixels: int, min_side: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_own(
+    path: Path, *, field: str, classes: Sequence[AnswerClass], unpacked: Path, max_pixels: int, min_side: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Usable and rejected rows of the user's file, each in the order of the file; every record is in one of the two.
 
     An image, known by the bytes of its file, that stands there with different labels is rejected wherever it stands,
@@ -64,196 +34,133 @@ def read_own(path: Path, *, field: str, max_pixels: int, min_side: int) -> tuple
     another reason play no part in this.
 
     Args:
-        path: CSV, JSONL or parquet with columns image, label and perhaps group and caption; or JSONL whose first record
-            has ``messages`` (or ``conversations``, ShareGPT's word). Images lie in the file's folder or below it.
+        path: CSV, JSONL, JSON or parquet with image (or images) and label, or with chats (messages, conversations), and
+            perhaps group, caption and role (or split). Images lie in the file's folder or below it, or in a parquet file.
         field: the parameter that named ``path``, for messages.
+        classes: a label is one of their labels, names or answers, whatever its case and spaces; others are rejected.
+        unpacked: folder for images that the file holds as bytes; those that can't be used don't stay there.
         max_pixels, min_side: limits of `assay.data.decode.decode_rgb`, in pixels.
 
     Returns:
-        Columns `ROWS`: row (int64) counts records from 0, blank lines of a JSONL file aside; image relative to the
-        file's folder; label; group, by default the image's path without its suffix, and one for all groups that share
-        an image; caption (or None). And columns `REJECTED`: image "" where there is not one to name.
+        Columns `ROWS`: row (int64) counts records from 0; image, its name, as a rule relative to the file's folder; file,
+        where it lies; label, that of a class; group, by default the image's path without its suffix (of bytes, their
+        hash), and one for all groups that share an image; caption (or None); role as declared (or None). And columns
+        `REJECTED`: image "" where there is not one to name.
 
     Raises:
-        ValueError: no such file, unknown suffix, not UTF-8, a line that isn't JSON, a column is missing, no rows.
+        ValueError: no such file, unknown suffix, not readable, a column is missing, no rows.
     """
-    records, is_chat = _read_records(path, field=field)
-    image_of, label_of = (_chat_image, _chat_answer) if is_chat else (_table_image, _table_label)
-    digests: dict[str, str | _Rejected] = {}
+    records = _read_records(path, field=field)
+    pictures = Pictures(path.parent, unpacked=unpacked, max_pixels=max_pixels, min_side=min_side)
+    known = spellings(classes)
     found: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     for row, record in enumerate(records):
         image = ""
         try:
-            if not isinstance(record, dict):
-                raise _Rejected(Reason.MALFORMED, str(record))
-            image = image_of(record)
-            label = label_of(record).strip()
-            if not label:
-                raise _Rejected(Reason.NO_LABEL, "the label or answer is empty")
-            group = _text(record.get("group"), "group").strip()
-            caption = _checked(record.get("caption"), "caption").strip() or None
-            if image not in digests:
-                digests[image] = _digest(path.parent, image, max_pixels=max_pixels, min_side=min_side)
-            if isinstance(digest := digests[image], _Rejected):
-                raise digest.with_traceback(None)
-            name = PurePosixPath(image)
-            group = group or name.with_suffix("").as_posix()
-            entry = {"row": row, "image": name.as_posix(), "label": label, "group": group, "caption": caption}
-            found.append(entry | {"digest": digest})
-        except _Rejected as error:
-            rejected.append({"row": row, "image": _shown(image), "reason": error.reason, "detail": error.detail})
+            if (problem := record.get(UNREADABLE)) is not None:
+                raise RowRejected(Reason.UNREADABLE, problem)
+            picture = picture_of(record)
+            image = picture.name
+            label = _class_of(label_of(record), known, classes)
+            group = text_of(record.get("group"), "group").strip()
+            caption = model_text(record.get("caption"), "caption").strip() or None
+            role = _role_of(record)
+            image, file, digest = pictures.find(picture)
+            default = digest if picture.content is not None else PurePosixPath(image).with_suffix("").as_posix()
+            entry = {"row": row, "image": image, "file": file.as_posix(), "label": label, "group": group or default}
+            found.append(entry | {"caption": caption, "role": role, "digest": digest})
+        except RowRejected as error:
+            rejected.append({"row": row, "image": shown(image), "reason": error.reason, "detail": error.detail})
     kept, repeated = _without_repetition(found)
     rejected = sorted(rejected + repeated, key=lambda entry: entry["row"])
+    assert len(kept) + len(rejected) == len(records), "a row is neither kept nor rejected"
     return (
         pd.DataFrame(kept, columns=ROWS, dtype=object).astype({"row": "int64"}),
         pd.DataFrame(rejected, columns=REJECTED, dtype=object).astype({"row": "int64"}),
     )
 
 
-def _read_records(path: Path, *, field: str) -> tuple[list[Any], bool]:
-    """The file's records and whether they are chats; those of a CSV or parquet file are dicts."""
-    is_chat = False
-    if path.is_file() and path.suffix == ".jsonl":
-        try:
-            # Not pandas, which names no line and makes 1.0 of a 1 in a column with gaps.
-            records: list[Any] = [record for _, record in read_json_lines(path)]
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{field} {path} is not readable as JSON lines: {error}") from error
-        objects = [record for record in records if isinstance(record, dict)]
-        is_chat = bool(objects) and bool({"messages", "conversations"} & set(objects[0]))
-        lacking = sorted(set(COLUMNS).difference(*objects))
-        if records and lacking and not is_chat:
-            raise ValueError(
-                f"{field} {path} lacks the column(s) {lacking}; give them, or chats with messages and images"
-            )
-    else:
-        frame = read_source(path, field=field, columns=COLUMNS, optional=OPTIONAL)
-        records = frame.to_dict("records")
-    if not records:
+def _read_records(path: Path, *, field: str) -> list[dict[Any, Any]]:
+    """The file's records; one that can't be read has a text under `UNREADABLE` that says why."""
+    if not path.is_file():
+        raise ValueError(f"{field} {str(path)!r}: no such file; give render, or a file with image and label")
+    try:
+        frame = read_frame(path)
+        if path.suffix.lower() == ".parquet" and "label" in frame:
+            frame["label"] = _named(frame["label"], _class_names(path))
+    except READ_ERRORS as error:
+        raise ValueError(f"{field} {path}: {error}") from error
+    if frame.empty:
         raise ValueError(f"{field} {path} has no rows; give at least one image with its label")
-    return records, is_chat
+    columns = set(frame) - {UNREADABLE}
+    if not columns & set(CHATS):
+        lacking = [name for name, names in (("image", IMAGES), ("label", ("label",))) if not columns & set(names)]
+        if lacking:
+            raise ValueError(
+                f"{field} {path} lacks the column(s) {lacking}; it has {sorted(map(str, columns))}; give them, or chats with "
+                "messages and images"
+            )
+    return frame.to_dict("records")
 
 
-def _shown(value: Any) -> str:
-    """The first characters of a raw value, such that every file can hold them."""
-    return str(value)[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
+def _class_names(path: Path) -> list[str]:
+    """The names that Hugging Face's datasets keep in a parquet file for labels written as numbers; [] if there are none."""
+    import pyarrow.parquet as pq
+
+    value = json.loads((pq.read_schema(path).metadata or {}).get(b"huggingface", b"null"))
+    for key in ("info", "features", "label", "names"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return [str(name) for name in value] if isinstance(value, list) else []
 
 
-def _text(value: Any, name: str) -> str:
-    """A value as text, "" for None: 1 and 1.0 (an integer column with gaps) are both 1."""
-    if not isinstance(value, str | Real | None):
-        raise _Rejected(Reason.MALFORMED, f"{name} is no text but {type(value).__name__}")
-    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
-        value = int(float(value))
-    text = "" if value is None else str(value)
-    if wrong := surrogate(text):
-        raise _Rejected(Reason.INVALID_TEXT, f"{name} holds the surrogate {wrong}: {_shown(text)}")
-    return text
+def _named(labels: pd.Series, names: Sequence[str]) -> pd.Series:
+    """Labels by name: number 1 is the second name, and -1, which stands for no label, is None."""
+    if not names:
+        return labels
+    numbers = dict(enumerate(names)) | {-1: None}
+    found = [numbers.get(label, label) if isinstance(label, int) else label for label in labels]
+    return pd.Series(found, index=labels.index, dtype=object)
 
 
-def _checked(value: Any, name: str, *, placeholders: int = 0) -> str:
-    """`_text` of a value that a model is to read; ``<image>`` may stand there ``placeholders`` times."""
-    text = _text(value, name)
-    tokens = [token for token in literal_tokens(text) if token != IMAGE or text.count(IMAGE) > placeholders]
-    if tokens:
-        raise _Rejected(Reason.LITERAL_TOKEN, f"{name} spells out {', '.join(tokens)}")
-    return text
+def spellings(classes: Iterable[AnswerClass]) -> dict[str, str]:
+    """How a class may be written, without case and spaces, and its label: its label, else its name, else its answer.
+
+    What stands for two classes, because they differ in case or spaces only, stands for none.
+    """
+    known: dict[str, str] = {}
+    for part in ("answer", "name", "label"):
+        found: dict[str, set[str]] = {}
+        for item in classes:
+            found.setdefault(_folded(getattr(item, part)), set()).add(item.label)
+        for text, labels in found.items():
+            known.pop(text, None)
+            if len(labels) == 1:
+                known[text] = labels.pop()
+    return known
 
 
-def _table_image(record: dict[str, Any]) -> str:
-    image = _text(record.get("image"), "image")
-    if not image.strip():
-        raise _Rejected(Reason.NOT_ONE_IMAGE, "no image is named")
-    return image
+def _folded(text: str) -> str:
+    return "".join(text.split()).casefold()
 
 
-def _table_label(record: dict[str, Any]) -> str:
-    return _checked(record.get("label"), "label")
+def _class_of(text: str, known: Mapping[str, str], classes: Sequence[AnswerClass]) -> str:
+    """The label of the class that a label or answer names."""
+    labels = [item.label for item in classes]
+    if text in labels:
+        return text
+    if (label := known.get(_folded(text))) is None:
+        raise RowRejected(Reason.UNKNOWN_LABEL, f"{shown(text)!r} is none of {', '.join(labels)}")
+    return label
 
 
-def _turns(record: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(role, parts) of each turn of a chat; a text is one part."""
-    key, role_key, content_key = "messages", "role", "content"
-    if key not in record and "conversations" in record:
-        key, role_key, content_key = "conversations", "from", "value"
-    if not isinstance(record.get(key), list):
-        raise _Rejected(Reason.MALFORMED, f"the record has no list {key}")
-    turns = []
-    for turn in record[key]:
-        if not isinstance(turn, dict) or not isinstance(turn.get(role_key), str):
-            raise _Rejected(Reason.MALFORMED, f"{key} holds a turn without {role_key}")
-        content = turn.get(content_key)
-        parts: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
-        for part in parts:
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            if kind not in ("text", "image"):
-                raise _Rejected(Reason.MALFORMED, f"content holds the part {_shown(kind)}; text and image are known")
-        role: str = turn[role_key]
-        turns.append((SPEAKERS.get(role, role), parts))
-    return turns
-
-
-def _chat_image(record: dict[str, Any]) -> str:
-    """The one image of a chat, named by ``images``, or by an image part of its content."""
-    if extra := [key for key in ("videos", "audios") if record.get(key)]:
-        raise _Rejected(Reason.NOT_ONE_IMAGE, f"the record has {' and '.join(extra)}")
-    listed = record.get("images") or []
-    images = [_path_of(entry) for entry in (listed if isinstance(listed, list) else [listed])]
-    parts = [part for _, parts in _turns(record) for part in parts if part["type"] == "image"]
-    named = [_path_of(part.get("image", part.get("path"))) for part in parts]
-    # A part without a path only says where the image goes, and one that ``images`` lists is no second image.
-    images += [name for name in named if not listed or name not in images]
-    images = [name for name in images if name.strip()]
-    if len(images) != 1:
-        raise _Rejected(Reason.NOT_ONE_IMAGE, f"{len(images)} images are named: {_shown(', '.join(images))}")
-    return images[0]
-
-
-def _path_of(entry: Any) -> str:
-    """The path that an entry of ``images`` names, by itself or as ms-swift's ``{"path": ...}``."""
-    return _text(entry.get("path") if isinstance(entry, dict) else entry, "image")
-
-
-def _chat_answer(record: dict[str, Any]) -> str:
-    """The answer of a chat, "" where there is none."""
-    turns = _turns(record)
-    roles = [role for role, _ in turns]
-    if roles.count("assistant") > 1:
-        raise _Rejected(Reason.SEVERAL_ANSWERS, f"{roles.count('assistant')} turns of the assistant")
-    if [role for role in roles if role != "system"] not in (["user", "assistant"], ["user"]) or "system" in roles[1:]:
-        raise _Rejected(
-            Reason.MALFORMED, f"the roles are {_shown(roles)}; system (optional), user, assistant are known"
-        )
-    said = {}
-    for role, parts in turns:
-        texts = [part.get("text") for part in parts if part["type"] == "text"]
-        images = len(parts) - len(texts)
-        if images > (role == "user"):
-            raise _Rejected(Reason.NOT_ONE_IMAGE, f"{images} image parts in the turn of the {role}")
-        joined = "".join(_text(text, f"a text of the {role}") for text in texts)
-        said[role] = _checked(joined, f"the text of the {role}", placeholders=(role == "user") - images)
-    return said.get("assistant", "")
-
-
-def _digest(folder: Path, name: str, *, max_pixels: int, min_side: int) -> str | _Rejected:
-    """SHA-256 of the image ``name`` of ``folder``, or why there is none to use; no detail names the folder."""
-    try:
-        path = inside(folder, name)
-    except ValueError:
-        return _Rejected(Reason.OUTSIDE, "the path is absolute, has '..' or leads out of the file's folder by a link")
-    if not os.path.exists(path):  # unlike Path.exists, also for a name too long for any file
-        hint = "; write folders with /" if "\\" in name else ""
-        return _Rejected(Reason.MISSING_PICTURE, f"no such file beside the table{hint}")
-    try:
-        height, width, _ = decode_rgb(path, max_pixels=max_pixels, min_side=min_side).shape
-    except ImageRejected as error:
-        return _Rejected(error.reason, error.detail)
-    if max(height, width) > ASPECT * min(height, width):
-        return _Rejected(
-            Reason.TOO_NARROW, f"{width}x{height} pixels; one side may be {ASPECT} times the other at most"
-        )
-    return sha256_file(path)
+def _role_of(record: Mapping[str, Any]) -> str | None:
+    """The role that a record declares by ``role`` or ``split``, None where it declares none."""
+    given = {text for name in DECLARED if (text := text_of(record.get(name), name).strip())}
+    roles = {role_named(text) for text in given}
+    if len(roles) > 1 or None in roles:
+        raise RowRejected(Reason.UNKNOWN_ROLE, f"{shown(sorted(given))} is not one of {', '.join(ROLES)}")
+    return next(iter(roles), None)
 
 
 def _without_repetition(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -273,8 +180,8 @@ def _without_repetition(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any
             kept.append({**entries[0], "group": merged[entries[0]["group"]]})
             reason, detail = Reason.DUPLICATE, f"the picture and label of row {entries[0]['row']}"
         else:
-            shown = ", ".join(f"{_shown(label)!r} in row {row}" for label, row in sorted(labels.items()))
-            reason, detail = Reason.CONFLICTING_LABELS, f"the same picture is {shown}"
+            named = ", ".join(f"{shown(label)!r} in row {row}" for label, row in sorted(labels.items()))
+            reason, detail = Reason.CONFLICTING_LABELS, f"the same picture is {named}"
         for entry in entries[len(labels) == 1 :]:
             rejected.append({"row": entry["row"], "image": entry["image"], "reason": str(reason), "detail": detail})
     return sorted(kept, key=lambda entry: entry["row"]), rejected
