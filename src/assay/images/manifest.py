@@ -7,7 +7,6 @@ A source is a folder per class, a CSV/parquet manifest, or the output of ``forge
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from assay.core.dvc_links import real_name
 from assay.core.io import inside
 from assay.data.roles import ROLES
 from assay.data.tables import MISSING, READ_ERRORS, read_frame
@@ -157,10 +157,10 @@ def list_manifest(path: Path, *, dataset: str) -> Listing:
 def drop_conflicts(listing: Listing) -> Listing:
     """Reject every row of a file with two labels, and repeated rows of a file after its first.
 
-    A file is known by its real path: absolute, relative and linked names of it are one.
+    A file is known by its real path: absolute, relative and linked names of it are one, but for links of DVC's.
     """
     rows = listing.rows
-    files = rows["image_path"].map(os.path.realpath)
+    files = rows["image_path"].map(real_name)
     conflicting = rows.groupby(files)["label"].transform("nunique") > 1
     repeated = files.duplicated() & ~conflicting
     parts = [listing.rejected]
