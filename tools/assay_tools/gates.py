@@ -21,7 +21,7 @@ from assay.core.stage import OWN_DATA
 from assay.params.schema import validate_file
 from assay_tools.links import broken_links
 from assay_tools.own_data import carried_by_nothing, lay_out
-from assay_tools.workspace import LOCK, Output, declared_outputs, git, git_files, lock_lines, stage_name
+from assay_tools.workspace import LOCK, Output, declared_outputs, git, git_files, in_git, lock_lines, stage_name
 
 PIPELINE = Path("dvc.yaml")
 # Folders whose files git keeps for ``dvc metrics diff`` and ``dvc plots diff``.
@@ -213,8 +213,9 @@ def bad_pipeline(root: Path, pipeline: dict[str, Any]) -> list[str]:
                 _ = repo.index.graph
     except DvcException as error:
         return [f"dvc refuses the pipeline: {' '.join(str(error).split())}"]
-    results = git_files(root, "--", *RESULTS)
-    found += undeclared(outputs, tracked=results, plots=_top_level_plots(pipeline))
+    if in_git(root):
+        results = git_files(root, "--", *RESULTS)
+        found += undeclared(outputs, tracked=results, plots=_top_level_plots(pipeline))
     return found + stale_lock(root, stages)
 
 
@@ -230,6 +231,8 @@ def _committed(root: Path, folder: Path) -> Path:
     Raises:
         ValueError: no git checkout, or git can't clone it.
     """
+    if not in_git(root):
+        raise ValueError("no git here, so nothing is committed of which a clone could be made: git init, or dvc status")
     # The project may lie in a folder of a larger repository.
     top, prefix = git(root, "rev-parse", "--show-toplevel").rstrip("\n"), git(root, "rev-parse", "--show-prefix")
     command = ["git", "clone", "--quiet", "--no-hardlinks", top, str(folder)]
@@ -283,8 +286,8 @@ def problems(root: Path = Path()) -> list[str]:
     """Every problem found; empty when all is well.
 
     Raises:
-        ValueError: no dvc.yaml in ``root``, or no git checkout.
+        ValueError: no dvc.yaml in ``root``.
     """
     pipeline = read_pipeline(root / PIPELINE)
     found = bad_params(root) + wrong_code_deps(pipeline) + stale_code(root) + undescribed(pipeline)
-    return found + bad_pipeline(root, pipeline) + broken_links(root)
+    return found + bad_pipeline(root, pipeline) + (broken_links(root) if in_git(root) else [])
