@@ -14,12 +14,13 @@ from assay.cli_models import add_command, add_model_commands, positive, usable_c
 def check(arguments: argparse.Namespace) -> int:
     """Check parameters, deps, outputs, links and dvc.lock; 1 if something is wrong. Warns of what may go wrong."""
     from assay_tools.gates import fix_lock, problems
+    from assay_tools.repro.requirements import machine_warnings
     from assay_tools.workspace import warnings
 
     for name in fix_lock() if arguments.fix else []:
         print(f"dvc.lock: entry of {name} removed")
     found = problems()
-    for line in [*(f"warning: {warning}" for warning in warnings()), *found]:
+    for line in [*(f"warning: {warning}" for warning in [*warnings(), *machine_warnings()]), *found]:
         print(line, file=sys.stderr)
     print(f"{len(found)} problem(s)" if found else "all well")
     return 1 if found else 0

@@ -17,9 +17,11 @@ from assay.closure import LOCK as LOCK_FILE
 from assay.closure import OUTPUT, STAGES, code_text, stage_names
 from assay.core.io import atomic_path
 from assay.core.params import ParamsError
+from assay.core.stage import OWN_DATA
 from assay.params.schema import validate_file
 from assay_tools.links import broken_links
-from assay_tools.workspace import LOCK, Output, declared_outputs, git_files, lock_lines, stage_name
+from assay_tools.own_data import carried_by_nothing, lay_out
+from assay_tools.workspace import LOCK, Output, declared_outputs, git, git_files, in_git, lock_lines, stage_name
 
 PIPELINE = Path("dvc.yaml")
 # Folders whose files git keeps for ``dvc metrics diff`` and ``dvc plots diff``.
@@ -211,8 +213,9 @@ def bad_pipeline(root: Path, pipeline: dict[str, Any]) -> list[str]:
                 _ = repo.index.graph
     except DvcException as error:
         return [f"dvc refuses the pipeline: {' '.join(str(error).split())}"]
-    results = git_files(root, "--", *RESULTS)
-    found += undeclared(outputs, tracked=results, plots=_top_level_plots(pipeline))
+    if in_git(root):
+        results = git_files(root, "--", *RESULTS)
+        found += undeclared(outputs, tracked=results, plots=_top_level_plots(pipeline))
     return found + stale_lock(root, stages)
 
 
@@ -222,20 +225,50 @@ def _outside_of_hooks() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in names.split()}
 
 
+def _committed(root: Path, folder: Path) -> Path:
+    """The project as it is in a fresh clone, made in ``folder``.
+
+    Raises:
+        ValueError: no git checkout, or git can't clone it.
+    """
+    if not in_git(root):
+        raise ValueError("no git here, so nothing is committed of which a clone could be made: git init, or dvc status")
+    # The project may lie in a folder of a larger repository.
+    top, prefix = git(root, "rev-parse", "--show-toplevel").rstrip("\n"), git(root, "rev-parse", "--show-prefix")
+    command = ["git", "clone", "--quiet", "--no-hardlinks", top, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_outside_of_hooks())
+    if done.returncode:
+        raise ValueError(f"a clone of {top} can't be made: {done.stderr.strip()}")
+    project = folder / prefix.rstrip("\n")
+    if not (project / PIPELINE).is_file():
+        raise ValueError(f"a fresh clone has no {PIPELINE}: git add and commit it first")
+    return project
+
+
 def green_clone(root: Path = Path()) -> list[str]:
     """Stages that ``dvc repro`` would run in a fresh clone of what is committed, and stale entries of its dvc.lock.
 
-    The clone has no data; ``--allow-missing`` lets dvc.lock speak for it. With dvc 3.67 a changed stage whose deps are
-    missing is not "run" but fails; ``--keep-going`` names every such stage, and those behind it as skipped.
+    The clone has the own data that DVC keeps and no other; ``--allow-missing`` lets dvc.lock speak for the rest. With dvc
+    3.67 a changed stage whose deps are missing is not "run" but fails; ``--keep-going`` names every such stage, and those
+    behind it as skipped.
+
+    Raises:
+        ValueError: no git checkout, git can't clone it, or DVC refuses what is committed.
     """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
     environment = _outside_of_hooks() | {"DVC_NO_ANALYTICS": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
-        command = ["git", "clone", "--quiet", "--no-hardlinks", str(root.resolve()), str(clone)]
-        subprocess.run(command, check=True, env=environment)
+        clone = _committed(root, Path(folder) / "clone")
+        try:
+            with Repo(str(root)) as repo:
+                lacking = carried_by_nothing(repo, git_files(root, "--", str(OWN_DATA))) + lay_out(repo, clone)
+            stale = stale_lock(clone, resolved_stages(clone))
+        except DvcException as error:
+            raise ValueError(f"dvc refuses what is committed: {' '.join(str(error).split())}") from error
         command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry", "--keep-going"]
         done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False, env=environment)
-        stale = stale_lock(clone, resolved_stages(clone)) if done.returncode == 0 else []
     text = done.stdout + done.stderr
     telling = re.findall(r"^.*(?:Running stage|failed to reproduce|will be skipped).*$", text, re.MULTILINE)
     names = sorted({name for line in telling for name in re.findall(r"'(.+?)'", line)})
@@ -245,6 +278,7 @@ def green_clone(root: Path = Path()) -> list[str]:
     if names:
         advice = "commit dvc.lock, metrics and plots of a finished dvc repro; assay why STAGE says what changed"
         found.append(f"a fresh clone would run {len(names)} stage(s), {', '.join(names)}: {advice}")
+        found += lacking
     return found
 
 
@@ -252,8 +286,8 @@ def problems(root: Path = Path()) -> list[str]:
     """Every problem found; empty when all is well.
 
     Raises:
-        ValueError: no dvc.yaml in ``root``, or no git checkout.
+        ValueError: no dvc.yaml in ``root``.
     """
     pipeline = read_pipeline(root / PIPELINE)
     found = bad_params(root) + wrong_code_deps(pipeline) + stale_code(root) + undescribed(pipeline)
-    return found + bad_pipeline(root, pipeline) + broken_links(root)
+    return found + bad_pipeline(root, pipeline) + (broken_links(root) if in_git(root) else [])

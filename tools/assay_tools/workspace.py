@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from ruamel.yaml import YAML
+
+from assay.core.stage import OWN_DATA
+from assay_tools.own_data import carried_by_nothing, unseen_by_dvc
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -64,6 +68,14 @@ def git(root: Path, *arguments: str) -> str:
     if done.returncode != 0:
         raise ValueError(f"git {' '.join(arguments)} in {root}: {done.stderr.strip()}")
     return done.stdout
+
+
+def in_git(root: Path) -> bool:
+    """Whether git knows the folder; ``dvc init --no-scm`` works without."""
+    if shutil.which("git") is None:
+        return False
+    command = ["git", "rev-parse", "--is-inside-work-tree"]
+    return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0
 
 
 def git_files(root: Path, *options: str) -> set[str]:
@@ -166,14 +178,22 @@ def runs_at_work(root: Path) -> list[DvcRun]:
     return sorted(found, key=lambda run: run.pid)
 
 
+def other_experiments(root: Path) -> list[DvcRun]:
+    """Experiments at work in git's other worktrees of this repository: all of them share the refs of experiments."""
+    here, prefix = git(root, "rev-parse", "--show-toplevel", "--show-prefix").split("\n")[:2]
+    names = re.findall(r"^worktree (.+)$", git(root, "worktree", "list", "--porcelain"), re.MULTILINE)
+    trees = [Path(name) / prefix for name in names if name != here]
+    return [run for tree in trees for run in runs_at_work(tree) if run.is_experiment]
+
+
 def two_experiments(runs: list[DvcRun]) -> list[str]:
     """Runs that spoil each other: two or more, one of them an experiment. Plain repros wait for each other."""
     if len(runs) < 2 or not any(run.is_experiment for run in runs):
         return []
     names = "; ".join(f"{run.command} (process {run.pid})" for run in runs)
     return [
-        f"{len(runs)} runs in one workspace, experiments among them: {names}. Each moves HEAD and params.yaml under the "
-        "other, and the first to end removes what the other needs to be saved: stop all but one; "
+        f"{len(runs)} runs in one workspace or its worktrees, experiments among them: {names}. Each moves HEAD and "
+        "params.yaml under the other, and the first to end removes what the other needs to be saved: stop all but one; "
         "dvc exp run --temp and dvc queue start work in folders of their own"
     ]
 
@@ -298,22 +318,32 @@ def stale_outputs(root: Path, *, stages: Collection[str], outputs: Collection[st
     return found
 
 
-def warnings(root: Path = Path()) -> list[str]:
-    """What can lose work or mislead in this folder; empty when all is well. One line each: what, why, what to do.
+def git_warnings(root: Path, runs: list[DvcRun]) -> list[str]:
+    """What can go wrong between git and DVC; ``runs`` are at work in this folder."""
+    if not in_git(root):
+        return [
+            "no git here: what git keeps, links and experiments are not checked, and dvc exp and metrics diff need git"
+        ]
+    others = other_experiments(root)
+    # A plain repro here does not mind what another worktree does.
+    spoiling = runs + others if any(run.is_experiment for run in runs) else runs
+    return shallow_clone(root) + two_experiments(spoiling) + killed_experiment(root, runs + others)
 
-    Raises:
-        ValueError: not a git checkout.
-    """
+
+def warnings(root: Path = Path()) -> list[str]:
+    """What can lose work or mislead in this folder; empty when all is well. One line each: what, why, what to do."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     runs = runs_at_work(root)
-    found = shallow_clone(root) + two_experiments(runs) + killed_experiment(root, runs)
-    found += stages_without_dvc(root) + dead_locks(root)
+    found = git_warnings(root, runs) + stages_without_dvc(root) + dead_locks(root)
     try:
         with Repo(str(root)) as repo:
             stages = {stage_name(stage) for stage in repo.index.stages}
             outputs = {output.path for output in declared_outputs(repo)}
+            found += unseen_by_dvc(repo)
+            if in_git(root):
+                found += carried_by_nothing(repo, git_files(root, "--", str(OWN_DATA)))
     except DvcException:
         return found  # assay_tools.gates.problems reports a pipeline that dvc refuses
     return found + stale_outputs(root, stages=stages, outputs=outputs)

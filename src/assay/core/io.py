@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from assay.core.dvc_links import is_dvc_link
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -166,7 +168,7 @@ def inside(root: str | Path, name: str) -> Path:
     """Join a name from an untrusted source to `root`.
 
     Returns `root / name`, which need not exist. Raises ValueError if `name` is empty, absolute, has a
-    NUL or a ".." part, or leads out of `root` through a symbolic link.
+    NUL or a ".." part, or leads out of `root` through a symbolic link that is not DVC's (`assay.core.dvc_links`).
     """
     root = Path(root)
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
@@ -178,7 +180,10 @@ def inside(root: str | Path, name: str) -> Path:
     # pathlib's own word for a loop of links differs between Python's versions.
     if _is_loop(joined):
         raise ValueError(f"name {name!r}: its links form a loop; remove them from {root}")
-    if not joined.resolve().is_relative_to(root.resolve()):
+    base = root.resolve()
+    if joined.resolve().is_relative_to(base):
+        return joined
+    if not (joined.parent.resolve().is_relative_to(base) and is_dvc_link(joined)):
         raise ValueError(f"name {name!r}: a link leads out of {root}; replace it by the file itself")
     return joined
 

@@ -20,8 +20,12 @@ from safetensors import SafetensorError
 
 from assay.closure import check_code
 from assay.core.io import write_json
+from assay.core.params import read_yaml
 
 TIMINGS = Path("timings")
+# Where DVC lays the folders in which experiments of --temp and --queue work.
+EXPERIMENTS = (".dvc", "tmp", "exps")
+OWN_DATA = Path("data/own")
 # Python's own thresholds of the garbage collector, which assay.stages raises while it imports.
 COLLECTOR = (700, 10, 10)
 
@@ -35,6 +39,7 @@ def run(main: Callable[[], None]) -> None:
     stage = Path(inspect.getfile(main)).stem
     try:
         if root := os.environ.get("DVC_ROOT"):
+            check_own_data(os.environ.get("DVC_STAGE", stage), Path(root))
             check_code(stage, root=Path(root))
         main()
     except (ValueError, RuntimeError, ArithmeticError, OSError, SafetensorError) as error:
@@ -42,6 +47,37 @@ def run(main: Callable[[], None]) -> None:
             raise
         message = str(error) or type(error).__name__
         sys.exit(f"{stage}: {message}\n(ASSAY_TRACEBACK=1 shows where)")
+
+
+def check_own_data(stage: str, root: Path) -> None:
+    """Refuse to work in an experiment's own folder without own data that the project has.
+
+    ``dvc exp run --temp`` and the queue lay out what git and DVC keep, no more: a result would be that of other data.
+
+    Args:
+        stage: as in dvc.yaml; what counts are its dependencies below ``data/own``.
+        root: the project, or an experiment's copy of it.
+
+    Raises:
+        ValueError: naming what is missing and the commands that mend it.
+    """
+    parts = root.resolve().parts
+    places = [place for place in range(len(parts)) if parts[place : place + len(EXPERIMENTS)] == EXPERIMENTS]
+    if not places:
+        return
+    project = Path(*parts[: places[0]])
+    dependencies = read_yaml(root / "dvc.yaml")["stages"].get(stage.split("@")[0], {}).get("deps", [])
+    for name in dependencies:
+        if not (isinstance(name, str) and Path(name).is_relative_to(OWN_DATA) and (project / name).is_dir()):
+            continue
+        names = sorted(path.name for path in (project / name).iterdir() if not path.name.startswith("."))
+        lacking = [entry for entry in names if not os.path.lexists(root / name / entry)]
+        if lacking:
+            shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+            raise ValueError(
+                f"this experiment's folder holds what git and DVC keep, and of {name} neither keeps {shown}: run dvc exp "
+                f"run without --temp and --queue, or: dvc add '{name}/{lacking[0]}'; git add '{name}/{lacking[0]}.dvc'"
+            )
 
 
 def _peak_bytes() -> int:

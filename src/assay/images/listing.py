@@ -5,11 +5,11 @@ Names that are not UTF-8 stand in both escaped (``unescape_path`` gives them bac
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import pandas as pd
 
+from assay.core.dvc_links import real_name
 from assay.data.path_text import escape_path, unescape_path
 
 # role: as the source declares it, or missing.
@@ -43,10 +43,10 @@ def make_listing(
 def drop_conflicts(listing: Listing) -> Listing:
     """Reject every row of a file with two labels, and repeated rows of a file after its first.
 
-    A file is known by its real path: absolute, relative and linked names of it are one.
+    A file is known by its real path: absolute, relative and linked names of it are one, but for links of DVC's.
     """
     rows = listing.rows
-    files = rows["image_path"].map(lambda name: escape_path(os.path.realpath(unescape_path(name))))
+    files = rows["image_path"].map(lambda name: escape_path(real_name(unescape_path(name))))
     conflicting = rows.groupby(files)["label"].transform("nunique") > 1
     repeated = files.duplicated() & ~conflicting
     parts = [listing.rejected]

@@ -62,7 +62,12 @@ def from_folder(folder: Path, images: Path, *, group: str | None) -> pd.DataFram
         raise ValueError(
             f"fetch_photos.source {str(folder)!r} is no folder; give packages, none or a folder of photographs"
         )
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "README")))
+    # README.md and what `dvc add` leaves beside the photographs are no files of theirs.
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith((".", "README")) and path.suffix != ".dvc"
+    )
     if not files:
         raise ValueError(f"fetch_photos.source {str(folder)!r} holds no file")
     names = [path.relative_to(folder).as_posix() for path in files]

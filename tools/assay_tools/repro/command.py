@@ -19,7 +19,7 @@ from assay.core.params import read_yaml
 from assay_tools.repro.children import FAILED, LOGS, Children, Stopped, child_environment, dvc_command, last_lines
 from assay_tools.repro.graph import Stage, behind, changed_stages, order_lock, read_stages
 from assay_tools.repro.local import LocalEngine
-from assay_tools.repro.requirements import cannot_run
+from assay_tools.repro.requirements import cannot_run, check_machine
 from assay_tools.repro.schedule import SKIPPED, Schedule
 from assay_tools.repro.table import Display, duration
 from assay_tools.workspace import locked_stages
@@ -165,7 +165,7 @@ def repro(
     all children are ended and ``dvc repro`` or ``assay repro`` goes on from there.
 
     Raises:
-        ValueError: no pipeline here, or no such stage.
+        ValueError: no pipeline here, no such stage, or the machine lacks what the stages that will run need.
     """
     with Console(stderr=True).status("looking for what changed"):
         stages = read_stages(root, targets, single_item=single_item)
@@ -177,6 +177,8 @@ def repro(
         print(f"left out: {name}, and behind it {', '.join(others) or 'nothing'}. {why}", file=sys.stderr)
     stages = {name: stage for name, stage in stages.items() if name not in left_out}
     fresh -= left_out
+    for line in check_machine([stage for name, stage in stages.items() if name not in fresh], root):
+        print(f"warning: {line}", file=sys.stderr)
     schedule = Schedule(stages, up_to_date=fresh)
     locked = list(locked_stages(root))
     order = [*locked, *(name for name in stages if name not in locked)]

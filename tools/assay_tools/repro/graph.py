@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assay.closure import OUTPUT
 from assay.core.io import read_json
 from assay_tools.workspace import locked_stages
 
@@ -21,7 +22,7 @@ class Stage:
     ``needs``: the stages whose outputs it reads; ``last_s``: wall time of its last run here, seconds, or None;
     ``attempts`` and ``wait_s``: its ``meta.retry`` in dvc.yaml; ``accelerated``: it takes an accelerator where there is
     one; ``stays``: it can't run on another machine, since it writes files that DVC's cache does not carry (metrics and
-    plots in git) or reads a folder that neither DVC nor git brings there.
+    plots in git) or reads a folder that neither DVC nor git brings there; ``code``: its file of ``code/``, or "".
     """
 
     name: str
@@ -31,6 +32,7 @@ class Stage:
     wait_s: float = 0.0
     accelerated: bool = False
     stays: bool = False
+    code: str = ""
 
 
 def retry_of(meta: Mapping[str, Any] | None, *, name: str) -> tuple[int, float]:
@@ -102,6 +104,7 @@ def _stage(stage: Any, needs: Iterable[Any], made: Iterable[Path], root: Path) -
         wait_s=wait_s,
         accelerated=any("runtime.device" in getattr(dep, "params", ()) for dep in stage.deps),
         stays=bool(strange) or any(not out.use_cache for out in stage.outs),
+        code=next((dep.def_path for dep in stage.deps if Path(dep.def_path).parent == OUTPUT), ""),
     )
 
 
