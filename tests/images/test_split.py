@@ -93,18 +93,6 @@ def test_a_group_in_two_declared_roles_is_an_error_also_through_an_undeclared_on
             split(rows, found)
 
 
-def test_a_role_without_both_labels_is_named() -> None:
-    frame, prints = declared(each=4)
-    keep = ~((frame["role"] == "calib") & (frame["label"] == 1))
-    with pytest.raises(ValueError, match=r"role calib does not hold both labels \(4 group\(s\)\)"):
-        split(frame[keep].reset_index(drop=True), [p for p, k in zip(prints, keep, strict=True) if k])
-
-
-def test_too_few_groups_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"5 group\(s\) hold real images.*at least 6"):
-        split(*images(5))
-
-
 def test_the_fold_table_names_every_training_row_once() -> None:
     frame, prints = images(40)
     done = split(frame, prints)

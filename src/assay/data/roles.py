@@ -14,24 +14,6 @@ import pandas as pd
 ROLES = ("train", "val", "calib", "tune", "test")
 
 
-def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
-    """Check that data (columns ``group_id`` and ``label``) can fill every role and every fold with both labels.
-
-    Raises:
-        ValueError: a label is missing, or has fewer than ``folds + 4`` groups.
-    """
-    needed = folds + len(ROLES) - 1
-    groups = frame.groupby("label")["group_id"].nunique()
-    for label, name in ((0, "real"), (1, "forged")):
-        if label not in groups:
-            raise ValueError(f"no {name} image (label {label}) is left: a classifier needs both classes")
-        if groups[label] < needed:
-            raise ValueError(
-                f"{groups[label]} group(s) hold {name} images, but five roles with {folds} folds in train need at "
-                f"least {needed}: add images from other sources, or set prepare.folds lower"
-            )
-
-
 def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int) -> pd.Series:
     """Give every group one role, so that each role gets its share of every (dataset, label) stratum.
 

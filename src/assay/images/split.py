@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from assay.data.roles import ROLES, assign_folds, assign_roles, check_disjoint, check_group_count
+from assay.data.roles import assign_folds, assign_roles, check_disjoint
 from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles
@@ -26,15 +26,13 @@ def group_and_split(
         prints: fingerprint of each row, or None.
 
     Raises:
-        ValueError: near-duplicates or a group in two declared roles; too few groups.
+        ValueError: near-duplicates or a group in two declared roles.
     """
     limits = settings.near_duplicates
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
     declared = rows["role"].notna()
     _check_collisions(rows[declared], clusters[declared.to_numpy()], name="near-duplicate images")
-    # Also where every role is declared: folds and intervals rest on groups within a role.
     frame = rows.assign(group_id=np.asarray(join_groups(list(rows["group"]), clusters), dtype=object))
-    check_group_count(frame, folds=settings.folds)
     _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), name="images of one group")
     given = frame[declared].groupby("group_id")["role"].first()
     free = frame[~frame["group_id"].isin(given.index)]
@@ -43,7 +41,6 @@ def group_and_split(
         chosen.append(assign_roles(free, shares=roles.model_dump(), seed=seed))
     frame = frame.assign(split=frame["group_id"].map(pd.concat(chosen)))
     check_disjoint(frame["split"], frame["group_id"])
-    _check_roles_filled(frame)
     return frame
 
 
@@ -57,16 +54,6 @@ def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) ->
             f"{int(spread.sum())} {name} stand in more than one role, so a metric would rest on seen images: "
             f"{list(zip(worst['image_path'], worst['role'], strict=True))}. Give them one role, or leave the role out"
         )
-
-
-def _check_roles_filled(frame: pd.DataFrame) -> None:
-    present = frame.groupby("split")["label"].nunique()
-    for role in ROLES:
-        if present.get(role, 0) < 2:
-            groups = frame.loc[frame["split"] == role, "group_id"].nunique()
-            raise ValueError(
-                f"role {role} does not hold both labels ({groups} group(s)): add groups, or raise roles.{role}"
-            )
 
 
 def fold_table(train: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:

@@ -17,11 +17,13 @@ from assay.core.io import write_csv, write_json
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
+from assay.data.findings import findings_table, raise_errors
 from assay.data.roles import ROLES
 from assay.images import manifest as sources
 from assay.images.audit import column_summary, metadata_auc
 from assay.images.decode_set import Refused, decode_all, decode_settings
 from assay.images.model.store import open_writer
+from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
 from assay.images.split import MANIFEST, fold_table, group_and_split
 from assay.params.images import Audit, Images, Prepare
 
@@ -103,10 +105,13 @@ def main() -> None:
         rows, rejected, prints = decode_into_store(collect(settings), params)
         write_csv(OUTPUT / "rejected.csv", rejected)
         frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
+        findings = check_prepared(frame, rejected, folds=settings.folds, num_kfold_stages=pipeline_folds())
+        raise_errors(findings, what="the images line")
         for role in ROLES:
             write_csv(OUTPUT / f"{role}_manifest.csv", frame.loc[frame["split"] == role, MANIFEST])
         train = frame[frame["split"] == "train"]
-        write_csv(OUTPUT / "folds.csv", fold_table(train, folds=settings.folds, seed=seed))
+        folds = fold_table(train, folds=settings.folds, seed=seed)
+        write_csv(OUTPUT / "folds.csv", folds)
         audit = audit_shortcuts(train, settings.audit, folds=settings.folds, seed=seed)
         write_json(OUTPUT / "audit.json", audit)
         metrics: dict[str, object] = {
@@ -122,7 +127,9 @@ def main() -> None:
         write_json(METRICS, metrics)
     table = frame.pivot_table(index="split", columns="generator", values="sample_id", aggfunc="count", fill_value=0)
     print(table.reindex(ROLES).to_string())
+    print(findings_table([*findings, *check_fold_table(folds)]))
     print(f"{len(rejected)} rejected; metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
+    print("assay check --data: what the later stages need, and the time, memory and disk that they will take")
 
 
 if __name__ == "__main__":
