@@ -71,7 +71,8 @@ def roles_by_class(
         lacking = [name for label, name in classes.items() if not groups[label] and label not in skip]
         few = [name for label, name in classes.items() if groups[label] < FEW_GROUPS]
         if lacking:
-            text = f"{total}: no {' and no '.join(lacking)}. Add groups with it, raise {field}.{role}, or give rows this role"
+            text = f"{total}: no {' and no '.join(lacking)}. Add groups with it, raise {field}.{role}, "
+            text += "or declare this role for some rows"
         elif few:
             text = f"{total}: below {FEW_GROUPS} groups of {', '.join(few)}, so what rests on it is a guess"
         else:

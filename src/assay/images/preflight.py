@@ -137,8 +137,9 @@ def check_anchors(anchors: int, params: Stacking) -> Finding:
     text = f"{anchors} rows of calib for {dim} dimensions"
     few = params.build_meta.alignment == "procrustes" and anchors <= dim
     if few:
+        fitting = 2 ** int(math.log2(max(2, anchors - 1)))
         text += f": the alignment goes through at most {max(anchors - 1, 0)} directions. Set embedding_dim of both "
-        text += f"experts to {2 ** max(1, int(math.log2(max(2, anchors - 1))))}, raise roles.calib, or build_meta.alignment: none"
+        text += f"experts to {fitting}, raise roles.calib, or set build_meta.alignment to none"
     return need("build_meta, anchors", text, warning=few)
 
 
@@ -214,19 +215,22 @@ def check_evaluation(test: pd.DataFrame, params: Stacking, *, root: Path = Path(
     return found
 
 
-def check_later(parts: Mapping[str, pd.DataFrame], folds: pd.DataFrame, params: Stacking) -> list[Finding]:
+def check_later(
+    parts: Mapping[str, pd.DataFrame], folds: pd.DataFrame, params: Stacking, *, root: Path = Path()
+) -> list[Finding]:
     """What every stage behind ``prepare`` needs, with its parameters.
 
     Args:
         parts: role -> rows with label and group_id.
         folds: columns fold, label, group_id, of the train role.
+        root: the project.
     """
     found = check_fold_table(folds)
     found += check_networks(parts["train"], parts["val"], folds, params)
     found.append(check_anchors(len(parts["calib"]), params))
     found += check_meta(folds, params)
     found += check_budgets(parts["tune"], params)
-    return found + check_evaluation(parts["test"], params)
+    return found + check_evaluation(parts["test"], params, root=root)
 
 
 def assumed_folds(train: pd.DataFrame, *, folds: int) -> pd.DataFrame:
