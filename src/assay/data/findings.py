@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -50,7 +50,7 @@ def findings_table(findings: Sequence[Finding]) -> str:
 
 
 def roles_by_class(
-    frame: pd.DataFrame, roles: Sequence[str], classes: Mapping[int | str, str], *, field: str, skip: Sequence = ()
+    frame: pd.DataFrame, roles: Sequence[str], classes: Mapping[Any, str], *, field: str, skip: Sequence = ()
 ) -> list[Finding]:
     """Rows and groups of every class in every role.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import pandas as pd
 
 from assay.core.params import PARAMS_FILE, load, read_yaml
 from assay.data.findings import Finding, findings_table, need, of_level
@@ -21,18 +20,22 @@ from assay.preflight.lines import LINES, NotPrepared
 from assay.preflight.trainings import counts_trials, images_rows, images_trials, text_trials, vlm_trials
 from assay.preflight.trials import Measured, Trial, TrialFailed, measure, missing
 
-TRIALS = {"images": images_trials, "counts": counts_trials, "text": text_trials, "vlm": vlm_trials}
+TRIALS: dict[str, Callable[[Any, Path], list[Trial]]] = {
+    "images": images_trials,
+    "counts": counts_trials,
+    "text": text_trials,
+    "vlm": vlm_trials,
+}
 
 
 def data_findings(name: str, root: Path) -> list[Finding] | None:
     """Findings of a line; None, with a line on standard error, where its data are not prepared."""
     model, check = LINES[name]
     try:
-        found: list[Finding] = check(load(model, root / PARAMS_FILE), root)  # type: ignore[operator]
+        return check(load(model, root / PARAMS_FILE), root)
     except NotPrepared as waiting:
         print(f"{name}: {waiting}", file=sys.stderr)
         return None
-    return found
 
 
 def try_trainings(
@@ -55,12 +58,12 @@ def try_trainings(
 
 def images_scoring(measured: Sequence[tuple[Trial, Measured]], params: Stacking, root: Path) -> list[Cost]:
     """Forward passes of the images line, if all its networks were tried."""
-    row_s = {trial.stage.removeprefix("train_expert@").removesuffix("-full"): found.row_s for trial, found in measured}
-    if not {"train_stage1", *EXPERTS} <= set(row_s):
+    networks = {trial.stage.removeprefix("train_expert@").removesuffix("-full"): found for trial, found in measured}
+    if not {"train_stage1", *EXPERTS} <= set(networks):
         return []
     sizes = {role: len(read_manifest(root / "data/processed", role)) for role in ROLES}
-    held: pd.Series = images_rows(root)["folds"]["fold"].value_counts()
-    return scoring_costs(sizes, held.sort_index().to_dict(), params, row_s)
+    held = Counter(sorted(images_rows(root)["folds"]["fold"].tolist()))
+    return scoring_costs(sizes, held, params, networks)
 
 
 def estimate(names: Sequence[str], root: Path, *, jobs: int) -> list[Finding]:

@@ -34,6 +34,7 @@ class Cost:
 
     stage: str
     seconds: float
+    cpu_seconds: float
     kind: str
     peak_bytes: int = 0
     disk_bytes: int = 0
@@ -42,13 +43,15 @@ class Cost:
 def training_costs(trial: Trial, found: Measured) -> list[Cost]:
     """Every training that a trial stands for."""
     return [
-        Cost(stage, found.seconds(rows), "trial", found.peak_bytes, COPIES * found.output_bytes)
+        Cost(
+            stage, found.seconds(rows), found.cpu_seconds(rows), "trial", found.peak_bytes, COPIES * found.output_bytes
+        )
         for stage, rows in trial.stages.items()
     ]
 
 
 def scoring_costs(
-    sizes: Mapping[str, int], held: Mapping[int, int], params: Stacking, row_s: Mapping[str, float]
+    sizes: Mapping[str, int], held: Mapping[int, int], params: Stacking, networks: Mapping[str, Measured]
 ) -> list[Cost]:
     """Forward passes of the images line, and the tables of embeddings that they leave.
 
@@ -56,27 +59,27 @@ def scoring_costs(
         sizes: role -> rows.
         held: fold -> rows.
         params: of the images line.
-        row_s: ``train_stage1`` and experts -> seconds a row in training.
+        networks: ``train_stage1`` and experts -> what their trials took.
     """
-    grid = params.evaluate.robustness
-    grid_rows = min(grid.max_samples, sizes["test"]) * len(grid.jpeg_quality) * len(grid.resize) * len(grid.blur_sigma)
+    grid, calib = params.evaluate.robustness, sizes["calib"]
     judged = sum(sizes[role] for role in ("calib", "tune", "test"))
-    experts = sum(row_s[name] for name in EXPERTS)
+    degraded = min(grid.max_samples, sizes["test"]) * len(grid.jpeg_quality) * len(grid.resize) * len(grid.blur_sigma)
     row_bytes = 4 * len(EXPERTS) * (params.expert(EXPERTS[0]).embedding_dim + 1)
-    networks = len(held) + 1 if params.train_meta.test_time_mode == "fold_average" else 1
-    work = {"score_stage1": ((judged + sizes["val"] + grid_rows) * row_s["train_stage1"], 0)}
-    work |= {
-        f"kfold_fold_{fold}": ((rows + sizes["calib"]) * experts, rows + sizes["calib"]) for fold, rows in held.items()
+    # The refit alone, and in the ensemble one network of each expert for every fold or for all.
+    passes = 1 + (len(held) if params.train_meta.test_time_mode == "fold_average" else 1)
+    # Stage -> networks, rows of each, and rows of the table that it leaves.
+    work: dict[str, tuple[Sequence[str], int, int]] = {
+        "score_stage1": (("train_stage1",), judged + sizes["val"] + degraded, 0)
     }
-    work |= {
-        "build_meta": (sizes["calib"] * experts, sizes["train"]),
-        "evaluate_alignment": (sizes["calib"] * experts, 0),
-    }
-    work["score_cascade"] = ((networks + 1) * judged * experts, 0)
-    return [
-        Cost(stage, START_S + FORWARD * seconds, "forward", disk_bytes=COPIES * rows * row_bytes)
-        for stage, (seconds, rows) in work.items()
-    ]
+    work |= {f"kfold_fold_{fold}": (EXPERTS, rows + calib, rows + calib) for fold, rows in held.items()}
+    work |= {"build_meta": (EXPERTS, calib, sizes["train"]), "score_cascade": (EXPERTS, passes * judged, 0)}
+    found = []
+    for stage, (names, rows, kept) in work.items():
+        seconds = START_S + FORWARD * rows * sum(networks[name].row_s for name in names)
+        cpu_seconds = START_S + FORWARD * rows * sum(networks[name].row_cpu_s for name in names)
+        peak = max(networks[name].peak_bytes for name in names)
+        found.append(Cost(stage, seconds, cpu_seconds, "forward", peak, COPIES * kept * row_bytes))
+    return found
 
 
 def last_runs(root: Path, known: Sequence[Cost]) -> tuple[list[Cost], list[str]]:
@@ -89,7 +92,9 @@ def last_runs(root: Path, known: Sequence[Cost]) -> tuple[list[Cost], list[str]]
             continue
         if path.is_file():
             record = read_json(path)
-            seen.append(Cost(name, float(record["wall_s"]), "last run", int(record["peak_bytes"])))
+            seen.append(
+                Cost(name, float(record["wall_s"]), float(record["cpu_s"]), "last run", int(record["peak_bytes"]))
+            )
         else:
             never.append(name)
     return seen, never
@@ -139,15 +144,13 @@ def cost_table(costs: Sequence[Cost]) -> str:
     frame = pd.DataFrame([vars(cost) for cost in costs])
     frame["group"] = frame["stage"].str.replace(r"-(full|fold_\d+)$", "", regex=True)
     frame["group"] = frame["group"].str.replace(r"^(kfold_fold)_\d+$", r"\1", regex=True)
-    lines = [f"{'stage':36} {'times':>5} {'minutes':>8} {'peak MiB':>9} {'disk MiB':>9}  from"]
-    for name, part in frame.groupby("group", sort=False):
-        peak, disk = part["peak_bytes"].max() / MIB, part["disk_bytes"].sum() / MIB
-        minutes, kind = part["seconds"].sum() / 60, part["kind"].iloc[0]
-        lines.append(f"{name:36} {len(part):5} {minutes:8.1f} {peak:9.0f} {disk:9.0f}  {kind}")
-    minutes, disk = frame["seconds"].sum() / 60, frame["disk_bytes"].sum() / MIB
-    lines.append(
-        f"{'all, one after the other':36} {len(frame):5} {minutes:8.1f} {frame['peak_bytes'].max() / MIB:9.0f} {disk:9.0f}"
-    )
+    columns = ("minutes", "CPU min", "peak MiB", "disk MiB")
+    lines = [f"{'stage':36} {'times':>5} " + " ".join(f"{name:>9}" for name in columns) + "  from"]
+    for name, part in [*frame.groupby("group", sort=False), ("all, one after the other", frame)]:
+        times = " ".join(f"{part[column].sum() / 60:9.1f}" for column in ("seconds", "cpu_seconds"))
+        sizes = f"{part['peak_bytes'].max() / MIB:9.0f} {part['disk_bytes'].sum() / MIB:9.0f}"
+        kinds = "" if part is frame else part["kind"].iloc[0]
+        lines.append(f"{name:36} {len(part):5} {times} {sizes}  {kinds}".rstrip())
     return "\n".join(lines)
 
 

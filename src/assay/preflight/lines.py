@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
 from assay.core.io import read_json
 from assay.data.findings import Finding, need, roles_by_class
@@ -85,15 +88,11 @@ def check_text(params: Text, root: Path) -> list[Finding]:
     classes = dict(enumerate(read_json(root / TEXT / "classes.json")))
     found = roles_by_class(frame, list(params.prepare_text.roles.model_dump()), classes, field="prepare_text.roles")
     train = frame[frame["split"] == "train"]
-    least, count = (
-        min((int((train["label"] == label).sum()), name) for label, name in classes.items())[::-1],
-        len(train),
-    )
-    few = least[1] < FEW_ROWS
-    text = f"{least[1]} rows of {least[0]} in train" + (
-        ": few. Add rows, or leave it out of prepare_text.classes" if few else ""
-    )
-    return [*found, need("rows of a class", text, warning=few), updates("train_text", count, params.train_text)]
+    least, name = min((int((train["label"] == label).sum()), name) for label, name in classes.items())
+    few = least < FEW_ROWS
+    text = f"{least} rows of {name} in train"
+    text += f": few. Add rows, or leave {name} out of prepare_text.classes" if few else ""
+    return [*found, need("rows of a class", text, warning=few), updates("train_text", len(train), params.train_text)]
 
 
 def check_counts(params: Counts, root: Path) -> list[Finding]:
@@ -103,7 +102,7 @@ def check_counts(params: Counts, root: Path) -> list[Finding]:
         NotPrepared: prepare_counts has not run.
     """
     roles, settings = list(params.prepare_counts.roles.model_dump()), params.prepare_counts
-    frame = read_roles(root / COUNTS, roles, stage="prepare_counts").rename(columns={"group": "group_id"})
+    frame = read_roles(root / COUNTS, roles, stage="prepare_counts")
     found = roles_by_class(frame.assign(label=0), roles, {0: "question"}, field="prepare_counts.roles")
     counts = frame.loc[frame["split"] == "train", "counts"]
     for name in ("equal_width_bins", "quantile_bins"):
@@ -173,5 +172,9 @@ def updates(name: str, rows: int, settings: object) -> Finding:
     return need(f"{name}, batches", text + (f": few. Raise {name}.epochs" if few else ""), warning=few)
 
 
-LINES = {"images": (Stacking, check_images), "counts": (Counts, check_counts), "text": (Text, check_text)}
-LINES |= {"vlm": (Vlm, check_vlm)}
+LINES: dict[str, tuple[type[BaseModel], Callable[[Any, Path], list[Finding]]]] = {
+    "images": (Stacking, check_images),
+    "counts": (Counts, check_counts),
+    "text": (Text, check_text),
+    "vlm": (Vlm, check_vlm),
+}

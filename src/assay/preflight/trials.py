@@ -57,16 +57,25 @@ class Trial:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a trial took: seconds a row and besides, peak memory of the process, bytes of the output."""
+    """What a trial took: seconds a row and besides, by the clock and of CPUs; peak memory, and bytes of the output.
+
+    Beside other programs the clock runs on while a stage waits; CPU seconds hardly change.
+    """
 
     row_s: float
     fixed_s: float
+    row_cpu_s: float
+    fixed_cpu_s: float
     peak_bytes: int
     output_bytes: int
 
     def seconds(self, rows: float) -> float:
-        """Of a training over so many row visits."""
+        """Of a training over so many row visits, by the clock."""
         return self.fixed_s + self.row_s * rows
+
+    def cpu_seconds(self, rows: float) -> float:
+        """CPU seconds of a training over so many row visits."""
+        return self.fixed_cpu_s + self.row_cpu_s * rows
 
 
 class TrialFailed(ValueError):
@@ -131,8 +140,12 @@ def measure(trial: Trial, content: Content, root: Path, scratch: Path) -> Measur
         if trial.first and number == 0:
             run_stage(trial.first, scratch, "@".join([trial.first[0], *trial.first[2:3]]))
         records.append(run_stage(trial.command, scratch, trial.stage))
-    short, long = (record["wall_s"] for record in records)
-    row_s = max(0.0, long - short) / max(1, many - few)
-    fixed_s = max(0.0, short - row_s * few)
+    lines = [straight_line([record[key] for record in records], rows=(few, many)) for key in ("wall_s", "cpu_s")]
     peak = int(max(record["peak_bytes"] for record in records))
-    return Measured(row_s, fixed_s, peak, folder_bytes(scratch / trial.output))
+    return Measured(*lines[0], *lines[1], peak, folder_bytes(scratch / trial.output))
+
+
+def straight_line(seconds: list[float], *, rows: tuple[int, int]) -> tuple[float, float]:
+    """(seconds a row, seconds besides) of two runs over so many rows."""
+    slope = max(0.0, seconds[1] - seconds[0]) / max(1, rows[1] - rows[0])
+    return slope, max(0.0, seconds[0] - slope * rows[0])
