@@ -1,5 +1,6 @@
 """From what trials took to the costs of the whole line: sums, lines through two runs, and what is short."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from assay.core.params import load
 from assay.params.counts import Counts
 from assay.params.stacking import Stacking
+from assay.preflight.command import made_by
 from assay.preflight.estimate import GIB, Cost, cost_table, scoring_costs, shortages, training_costs
 from assay.preflight.trainings import cut_epochs
-from assay.preflight.trials import Measured, Trial, straight_line
+from assay.preflight.trials import Measured, Trial, last_words, straight_line
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = Measured(row_s=0.01, fixed_s=5.0, row_cpu_s=0.02, fixed_cpu_s=4.0, peak_bytes=GIB, output_bytes=1000)
@@ -82,3 +84,24 @@ def test_a_part_of_an_epoch_keeps_the_share_of_the_head():
     cut_epochs(content, Path(), 300, path=("train_counts", "staged"), count=1000, share=0.25)
     assert content["train_counts"]["staged"]["epochs"] == pytest.approx(0.225)
     assert content["train_counts"]["staged"]["head_epochs"] == pytest.approx(0.075)
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "said"),
+    [
+        (1, "100%|##|\ntrain_x: no room\n  for it\n(ASSAY_TRACEBACK=1 shows where)\n", "train_x: no room for it"),
+        (1, "Traceback\nTypeError: odd\n", "TypeError: odd"),
+        (-9, "epoch 1", "signal 9"),
+        (3, "", "status 3"),
+    ],
+)
+def test_a_failed_trial_says_why(code, stderr, said):
+    assert said in last_words(subprocess.CompletedProcess([], code, "", stderr), name="train_x")
+
+
+def test_inputs_that_are_missing_come_with_their_command():
+    assert (
+        made_by(["data/weights/stage1.safetensors", "models/text/encoder"])
+        == " (dvc repro fetch_weights pretrain_text)"
+    )
+    assert made_by(["data/processed/pixels"]) == ""

@@ -50,7 +50,13 @@ def findings_table(findings: Sequence[Finding]) -> str:
 
 
 def roles_by_class(
-    frame: pd.DataFrame, roles: Sequence[str], classes: Mapping[Any, str], *, field: str, skip: Sequence = ()
+    frame: pd.DataFrame,
+    roles: Sequence[str],
+    classes: Mapping[Any, str],
+    *,
+    field: str,
+    skip: Sequence = (),
+    optional: Sequence[str] = (),
 ) -> list[Finding]:
     """Rows and groups of every class in every role.
 
@@ -59,6 +65,7 @@ def roles_by_class(
         classes: label -> name.
         field: parameter with the shares of the roles.
         skip: labels that are not looked at.
+        optional: roles that may lack a class, though not all of them.
     """
     found = []
     for role in roles:
@@ -77,5 +84,6 @@ def roles_by_class(
             text = f"{total}: below {FEW_GROUPS} groups of {', '.join(few)}, so what rests on it is a guess"
         else:
             text = total
-        found.append(need(f"role {role}", text, error=bool(lacking), warning=bool(few)))
+        error = bool(lacking) and (role not in optional or part.empty)
+        found.append(need(f"role {role}", text, error=error, warning=bool(few)))
     return found

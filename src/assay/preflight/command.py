@@ -26,6 +26,9 @@ TRIALS: dict[str, Callable[[Any, Path], list[Trial]]] = {
     "text": text_trials,
     "vlm": vlm_trials,
 }
+# Folder -> stage that makes what a training reads of it, beside the prepared rows.
+MAKERS = {"data/weights": "fetch_weights", "data/counts": "fetch_counts", "data/text/source": "fetch_text"}
+MAKERS |= {"models/text": "pretrain_text", "models/vlm": "pretrain_vlm"}
 
 
 def data_findings(name: str, root: Path) -> list[Finding] | None:
@@ -38,6 +41,12 @@ def data_findings(name: str, root: Path) -> list[Finding] | None:
         return None
 
 
+def made_by(names: Sequence[str]) -> str:
+    """The command that makes these inputs of trainings."""
+    stages = {stage for name in names for folder, stage in MAKERS.items() if name.startswith(folder)}
+    return f" (dvc repro {' '.join(sorted(stages))})" if stages else ""
+
+
 def try_trainings(
     trials: Sequence[Trial], content: dict[str, Any], root: Path
 ) -> tuple[list[tuple[Trial, Measured]], list[Finding]]:
@@ -46,7 +55,7 @@ def try_trainings(
     with TemporaryDirectory(prefix="assay-check-") as folder:
         for trial in trials:
             if waiting := missing(trial, root, Path(folder)):
-                print(f"{trial.stage}: no {', '.join(waiting)} yet, so it is not tried", file=sys.stderr)
+                print(f"{trial.stage} is not tried: no {', '.join(waiting)} yet{made_by(waiting)}", file=sys.stderr)
                 continue
             print(f"trying {trial.stage} ...", file=sys.stderr, flush=True)
             try:

@@ -106,10 +106,18 @@ def run_stage(command: tuple[str, ...], scratch: Path, stage: str) -> dict[str, 
     call = [sys.executable, "-m", f"assay.stages.{command[0]}", *command[1:]]
     done = subprocess.run(call, cwd=scratch, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        words = [line for line in (done.stderr or done.stdout).splitlines() if line and "ASSAY_TRACEBACK" not in line]
-        raise TrialFailed(words[-1] if words else f"ended with status {done.returncode} (-9: out of memory, mostly)")
+        raise TrialFailed(last_words(done, name=command[0]))
     record: dict[str, float] = read_json(scratch / "timings" / f"{stage}.json")
     return record
+
+
+def last_words(done: subprocess.CompletedProcess[str], *, name: str) -> str:
+    """Why a stage ended: its own message in one line, or the signal that ended it."""
+    if done.returncode < 0:
+        return f"ended by signal {-done.returncode} (9 is the system's, where memory runs out)"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and "ASSAY_TRACEBACK" not in line]
+    starts = [number for number, line in enumerate(lines) if line.startswith(f"{name}: ")]
+    return " ".join(lines[starts[-1] :] if starts else lines[-1:]) or f"ended with status {done.returncode}"
 
 
 def folder_bytes(folder: Path) -> int:

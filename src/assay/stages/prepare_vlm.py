@@ -23,7 +23,8 @@ from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import decode_rgb
 from assay.data.fetch.language_models import fetch_processor
-from assay.data.roles import assign_roles, check_disjoint
+from assay.data.findings import raise_errors, roles_by_class
+from assay.data.roles import ROLES, assign_roles, check_disjoint
 from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.augmentation import TRANSFORMS, draw
@@ -104,9 +105,15 @@ def main() -> None:
     with timed("prepare_vlm"):
         shutil.rmtree(OUTPUT, ignore_errors=True)
         table, rejected = known_rows(prompt.labels)
+        write_csv(OUTPUT / "rejected.csv", rejected)
         grouped = pd.DataFrame({"group_id": table["group"], "label": table["label"], "dataset": "vlm"})
         roles = table["group"].map(assign_roles(grouped, shares=settings.roles.model_dump(), seed=seed))
         check_disjoint(roles, table["group"])
+        names = dict(zip(prompt.labels, prompt.names, strict=True))
+        checked = roles_by_class(
+            grouped.assign(split=roles), ROLES, names, field="prepare_vlm.roles", optional=ROLES[1:]
+        )
+        raise_errors(checked, what="the vlm line")
         parts = {role: table[roles == role] for role in settings.roles.model_dump()}
         copies = augmented(parts["train"], settings, max_pixels=max_pixels, seed=seed)
         records = {role: conversations(part, settings) for role, part in parts.items()}
@@ -117,8 +124,6 @@ def main() -> None:
         for name, rows in records.items():
             write_messages(OUTPUT / f"{name}.jsonl", rows)
         write_json(OUTPUT / "prompt.json", {"risk": prompt.to_json(), "high": high_prompt(settings).to_json()})
-        write_csv(OUTPUT / "rejected.csv", rejected)
-        names = dict(zip(prompt.labels, prompt.names, strict=True))
         for role, part in parts.items():
             metrics[f"{role}.n"] = float(len(part))
             for label, name in names.items():
