@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 import numpy as np
 from PIL import Image
@@ -50,9 +51,14 @@ def pillow_pass(paths: list[str], *, side: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def run_pillow(folder: Path, output: Path, *, side: int, workers: int) -> float:
-    """Seconds of the peer."""
-    start = time.perf_counter()
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(used.ru_utime + used.ru_stime for used in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
+
+
+def run_pillow(folder: Path, output: Path, *, side: int, workers: int) -> tuple[float, float]:
+    """Seconds of the peer, by the clock and of CPUs."""
+    start, cpu = time.perf_counter(), cpu_seconds()
     paths = sorted(str(path) for path in folder.rglob("*.jpg"))
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     pixels = np.lib.format.open_memmap(output, mode="w+", dtype=np.uint8, shape=(len(paths), side, side, 3))
@@ -60,7 +66,7 @@ def run_pillow(folder: Path, output: Path, *, side: int, workers: int) -> float:
         for number, part in enumerate(pool.map(partial(pillow_pass, side=side), chunks)):
             pixels[number * CHUNK : number * CHUNK + len(part)] = part
     pixels.flush()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, cpu_seconds() - cpu
 
 
 def run_prepare(work: Path, *, workers: int) -> dict[str, float]:
@@ -90,12 +96,12 @@ def main() -> None:
         side = read_yaml(ROOT / "params.yaml")["prepare"]["size"]
         took = run_prepare(work, workers=options.workers)
         peer = run_pillow(work / "pictures", work / "peer.npy", side=side, workers=options.workers)
-    seconds = took["wall_s"]
     print(f"{options.pictures} pictures of {options.side} px to {side} px, {options.workers} processes")
     print(f"load of the last minute {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs\n")
-    print(f"{'':18} {'seconds':>9} {'pictures/s':>11} {'ratio':>7}")
-    for title, value in (("assay, prepare", seconds), ("Pillow, one pass", peer)):
-        print(f"{title:18} {value:9.1f} {options.pictures / value:11.0f} {value / peer:7.2f}")
+    print(f"{'':18} {'seconds':>9} {'pictures/s':>11} {'ratio':>7} {'CPU s':>9} {'ratio':>7}")
+    for title, (clock, cpu) in (("assay, prepare", (took["wall_s"], took["cpu_s"])), ("Pillow, one pass", peer)):
+        rate = options.pictures / clock
+        print(f"{title:18} {clock:9.1f} {rate:11.0f} {clock / peer[0]:7.2f} {cpu:9.1f} {cpu / peer[1]:7.2f}")
     print(f"\npeak memory of the largest process of prepare {took['peak_bytes'] / 2**30:.2f} GiB")
 
 

@@ -19,7 +19,9 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.data:
         from assay.preflight.command import check_data
 
-        return check_data(quick=arguments.quick, jobs=arguments.jobs)
+        return check_data(quick=arguments.quick, jobs=arguments.jobs or 1)
+    if arguments.quick or arguments.jobs:
+        raise ValueError("--quick and --jobs say how --data is checked: add --data")
     from assay_tools.gates import fix_lock, problems
     from assay_tools.workspace import warnings
 
@@ -116,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     three.add_argument("--data", action="store_true", help=data)
     three.add_argument("--quick", action="store_true", help="with --data: no training is tried (seconds)")
     three.add_argument(
-        "--jobs", "-j", type=positive, default=1, metavar="N", help="with --data: stages side by side (%(default)s)"
+        "--jobs", "-j", type=positive, metavar="N", help="with --data: stages that will run side by side (1)"
     )
     add_command(commands, gate, help="fresh clone: would dvc repro run anything?")
     five = add_command(commands, params, help="check a parameter file and use it")

@@ -57,11 +57,15 @@ def try_trainings(
             if waiting := missing(trial, root, Path(folder)):
                 print(f"{trial.stage} is not tried: no {', '.join(waiting)} yet{made_by(waiting)}", file=sys.stderr)
                 continue
-            print(f"trying {trial.stage} ...", file=sys.stderr, flush=True)
+            print(f"trying {trial.stage}", end=" ... ", file=sys.stderr, flush=True)
             try:
                 measured.append((trial, measure(trial, content, root, Path(folder))))
             except TrialFailed as error:
                 found.append(need(trial.stage, str(error), error=True))
+                print("failed", file=sys.stderr)
+                continue
+            one = measured[-1][1]
+            print(f"{1000 * one.row_s:.1f} ms a row ({1000 * one.row_cpu_s:.1f} of CPUs)", file=sys.stderr)
     return measured, found
 
 
