@@ -53,6 +53,7 @@ gate: $(STAMP) ## green clone: dvc.lock, metrics and plots belong to the code as
 	$(BIN)/python -m assay.cli gate
 
 bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
+	$(BIN)/python benchmarks/prepare_scale.py
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/cascade_speed.py
 	$(BIN)/python benchmarks/text_throughput.py

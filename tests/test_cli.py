@@ -85,6 +85,12 @@ def test_outside_a_project_the_command_says_so(tmp_path, monkeypatch, capsys):
         assert "run from the root of the project" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--quick"], ["--jobs", "2"]])
+def test_what_belongs_to_the_check_of_data_asks_for_it(option, capsys):
+    assert main(["check", *option]) == 2
+    assert "add --data" in capsys.readouterr().err
+
+
 def test_help_names_every_command():
     done = subprocess.run([sys.executable, "-m", "assay.cli", "--help"], capture_output=True, text=True, check=True)
     for command in ("check", "gate", "params", "report"):

@@ -12,7 +12,16 @@ from assay.cli_models import add_command, add_model_commands, positive, usable_c
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Check parameters, deps, outputs, links and dvc.lock; 1 if something is wrong. Warns of what may go wrong."""
+    """Check parameters, deps, outputs, links and dvc.lock; 1 if something is wrong. Warns of what may go wrong.
+
+    With --data: what every later stage needs of the data, and what the whole line takes in time, memory and disk.
+    """
+    if arguments.data:
+        from assay.preflight.command import check_data
+
+        return check_data(quick=arguments.quick, jobs=arguments.jobs or 1)
+    if arguments.quick or arguments.jobs:
+        raise ValueError("--quick and --jobs say how --data is checked: add --data")
     from assay_tools.gates import fix_lock, problems
     from assay_tools.repro.requirements import machine_warnings
     from assay_tools.workspace import warnings
@@ -104,6 +113,14 @@ def build_parser() -> argparse.ArgumentParser:
     two.add_argument("stage", metavar="STAGE", help=stage)
     three = add_command(commands, check, help="check params.yaml, dvc.yaml, dvc.lock, links")
     three.add_argument("--fix", action="store_true", help="drop what dvc.lock says of stages that are gone")
+    data = (
+        "check the data instead, and try a few steps of every training: what is missing, time, memory, disk (minutes)"
+    )
+    three.add_argument("--data", action="store_true", help=data)
+    three.add_argument("--quick", action="store_true", help="with --data: no training is tried (seconds)")
+    three.add_argument(
+        "--jobs", "-j", type=positive, metavar="N", help="with --data: stages that will run side by side (1)"
+    )
     add_command(commands, gate, help="fresh clone: would dvc repro run anything?")
     five = add_command(commands, params, help="check a parameter file and use it")
     use = "say params/full.yaml, or default: the embedded one (%(default)s)"

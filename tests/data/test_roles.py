@@ -7,15 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from assay.data.roles import (
-    ROLES,
-    assign_folds,
-    assign_roles,
-    borrow_roles,
-    check_disjoint,
-    check_group_count,
-    role_named,
-)
+from assay.data.roles import ROLES, assign_folds, assign_roles, borrow_roles, check_disjoint, role_named
 
 SHARES = {"train": 0.5, "val": 0.1, "calib": 0.1, "tune": 0.1, "test": 0.2}
 
@@ -68,20 +60,6 @@ def test_neither_the_order_of_rows_nor_the_index_matters() -> None:
     shuffled = frame.sample(frac=1, random_state=9)
     pd.testing.assert_series_equal(assign_roles(shuffled, shares=SHARES, seed=5), expected)
     assert not assign_roles(frame, shares=SHARES, seed=6).equals(expected)
-
-
-def test_data_that_cannot_fill_the_roles_are_named() -> None:
-    check_group_count(rows(9), folds=5)
-    with pytest.raises(
-        ValueError,
-        match=r"8 group\(s\) hold real images \(21 of 42 images are real\).*at least 9 groups: add real images",
-    ):
-        check_group_count(rows(8), folds=5)
-    frame = rows(40)
-    with pytest.raises(ValueError, match=r"no forged image \(label 1\) is left"):
-        check_group_count(frame[frame["label"] == 0], folds=5)
-    with pytest.raises(ValueError, match="no real image"):
-        check_group_count(frame.iloc[:0], folds=5)
 
 
 def test_folds_are_scikit_learns() -> None:

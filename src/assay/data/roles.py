@@ -24,28 +24,6 @@ def role_named(name: object) -> str | None:
     return role if role in ROLES else None
 
 
-def check_group_count(frame: pd.DataFrame, *, folds: int) -> None:
-    """Check that data (columns ``group_id`` and ``label``) can fill every role and every fold with both labels.
-
-    Raises:
-        ValueError: a label is missing, or has fewer than ``folds + 4`` groups.
-    """
-    needed = folds + len(ROLES) - 1
-    groups = frame.groupby("label")["group_id"].nunique()
-    for label, name in enumerate(CLASSES):
-        if label not in groups:
-            raise ValueError(
-                f"no {name} image (label {label}) is left of {len(frame)}: a classifier needs both classes"
-            )
-        if groups[label] < needed:
-            rows = int((frame["label"] == label).sum())
-            raise ValueError(
-                f"{groups[label]} group(s) hold {name} images ({rows} of {len(frame)} images are {name}), but five "
-                f"roles with {folds} folds in train need at least {needed} groups: add {name} images from other "
-                "sources, or set prepare.folds lower"
-            )
-
-
 def borrow_roles(
     frame: pd.DataFrame, roles: pd.Series, *, donor: str, shares: Mapping[str, float], seed: int
 ) -> pd.Series:

@@ -10,7 +10,8 @@ import os
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,9 +24,11 @@ from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
 from assay.images import frame_lists
 from assay.images.class_names import LABELS, Place, class_words, label_of, names_of, place_of
 from assay.images.groups import group_names, warn_if_bundled
-from assay.images.listing import SHOWN, Listing, make_listing
-from assay.params.images import Labelled
+from assay.images.listing import SHOWN, Listing, combine, make_listing
+from assay.params.images import Labelled, Source
 
+# What the stage forge writes.
+FORGED = Path("data/forged/manifest.csv")
 # Folders that hold the forms of a video, and name no generator.
 CONTAINERS = {"frames", "videos", "images", "faces", "crops", "raw", "c0", "c23", "c40"}
 
@@ -263,3 +266,24 @@ def list_path(path: Path, *, dataset: str, how: Labelled, field: str) -> Listing
         raise ValueError(f"source {dataset}: no folder {path}")
     listed = list_folders if path.is_dir() else list_manifest
     return listed(path, dataset=dataset, how=how, field=field)
+
+
+def list_sources(sources: Sequence[Source], *, root: Path = Path()) -> Listing:
+    """All sources of ``prepare.sources`` as one listing; their paths are relative to the project ``root``.
+
+    Raises:
+        ValueError: forge made nothing, or a source can't be listed.
+    """
+    listings = []
+    for source in sources:
+        path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
+        listing = list_path(path, dataset=source.dataset, how=source, field="prepare.sources")
+        if source.roles == "drawn":
+            listing = replace(listing, rows=listing.rows.assign(role=None))
+        if source.kind == "forge" and listing.rows.empty:
+            raise ValueError(
+                f"prepare.sources asks for dataset {source.dataset} of kind forge, but forge made nothing: set "
+                "fetch_photos.source to packages or a folder, or remove that source"
+            )
+        listings.append(listing)
+    return combine(listings)

@@ -7,15 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from assay.data.roles import (
-    CLASSES,
-    ROLES,
-    assign_folds,
-    assign_roles,
-    borrow_roles,
-    check_disjoint,
-    check_group_count,
-)
+from assay.data.roles import CLASSES, ROLES, assign_folds, assign_roles, borrow_roles, check_disjoint
 from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles
@@ -37,15 +29,13 @@ def group_and_split(
         prints: fingerprint of each row, or None.
 
     Raises:
-        ValueError: near-duplicates or a group in two declared roles; too few groups.
+        ValueError: near-duplicates or a group in two declared roles.
     """
     limits = settings.near_duplicates
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
     declared = rows["role"].notna()
     _check_collisions(rows[declared], clusters[declared.to_numpy()], name="near-duplicate images")
-    # Also where every role is declared: folds and intervals rest on groups within a role.
     frame = rows.assign(group_id=np.asarray(join_groups(list(rows["group"]), clusters), dtype=object))
-    check_group_count(frame, folds=settings.folds)
     _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), name="images of one group")
     given = frame[declared].groupby("group_id")["role"].first()
     free = frame[~frame["group_id"].isin(given.index)]
@@ -56,7 +46,6 @@ def group_and_split(
     filled = borrow_roles(frame, pd.concat(chosen), donor=donor, shares=shares, seed=seed)
     frame = frame.assign(split=frame["group_id"].map(filled))
     check_disjoint(frame["split"], frame["group_id"])
-    _check_roles_filled(frame, donor=donor)
     return frame
 
 
@@ -95,20 +84,8 @@ def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) ->
         )
 
 
-def _check_roles_filled(frame: pd.DataFrame, *, donor: str) -> None:
-    for role in ROLES:
-        part = frame[frame["split"] == role]
-        for label, name in enumerate(CLASSES):
-            if (part["label"] == label).any():
-                continue
-            raise ValueError(
-                f"role {role} does not hold both labels: no {name} image, {len(part)} image(s) in "
-                f"{part['group_id'].nunique()} group(s). For role {role}, {_advice(frame, role, label, donor=donor)}"
-            )
-
-
-def _advice(frame: pd.DataFrame, role: str, label: int, *, donor: str) -> str:
-    """What gives a role images of a class that it lacks."""
+def role_advice(frame: pd.DataFrame, role: str, label: int, *, donor: str) -> str:
+    """What gives a role of `group_and_split` images of a class that it lacks; ``donor``: ``prepare.borrow_from``."""
     name = CLASSES[label]
     moved = frame[frame["role"].notna() & (frame["role"] != frame["split"])]
     lenders = moved.loc[(moved["role"] == role) | (moved["split"] == role), "role"]

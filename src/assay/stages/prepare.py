@@ -9,7 +9,7 @@ metrics/data.json.
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ from assay.core.io import write_csv, write_json
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
+from assay.data.findings import findings_table, raise_errors
 from assay.data.path_text import plain_text, unescape_path
 from assay.data.roles import ROLES
 from assay.images.audit import column_summary, metadata_auc
@@ -25,33 +26,16 @@ from assay.images.decode_set import Refused, decode_all, decode_settings
 from assay.images.listing import REJECTED, Listing, combine, rejected_in_words
 from assay.images.manifest import sample_id
 from assay.images.model.store import open_writer
-from assay.images.sources import list_path
-from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
+from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
+from assay.images.sources import list_sources
+from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split, role_advice
 from assay.params.images import Audit, Images, Prepare
 
-FORGED = Path("data/forged/manifest.csv")
 OUTPUT = Path("data/processed")
 REFUSED = OUTPUT / "rejected.csv"
 METRICS = Path("metrics/data.json")
 # What an image's header says, and manifests repeat.
 FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
-
-
-def collect(settings: Prepare) -> Listing:
-    """All sources as one listing."""
-    listings = []
-    for source in settings.sources:
-        path = FORGED if source.kind == "forge" else Path(str(source.path))
-        listing = list_path(path, dataset=source.dataset, how=source, field="prepare.sources")
-        if source.roles == "drawn":
-            listing = replace(listing, rows=listing.rows.assign(role=None))
-        if source.kind == "forge" and listing.rows.empty:
-            raise ValueError(
-                f"prepare.sources asks for dataset {source.dataset} of kind forge, but forge made nothing: set "
-                "fetch_photos.source to packages or a folder, or remove that source"
-            )
-        listings.append(listing)
-    return combine(listings)
 
 
 def decode_into_store(listing: Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
@@ -112,7 +96,7 @@ def main() -> None:
     params = load(Images)
     settings, seed = params.prepare, params.runtime.seed
     with timed("prepare"):
-        listing = collect(settings)
+        listing = list_sources(settings.sources)
         # Written at once, since what follows may stop for want of these files.
         write_csv(REFUSED, listing.rejected)
         if listing.problem is not None:
@@ -121,6 +105,9 @@ def main() -> None:
         write_csv(REFUSED, rejected)
         try:
             frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
+            advice = partial(role_advice, frame, donor=settings.borrow_from)
+            findings = check_prepared(frame, folds=settings.folds, num_kfold_stages=pipeline_folds(), advice=advice)
+            raise_errors(findings, what="the images line")
             train = frame[frame["split"] == "train"]
             folds = fold_table(train, folds=settings.folds, seed=seed)
         except ValueError as error:
@@ -143,9 +130,11 @@ def main() -> None:
         write_json(METRICS, metrics)
     table = frame.pivot_table(index="split", columns="generator", values="sample_id", aggfunc="count", fill_value=0)
     print(table.reindex(ROLES).to_string())
+    print(findings_table([*findings, *check_fold_table(folds)]))
     for line in (borrowed(frame), rejected_in_words(rejected)):
         print(line, end="\n" if line else "")
     print(f"metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
+    print("assay check --data: what the later stages need, and the time, memory and disk that they will take")
 
 
 if __name__ == "__main__":
