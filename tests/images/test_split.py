@@ -125,8 +125,10 @@ def test_a_role_without_both_labels_is_named(declares: tuple[str, ...], dropped:
     lost = frame.index[(frame["role"] == dropped) & (frame["label"] == 1)][kept:]
     done = split(frame.drop(lost).reset_index(drop=True), [p for at, p in enumerate(prints) if at not in lost])
     advice = partial(role_advice, done, donor="val")
-    (error,) = of_level(check_prepared(done, folds=2, advice=advice), "error")
-    assert re.search(told, f"{error.need}: {error.text}"), error
+    errors = [
+        f"{error.need}: {error.text}" for error in of_level(check_prepared(done, folds=2, advice=advice), "error")
+    ]
+    assert any(re.search(told, error) for error in errors), errors
 
 
 def test_a_split_of_three_roles_is_filled_and_said() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from assay.data.roles import CLASSES, ROLES, assign_folds, assign_roles, borrow_roles, check_disjoint
+from assay.data.roles import CLASSES, assign_folds, assign_roles, borrow_roles, check_disjoint
 from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles

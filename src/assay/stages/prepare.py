@@ -23,13 +23,13 @@ from assay.data.path_text import plain_text, unescape_path
 from assay.data.roles import ROLES
 from assay.images.audit import column_summary, metadata_auc
 from assay.images.decode_set import Refused, decode_all, decode_settings
-from assay.images.listing import REJECTED, Listing, combine, rejected_in_words
+from assay.images.listing import REJECTED, Listing, rejected_in_words
 from assay.images.manifest import sample_id
 from assay.images.model.store import open_writer
 from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
 from assay.images.sources import list_sources
 from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split, role_advice
-from assay.params.images import Audit, Images, Prepare
+from assay.params.images import Audit, Images
 
 OUTPUT = Path("data/processed")
 REFUSED = OUTPUT / "rejected.csv"
