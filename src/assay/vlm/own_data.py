@@ -98,8 +98,8 @@ def _read_records(path: Path, *, field: str) -> list[dict[Any, Any]]:
         lacking = [name for name, names in (("image", IMAGES), ("label", ("label",))) if not columns & set(names)]
         if lacking:
             raise ValueError(
-                f"{field} {path} lacks the column(s) {lacking}; it has {sorted(map(str, columns))}; give them, or chats "
-                "with messages and images"
+                f"{field} {path} lacks the column(s) {lacking}; it has {sorted(map(str, columns))}; give them, "
+                "or chats with messages and images"
             )
     return frame.to_dict("records")
 
