@@ -182,9 +182,9 @@ def pictures(make_project):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
     shutil.copy(own / "real/1.png", own / "real/again.png")
     (bought / "list.csv").write_text("path,label\ncrops/3.png,1\n../我的/real/1.png,0\n")
-    write_npy(project / "models/a.npy", np.arange(10))
-    save_file({"a": np.arange(10)}, project / "models/a.safetensors")
-    project.dvc("add", "--quiet", str(own), str(bought), "models/a.npy", "models/a.safetensors")
+    write_npy(project / "data/own/weights/a.npy", np.arange(10))
+    save_file({"a": np.arange(10)}, project / "data/own/weights/a.safetensors")
+    project.dvc("add", "--quiet", str(own), str(bought), "data/own/weights/a.npy", "data/own/weights/a.safetensors")
     project.commit()
     return project
 
@@ -217,14 +217,14 @@ def test_cached_files_are_files_whatever_links_dvc_makes(pictures, types, monkey
     names = [path.removeprefix("data/own/sources/") for path in found.rows["image_path"]]
     assert names == ["我的/real/1.png", "我的/real/again.png", "我的/forged/2.png", "bought/crops/3.png"]
     assert list(found.rejected["reason"]) == ["outside"], "a manifest reaches into another folder through '..'"
-    assert read_npy("models/a.npy", mmap=True).sum() == 45
-    assert load_file("models/a.safetensors")["a"].sum() == 45
+    assert read_npy("data/own/weights/a.npy", mmap=True).sum() == 45
+    assert load_file("data/own/weights/a.safetensors")["a"].sum() == 45
     # What a stage writes takes the link's place; the cache keeps what it has.
-    with atomic_path("models/a.npy") as temporary:
+    with atomic_path("data/own/weights/a.npy") as temporary:
         temporary.write_bytes(b"new")
-    assert not Path("models/a.npy").is_symlink()
-    pictures.dvc("checkout", "--force", "--quiet", "models/a.npy.dvc")
-    assert read_npy("models/a.npy").sum() == 45
+    assert not Path("data/own/weights/a.npy").is_symlink()
+    pictures.dvc("checkout", "--force", "--quiet", "data/own/weights/a.npy.dvc")
+    assert read_npy("data/own/weights/a.npy").sum() == 45
 
 
 def test_links_that_dvc_did_not_make_lead_nowhere(pictures, monkeypatch, tmp_path):
@@ -292,6 +292,4 @@ def test_the_documented_forms_of_values_on_the_command_line(make_project):
         assert values[key] == wanted, form
         assert form.partition("=")[2] in page, f"docs/your-data.md does not show {form}"
     for refused in ("plain=我的", "plain=a, b", "equals=a=b"):
-        done = project.attempt("dvc", "exp", "run", "--set-param", refused)
-        assert done.returncode != 0
-        assert "Invalid `--set-param` value" in done.stderr
+        assert project.attempt("dvc", "exp", "run", "--set-param", refused).returncode != 0
