@@ -327,7 +327,13 @@ def git_warnings(root: Path, runs: list[DvcRun]) -> list[str]:
     others = other_experiments(root)
     # A plain repro here does not mind what another worktree does.
     spoiling = runs + others if any(run.is_experiment for run in runs) else runs
-    return shallow_clone(root) + two_experiments(spoiling) + killed_experiment(root, runs + others)
+    found = shallow_clone(root) + two_experiments(spoiling) + killed_experiment(root, runs + others)
+    if not str(root.resolve()).isascii():
+        found.append(
+            "the project's path is not ASCII alone, as which DVC writes its settings: dvc exp run --temp and --queue end "
+            "with 'ascii' codec can't encode: use dvc exp run without them, or move the project"
+        )
+    return found
 
 
 def warnings(root: Path = Path()) -> list[str]:

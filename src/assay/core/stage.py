@@ -39,7 +39,8 @@ def run(main: Callable[[], None]) -> None:
     stage = Path(inspect.getfile(main)).stem
     try:
         if root := os.environ.get("DVC_ROOT"):
-            check_own_data(os.environ.get("DVC_STAGE", stage), Path(root))
+            # With --temp DVC_ROOT is the project, not the experiment's folder, in which the stage works.
+            check_own_data(os.environ.get("DVC_STAGE", stage), Path.cwd())
             check_code(stage, root=Path(root))
         main()
     except (ValueError, RuntimeError, ArithmeticError, OSError, SafetensorError) as error:
@@ -56,7 +57,7 @@ def check_own_data(stage: str, root: Path) -> None:
 
     Args:
         stage: as in dvc.yaml; what counts are its dependencies below ``data/own``.
-        root: the project, or an experiment's copy of it.
+        root: where the stage works: the project, or an experiment's copy of it.
 
     Raises:
         ValueError: naming what is missing and the commands that mend it.

@@ -1,8 +1,11 @@
-"""A machine without OpenGL: what can't run is named first, and the rest runs. The real dvc and the real loader."""
+"""What the machine lacks is named before anything runs. The real dvc and the real loader."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,71 @@ def test_own_images_need_no_opengl(project: Path, monkeypatch: pytest.MonkeyPatc
     assert requirements.cannot_run(stages, {"render_corridors"}, project)
     (project / "params.yaml").write_text("render_corridors: {source: data/own/vlm/labels.csv}\n")
     assert not requirements.cannot_run(stages, {"render_corridors"}, project)
+
+
+LIGHT = """\
+stages:
+  code: {cmd: mkdir -p code && cp one.json code/one.json, deps: [one.json], outs: [code: {cache: false}]}
+  one: {cmd: echo 1 > one.txt, deps: [code/one.json], outs: [one.txt]}
+"""
+
+
+@pytest.fixture
+def light(project: Path) -> Path:
+    """A stage whose code needs a package that the lock file pins; run once, then to be run again."""
+    (project / "dvc.yaml").write_text(LIGHT)
+    (project / "one.json").write_text('{"modules": {}, "packages": {"numpy": "0"}}')
+    pins = [f"numpy=={version('numpy')}", "rich==0.1", "not-installed==1", "also-absent==2"]
+    (project / "requirements.lock").write_text("\n".join(pins) + "\n")
+    (project / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["not-installed>=1"]\n')
+    return project
+
+
+def test_packages_other_than_pinned_stop_the_run_where_they_decide_a_result(light: Path) -> None:
+    done = repro(light, "")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert (
+        f"2 package(s) differ from requirements.lock, none of which decides a result: rich {version('rich')} (0.1)"
+        in said
+    )
+    assert "not-installed missing (1)" in said
+    assert "also-absent" not in said, "no stage asks for it"
+    assert said.index("differ from") < said.index("one: starts")
+    (light / "requirements.lock").write_text("numpy==0.1\n")
+    assert repro(light, "").returncode == 0, "nothing is to be run"
+    (light / "one.txt").unlink()
+    (light / "dvc.lock").unlink()
+    done = repro(light, "")
+    assert done.returncode == 2
+    assert f"pins other packages than are installed: numpy {version('numpy')} (0.1): make setup" in done.stderr
+    assert not (light / "one.txt").exists()
+
+
+def test_a_disk_without_room_for_the_outputs_stops_the_run(light: Path) -> None:
+    assert repro(light, "").returncode == 0
+    lock = (light / "dvc.lock").read_text()
+    (light / "dvc.lock").write_text(lock.replace("size: 2\n", f"size: {10**15}\n"))
+    (light / "one.json").write_text('{"modules": {"a": "b"}, "packages": {}}')
+    done = repro(light, "")
+    assert done.returncode == 2
+    assert re.search(
+        r"GB free on the disk of .*, where by dvc\.lock this run takes DVC's cache 1000000\.0 GB", done.stderr
+    )
+    assert "make room (dvc gc -w)" in done.stderr
+    # Nothing but the margin is lacking.
+    free = shutil.disk_usage(light).free
+    (light / "dvc.lock").write_text(lock.replace("size: 2\n", f"size: {int(free * 0.97)}\n"))
+    done = repro(light, "")
+    assert done.returncode == 0
+    assert "little is left for what else a run writes" in done.stdout + done.stderr
+
+
+def test_a_cache_that_cannot_be_written_stops_the_run(light: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere, so the system's answer is given for it."""
+    (light / ".dvc/cache").mkdir()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "cache" not in str(path) and may(path, mode))
+    with pytest.raises(ValueError, match=r"cache .* can't be written.*dvc cache dir --local"):
+        requirements.check_machine([Stage("one")], light)
+    assert requirements.check_machine([], light) == []
