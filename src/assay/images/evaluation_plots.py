@@ -33,13 +33,16 @@ EXAMPLES = 10
 def save_roc(
     folder: Path, scored: Scored, masks: Mapping[str, np.ndarray], metrics: Mapping[str, float | None]
 ) -> None:
-    """roc.csv (slice, fpr, tpr) and roc.png for the seen and the unseen families."""
+    """roc.csv (slice, fpr, tpr) and roc.png for the seen and the unseen families, of which test may hold one only."""
     names = {"test": "seen families", "unseen": "unseen family"}
     curves, aucs = {}, {}
     for key in (key for key in names if key in masks):
         part = scored.where(masks[key])
+        if len(set(part.labels)) < 2:
+            continue
         curves[names[key]] = roc_points(part.labels, part.logits)
-        value, low, high = (float(metrics[f"{key}.auc{end}"] or "nan") for end in ("", "_low", "_high"))
+        found = [metrics[f"{key}.auc{end}"] for end in ("", "_low", "_high")]
+        value, low, high = (np.nan if item is None else item for item in found)
         aucs[names[key]] = (value, low, high)
     write_csv(folder / "roc.csv", pd.concat([curve.assign(slice=name) for name, curve in curves.items()]))
     save_roc_png(folder / "roc.png", curves, title="Stage 1 on the test role", aucs=aucs)

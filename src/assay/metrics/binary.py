@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -102,10 +102,11 @@ def summarise(
     return resample(labels, probs, groups, num_resamples=num_resamples, seed=seed, metrics=metrics).summary()
 
 
+def nulled(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The same metrics with null in the place of NaN, an undefined metric: JSON can hold that."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in metrics.items()}
+
+
 def flatten(reports: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
-    """``{"test": {"auc": 0.9}}`` as ``{"test.auc": 0.9}``; an undefined metric becomes null, which JSON can hold."""
-    return {
-        f"{system}.{name}": None if isinstance(value, float) and math.isnan(value) else value
-        for system, report in reports.items()
-        for name, value in report.items()
-    }
+    """``{"test": {"auc": 0.9}}`` as ``{"test.auc": 0.9}``; an undefined metric becomes null."""
+    return nulled({f"{system}.{name}": value for system, report in reports.items() for name, value in report.items()})

@@ -27,7 +27,9 @@ def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
     for name, row in table.groupby("system", sort=False):
         if name not in ("cascade", "random deferral"):
             axes.plot(row["cost"] / 1e6, row["balanced_error"], next(markers), markersize=8, label=str(name))
-    axes.set_xscale("log")
+    # Without a point a logarithmic axis has nothing to stand on.
+    if table["balanced_error"].notna().any():
+        axes.set_xscale("log")
     axes.set_xlabel("cost (million multiply-accumulates a picture, log scale)")
     axes.set_ylabel("balanced error on test")
     axes.set_ylim(bottom=0)

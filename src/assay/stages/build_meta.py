@@ -7,6 +7,7 @@ Output: data/meta (X_meta.npy, y_meta.npy, sample_ids.parquet, feature_names.jso
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.stacking import EXPERTS
+from assay.images.stacking.alignment import Alignment, identity
 from assay.images.stacking.folds import apply_alignments, fit_alignments, read_folds, refit_anchors
 from assay.images.stacking.out_of_fold import feature_matrix, feature_names
 from assay.images.stacking.saved import save_alignments
@@ -30,7 +32,9 @@ def main() -> None:
     with timed("build_meta"):
         rows, anchors = read_folds(params)
         target = refit_anchors(anchors[0], device=params.runtime.device)
-        maps = fit_alignments(anchors, target, method=params.build_meta.alignment)
+        maps: Mapping[tuple[str, int], Alignment] = fit_alignments(anchors, target)
+        if params.build_meta.alignment == "none":
+            maps = {key: identity(len(item.rotation)) for key, item in maps.items()}
         features = feature_matrix(apply_alignments(rows, maps), rows.logits)
         save_alignments(OUTPUT / "alignment.safetensors", maps)
         write_npy(OUTPUT / "X_meta.npy", features)

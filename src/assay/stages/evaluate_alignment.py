@@ -15,6 +15,7 @@ from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.stacking.alignment_report import alignment_report, save_alignment_data
 from assay.images.stacking.folds import apply_alignments, fit_alignments, read_folds, refit_anchors
+from assay.metrics.binary import nulled
 from assay.params.stacking import Stacking
 
 METRICS = Path("metrics/alignment.json")
@@ -29,11 +30,13 @@ def main() -> None:
     with timed("evaluate_alignment"):
         rows, anchors = read_folds(params)
         target = refit_anchors(anchors[0], device=params.runtime.device)
-        maps = fit_alignments(anchors, target, method="procrustes")
+        maps = fit_alignments(anchors, target)
         aligned = apply_alignments(rows, maps)
         report = alignment_report(rows, aligned, anchors, maps, target, seed=seed, threads=threads)
-        write_json(METRICS, report)
+        write_json(METRICS, nulled(report))
         save_alignment_data(PLOTS, report)
+    dims, used = report["n_dimensions"], [item.directions for item in maps.values()]
+    print(f"{report['n_anchors']} anchors, {min(used)} to {max(used)} of {dims} directions used by the maps")
     for name in SHOWN:
         print(f"{name:26s} raw {report[f'raw.{name}']:.4f}   aligned {report[f'aligned.{name}']:.4f}")
 

@@ -23,7 +23,7 @@ from assay.images.cascade.thresholds import certification_text
 from assay.images.decode_set import decode_settings
 from assay.images.manifest import read_manifest
 from assay.images.stacking import EXPERTS
-from assay.metrics.binary import flatten
+from assay.metrics.binary import flatten, nulled
 from assay.params.stacking import Stacking
 from assay.report.frontier import save_frontier_png
 from assay.report.tables import system_table
@@ -53,7 +53,7 @@ def main() -> None:
         )
         costs = read_json(SCORES / "costs.json")
         found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=seed)
-        metrics = flatten(found.reports) | found.others
+        metrics = flatten(found.reports) | nulled(found.others)
         write_json(METRICS, metrics)
         table = frontier_table(
             tune, test, temperature=found.temperature, costs=costs, budgets=settings.frontier_budgets, seed=seed

@@ -81,9 +81,26 @@ def test_every_row_once_in_an_order_of_seed_and_epoch() -> None:
     assert order(seed=1, epoch=1) != order(seed=2, epoch=1)
 
 
-def test_a_last_batch_of_one_is_left_out_of_training_only() -> None:
-    assert [len(batch) for batch in EpochBatches(9, 4, seed=0, shuffle=True)] == [4, 4]
-    assert [len(batch) for batch in EpochBatches(9, 4, seed=0, shuffle=False)] == [4, 4, 1]
+@pytest.mark.parametrize(
+    ("count", "size", "joined", "lengths"),
+    [
+        (9, 4, True, [4, 5]),
+        (9, 4, False, [4, 4, 1]),
+        (10, 4, True, [4, 4, 2]),
+        (8, 4, True, [4, 4]),
+        (3, 2, True, [3]),
+        (3, 8, True, [3]),
+        (1, 8, True, [1]),
+    ],
+)
+def test_every_row_stands_in_a_batch_and_a_last_one_of_one_joins_the_one_before(
+    count: int, size: int, joined: bool, lengths: list[int]
+) -> None:
+    batches = EpochBatches(count, size, seed=0, shuffle=True, join_single=joined)
+    found = list(batches)
+    assert [len(batch) for batch in found] == lengths
+    assert len(batches) == len(lengths)
+    assert sorted(row for batch in found for row in batch) == list(range(count))
 
 
 def test_a_manifest_must_be_there_with_its_columns(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def data(tmp_path: Path) -> PictureSet:
     return PictureSet(open_store(tmp_path / "store"), manifest, image_size=SIDE)
 
 
+def first_rows(data: PictureSet, count: int, *, forged: int) -> PictureSet:
+    """The first ``count`` images, the last ``forged`` of them labelled forged."""
+    data._rows = data._rows[:count]
+    data.labels = (torch.arange(count) >= count - forged).float()
+    return data
+
+
 def begin(data: PictureSet, **changes: object) -> Loop:
     normalize = Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     return start(network(), data, data, settings=settings(**changes), normalize=normalize, seed=5, cpu=True)
@@ -98,6 +105,25 @@ def test_metrics_of_a_pass() -> None:
     row = epoch_metrics(logits, labels)
     assert row["loss"] == pytest.approx(-np.mean(np.log(np.where(labels == 1, probs, 1 - probs))))
     assert (row["accuracy"], row["auc"], row["f1"]) == (0.5, 0.75, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "forged"), [(22, 7, 10), (9, 8, 4), (25, 24, 1), (5, 32, 1), (3, 2, 1), (2, 2, 1), (24, 8, 12)]
+)
+def test_the_metrics_of_an_epoch_cover_every_row(
+    data: PictureSet, monkeypatch: pytest.MonkeyPatch, count: int, batch: int, forged: int
+) -> None:
+    seen = []
+
+    def spy(logits: np.ndarray, labels: np.ndarray) -> Row:
+        seen.append((len(logits), labels.sum()))
+        return epoch_metrics(logits, labels)
+
+    monkeypatch.setattr("assay.images.model.training.epoch_metrics", spy)
+    loop = begin(first_rows(data, count, forged=forged), batch_size=batch)
+    rows = [loop.train_epoch(1), loop.validate(1)]
+    assert seen == [(count, forged)] * 2
+    assert np.isfinite([list(row.values()) for row in rows]).all()
 
 
 @pytest.mark.parametrize(("warm", "schedule"), [(0, "epoch"), (2, "step")])

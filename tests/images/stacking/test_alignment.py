@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import orthogonal_procrustes, polar
 from scipy.spatial import procrustes
 from scipy.stats import ortho_group
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold
 
 from assay.images.stacking.alignment import (
     Alignment,
+    _fit,
     coordinate_correlation,
     fit_procrustes,
     fold_predictability,
@@ -36,7 +40,7 @@ def latent(num_rows: int, *, seed: int = 0) -> np.ndarray:
 def test_procrustes_recovers_a_planted_rotation_and_shift() -> None:
     source = latent(50)
     target = planted(1).apply(source)
-    found = fit_procrustes(source, target)
+    found = fit_procrustes(source, target, np.arange(50))
     np.testing.assert_allclose(found.rotation, planted(1).rotation, atol=1e-5)
     np.testing.assert_allclose(found.rotation @ found.rotation.T, np.eye(DIM), atol=1e-12)
     np.testing.assert_allclose(found.apply(latent(20, seed=9)), planted(1).apply(latent(20, seed=9)), atol=1e-5)
@@ -46,21 +50,79 @@ def test_procrustes_recovers_a_planted_rotation_and_shift() -> None:
 def test_procrustes_equals_scipys_under_noise() -> None:
     source = latent(80)
     target = planted(2).apply(source) + np.random.default_rng(3).normal(scale=0.3, size=source.shape)
-    ours = fit_procrustes(source, target).apply(source)
+    ours = fit_procrustes(source, target, np.arange(80)).apply(source)
     # scipy scales the target to norm 1 and the fitted source by the best factor; the direction is the same.
     theirs = procrustes(target, source)[1]
     centred = ours - ours.mean(axis=0, dtype=np.float64)
     np.testing.assert_allclose(centred / np.linalg.norm(centred), theirs / np.linalg.norm(theirs), atol=1e-6)
 
 
-def test_one_anchor_more_than_dimensions_is_enough_and_fewer_are_an_error() -> None:
+def flat(num_rows: int, rank: int, dim: int, *, seed: int) -> np.ndarray:
+    """Points [n, dim] of a subspace of ``rank`` directions, the first of them the widest."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(num_rows, rank)) * 0.7 ** np.arange(rank) @ np.eye(dim)[rng.permutation(dim)[:rank]]
+
+
+@given(dim=st.integers(3, 20), rank=st.integers(1, 8), extra=st.integers(1, 4), seed=st.integers(0, 10**6))
+def test_any_orthogonal_map_is_found_in_the_directions_that_few_anchors_support(
+    dim: int, rank: int, extra: int, seed: int
+) -> None:
+    rank = min(rank, dim - 1)
+    points = flat(rank + extra + 50, rank, dim, seed=seed)
+    anchors = points[: rank + extra]
+    hidden = planted(seed, dim=dim)
+    found = _fit(anchors, hidden.apply(anchors), rank)
+    np.testing.assert_allclose(found.rotation @ found.rotation.T, np.eye(dim), atol=1e-9)
+    np.testing.assert_allclose(found.apply(points), hidden.apply(points), atol=1e-3)
+    assert found.variance == pytest.approx(1)
+
+
+@given(dim=st.integers(2, 12), num_rows=st.integers(1, 12), seed=st.integers(0, 10**6))
+def test_with_few_anchors_the_map_is_orthogonal(dim: int, num_rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source, target = rng.normal(size=(2, min(num_rows, dim), dim))
+    found = fit_procrustes(source, target, np.arange(len(source)) // 2)
+    np.testing.assert_allclose(found.rotation @ found.rotation.T, np.eye(dim), atol=1e-9)
+    assert 0 <= found.directions < max(len(source), 1)
+    assert 0 <= found.variance <= 1 + 1e-12
+
+
+def test_among_equal_fits_the_map_nearest_to_the_identity_is_taken() -> None:
+    # The anchors differ in the first two directions only, which are exchanged; the others stay as they are.
+    anchors = np.zeros((5, 4))
+    anchors[:, :2] = np.random.default_rng(0).normal(size=(5, 2))
+    swap = np.eye(4)[[1, 0, 2, 3]]
+    np.testing.assert_allclose(_fit(anchors, anchors @ swap, 2).rotation, swap, atol=1e-9)
+    # The limit of Procrustes with a prior around the identity, whose weight falls.
+    rotation = planted(4, dim=4).rotation
+    prior = polar(anchors.T @ anchors @ rotation + 1e-8 * np.eye(4))[0]
+    np.testing.assert_allclose(_fit(anchors, anchors @ rotation, 2).rotation, prior, atol=1e-6)
+
+
+def test_as_many_directions_are_used_as_carry_over_to_other_groups() -> None:
+    # Two wide directions are exchanged, thirty narrow ones stay where they are; every target is noisy.
+    dim, num_rows = 32, 24
+    rng, groups = np.random.default_rng(0), np.arange(num_rows) // 2
+    source = rng.normal(size=(num_rows, dim)) * np.r_[3, 3, np.full(dim - 2, 0.4)]
+    turned = source @ np.eye(dim)[[1, 0, *range(2, dim)]] + rng.normal(scale=0.4, size=source.shape)
+    assert fit_procrustes(source, turned, groups).directions == 2
+    unrelated = 9 + rng.normal(size=source.shape)
+    assert fit_procrustes(source, unrelated, groups).directions == 0
+    for item in (fit_procrustes(source, source, groups), fit_procrustes(source, turned, np.zeros(num_rows))):
+        assert item.directions == 0
+        assert np.array_equal(item.apply(source), source.astype(np.float32)), "nothing is gained: nothing is changed"
+
+
+def test_more_anchors_than_dimensions_fix_the_whole_rotation() -> None:
     source = latent(DIM + 1)
-    found = fit_procrustes(source, planted(1).apply(source))
+    target = planted(1).apply(source)
+    found = fit_procrustes(source, target, np.arange(DIM + 1))
+    wanted = orthogonal_procrustes(*(a.astype(float) - a.astype(float).mean(axis=0) for a in (source, target)))[0]
+    assert np.array_equal(found.rotation, wanted)
     np.testing.assert_allclose(found.rotation, planted(1).rotation, atol=1e-4)
-    with pytest.raises(ValueError, match=f"{DIM} anchors can't fix a rotation in {DIM} dimensions"):
-        fit_procrustes(source[1:], planted(1).apply(source[1:]))
+    assert (found.directions, found.variance) == (DIM, 1.0)
     with pytest.raises(ValueError, match=r"differ in shape: \(20, 6\) and \(19, 6\)"):
-        fit_procrustes(latent(20), latent(19))
+        fit_procrustes(latent(20), latent(19), np.arange(20))
     assert np.array_equal(identity(DIM).apply(source), source)
 
 
@@ -80,6 +142,13 @@ def test_fold_predictability_is_chance_for_equal_spaces_and_one_for_shifted_ones
     shifted = [view + 5 * number for number, view in enumerate(alike)]
     assert fold_predictability(shifted, seed=0) > 0.98
     assert fold_predictability(shifted, seed=0) == fold_predictability(shifted, seed=0)
+
+
+def test_a_single_anchor_or_constant_embeddings_leave_the_measures_undefined() -> None:
+    for views in ([latent(1)] * 3, [np.ones((20, DIM))] * 3):
+        assert np.isnan(coordinate_correlation(views))
+    assert np.isnan(fold_predictability([latent(1)] * 3, seed=0))
+    assert fold_predictability([latent(2)] * 3, seed=0) <= 0.5
 
 
 def test_alignments_come_back_bit_equal(tmp_path: Path) -> None:
@@ -119,7 +188,11 @@ def test_a_planted_misalignment_opens_the_gap_and_procrustes_closes_it(tmp_path:
         for k in range(num_folds)
     ]
     target = {e: space[e, num_folds].apply(common) for e in EXPERTS}
-    maps = {(e, k): fit_procrustes(anchors[k].embeddings[e], target[e]) for e in EXPERTS for k in range(num_folds)}
+    maps = {
+        (e, k): fit_procrustes(anchors[k].embeddings[e], target[e], np.arange(150))
+        for e in EXPERTS
+        for k in range(num_folds)
+    }
     aligned = {e: np.stack([maps[e, fold[n]].apply(raw[e][[n]])[0] for n in range(num_rows)]) for e in EXPERTS}
 
     report = alignment_report(rows, aligned, anchors, maps, target, seed=0, threads=1)
@@ -134,6 +207,8 @@ def test_a_planted_misalignment_opens_the_gap_and_procrustes_closes_it(tmp_path:
     assert report["aligned.correlation"] > 0.999
     assert report["raw.one.anchor_error"] > 0.5
     assert report["aligned.one.anchor_error"] < 1e-8
+    assert report["n_dimensions"] == DIM
+    assert (report["two.fold_3.directions"], report["two.fold_3.variance"]) == (DIM, 1.0)
 
     save_alignment_data(tmp_path, report)
     table = pd.read_csv(tmp_path / "alignment.csv").set_index(["side", "measure"])["value"]

@@ -72,33 +72,38 @@ class PictureSet(Dataset[Batch]):
 class EpochBatches(Sampler[list[int]]):
     """Batches of row numbers in an order that is a function of (seed, epoch) alone.
 
-    A last batch of a single row is left out of training: batch normalisation has no variance to take from it.
+    With ``join_single`` a last batch of a single row is part of the batch before it: in training, batch normalisation has
+    no variance to take from one row.
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int, shuffle: bool) -> None:
+    def __init__(self, count: int, batch_size: int, *, seed: int, shuffle: bool, join_single: bool = False) -> None:
         self._count, self.batch_size, self._seed, self._shuffle = count, batch_size, seed, shuffle
+        self._joined = join_single and count > batch_size and count % batch_size == 1
         self.drop_last = False
         self.epoch = 0
 
     def __len__(self) -> int:
-        full, rest = divmod(self._count, self.batch_size)
-        return full + int(rest > 1 or (rest == 1 and not self._shuffle))
+        return -(-self._count // self.batch_size) - int(self._joined)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(self._count)
         if self._shuffle:
             order = np.random.default_rng([self._seed, self.epoch]).permutation(self._count)
-        for number in range(len(self)):
-            yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+        last = len(self) - 1
+        for number in range(last + 1):
+            end = self._count if number == last else (number + 1) * self.batch_size
+            yield order[number * self.batch_size : end].tolist()
 
 
 def _as_is(batch: Any) -> Any:
     return batch
 
 
-def make_loader(data: PictureSet, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> DataLoader[Batch]:
-    """A loader whose batches come whole from ``PictureSet.__getitems__``."""
-    batches = EpochBatches(len(data), batch_size, seed=seed, shuffle=shuffle)
+def make_loader(
+    data: PictureSet, *, batch_size: int, seed: int, shuffle: bool, workers: int, join_single: bool = False
+) -> DataLoader[Batch]:
+    """A loader whose batches, see `EpochBatches`, come whole from ``PictureSet.__getitems__``."""
+    batches = EpochBatches(len(data), batch_size, seed=seed, shuffle=shuffle, join_single=join_single)
     return DataLoader(data, batch_sampler=batches, collate_fn=_as_is, num_workers=workers)
 
 

@@ -103,7 +103,11 @@ class Loop:
             logits, loss = step(images, labels)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"{name}: the loss is {loss.item()}; a smaller lr may help")
-            logits, labels = self.accelerator.gather_for_metrics((logits.detach().float(), labels))
+            logits = logits.detach().float()
+            # What several processes repeat to fill the last batches is left out. One process repeats nothing, and its
+            # last batch may be larger than Accelerate reckons.
+            if self.accelerator.num_processes > 1:
+                logits, labels = self.accelerator.gather_for_metrics((logits, labels))
             outputs.append(logits.cpu())
             targets.append(labels.cpu())
         return epoch_metrics(torch.cat(outputs).numpy(), torch.cat(targets).numpy())
@@ -131,8 +135,16 @@ def start(
             )
     accelerator = Accelerator(cpu=cpu, mixed_precision=settings.mixed_precision)
     workers = settings.loader_workers
-    train_loader = make_loader(train_set, batch_size=settings.batch_size, seed=seed, shuffle=True, workers=workers)
-    val_loader = make_loader(val_set, batch_size=2 * settings.batch_size, seed=seed, shuffle=False, workers=workers)
+    common: dict[str, Any] = {"seed": seed, "workers": workers}
+    # Several processes fill up a last batch of one.
+    train_loader = make_loader(
+        train_set,
+        batch_size=settings.batch_size,
+        shuffle=True,
+        join_single=accelerator.num_processes == 1,
+        **common,
+    )
+    val_loader = make_loader(val_set, batch_size=2 * settings.batch_size, shuffle=False, **common)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     schedule = make_schedule(optimizer, settings, steps_per_epoch=len(train_loader))
     prepared = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, train_loader, val_loader)

@@ -5,6 +5,12 @@ mean what coordinate 17 of fold 1 means. A meta-model fitted on the mixture can 
 random cross-validation, where every fold is known, and badly on a network it has not met. Here every fold is mapped onto
 the refit's space by the orthogonal map that fits best on common anchors (orthogonal Procrustes, Schoenemann 1966),
 after removing the means.
+
+n anchors say nothing of the directions in which they do not differ, and little of those in which they hardly do. With no
+more anchors than dimensions the fit takes the k leading principal directions of the anchors, and of all orthogonal maps
+that fit best there the one nearest to the identity: networks from one initialisation differ little where nothing says
+otherwise. It is the limit, for a small weight of the prior, of Procrustes with a prior around the identity (Andreella and
+Finos, "Procrustes analysis for high-dimensional data", Psychometrika 2022).
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import orthogonal_procrustes
+from scipy.linalg import orthogonal_procrustes, polar, qr, svd
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -21,6 +27,8 @@ from sklearn.preprocessing import StandardScaler
 
 # Anchors that are enough to tell networks apart.
 MAX_ROWS = 400
+# Into how many parts the groups of the anchors are split, to see how many directions carry over.
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -42,26 +50,95 @@ def identity(dim: int) -> Alignment:
     return Alignment(np.zeros(dim), np.eye(dim), np.zeros(dim))
 
 
-def fit_procrustes(source: np.ndarray, target: np.ndarray) -> Alignment:
+@dataclass(frozen=True)
+class Procrustes(Alignment):
+    """A fitted map.
+
+    Attributes:
+        directions: principal directions of the anchors that the rotation was fitted in: 0 to d.
+        variance: share of the anchors' variance in these directions.
+    """
+
+    directions: int
+    variance: float
+
+
+def fit_procrustes(source: np.ndarray, target: np.ndarray, groups: np.ndarray) -> Procrustes:
     """The rigid map of ``source`` onto ``target``, both float [n, d], row i showing the same image.
 
+    Up to d anchors fit in the number of directions that carries over best to anchors of other ``groups`` [n]. The map may
+    come down to a shift, or to nothing at all: where not even a shift carries over, or there is one group only.
+
     Raises:
-        ValueError: shapes differ, or too few rows to fix a rotation.
+        ValueError: shapes differ.
     """
     if source.shape != target.shape:
         raise ValueError(f"anchors of the two networks differ in shape: {source.shape} and {target.shape}")
-    # Removing the mean costs one dimension: d anchors leave the sign of one direction to chance.
-    if len(source) <= source.shape[1]:
-        raise ValueError(f"{len(source)} anchors can't fix a rotation in {source.shape[1]} dimensions; use more")
     source, target = source.astype(np.float64), target.astype(np.float64)
+    num_rows, dim = source.shape
+    # Removing the mean costs one dimension: d anchors leave the sign of one direction to chance.
+    if num_rows <= dim:
+        directions = best_directions(source, target, groups)
+        if directions is None:
+            return Procrustes(np.zeros(dim), np.eye(dim), np.zeros(dim), 0, 0.0)
+        return _fit(source, target, directions)
     rotation, _ = orthogonal_procrustes(source - source.mean(axis=0), target - target.mean(axis=0))
-    return Alignment(source.mean(axis=0), rotation, target.mean(axis=0))
+    return Procrustes(source.mean(axis=0), rotation, target.mean(axis=0), dim, 1.0)
+
+
+def best_directions(source: np.ndarray, target: np.ndarray, groups: np.ndarray) -> int | None:
+    """How many leading directions to fit in: those whose map brings anchors of held-out groups nearest to their targets.
+
+    Tried are 0 (a shift), 1, 2, 4 and so on. None where leaving the embeddings as they are is at least as near.
+    """
+    num_groups = len(np.unique(groups))
+    if num_groups < 2:
+        return None
+    splits = list(GroupKFold(min(FOLDS, num_groups)).split(source, groups=groups))
+    most = min(len(fit_rows) for fit_rows, _ in splits) - 1
+    candidates = [0, *(2**power for power in range(most.bit_length()))]
+    errors = {number: 0.0 for number in candidates}
+    for fit_rows, rows in splits:
+        for number in candidates:
+            mapped = _fit(source[fit_rows], target[fit_rows], number).apply(source[rows])
+            errors[number] += float(((mapped - target[rows]) ** 2).sum())
+    best = min(errors, key=errors.__getitem__)
+    return best if errors[best] < ((source - target) ** 2).sum() else None
+
+
+def _fit(source: np.ndarray, target: np.ndarray, directions: int) -> Procrustes:
+    """The map fitted in the leading ``directions`` of ``source``; elsewhere as near to the identity as it can be."""
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    left, scale, right = svd(source - source_mean, full_matrices=False)
+    principal = right[:directions].T
+    cross = (left[:, :directions] * scale[:directions]).T @ (target - target_mean)
+    rotation = np.eye(source.shape[1])
+    if directions:
+        # All that the map changes lies in the span of the directions and of their images.
+        basis, _ = qr(np.hstack([principal, cross.T]), mode="economic")
+        inner = _nearest_to_identity(basis.T @ principal @ cross @ basis)
+        rotation += basis @ (inner - np.eye(len(inner))) @ basis.T
+    total = float((scale**2).sum())
+    share = float((scale[:directions] ** 2).sum()) / total if total else 0.0
+    return Procrustes(source_mean, rotation, target_mean, directions, share)
+
+
+def _nearest_to_identity(cross: np.ndarray) -> np.ndarray:
+    """Of the orthogonal maps R that maximise trace(R' cross), the one with the largest trace; [m, m]."""
+    left, scale, right = svd(cross)
+    rank = int((scale > scale[0] * len(scale) * np.finfo(np.float64).eps).sum())
+    rotation = left[:, :rank] @ right[:rank]
+    if rank < len(scale):
+        free, _ = polar(left[:, rank:].T @ right[rank:].T)
+        rotation += left[:, rank:] @ free @ right[rank:]
+    return np.asarray(rotation)
 
 
 def coordinate_correlation(views: Sequence[np.ndarray]) -> float:
     """Mean Pearson correlation of a coordinate between two networks, over coordinates and pairs of networks.
 
-    ``views``: one float [n, d] per network, rows showing the same images. Coordinates that are constant are left out.
+    ``views``: one float [n, d] per network, rows showing the same images. Coordinates that are constant are left out;
+    NaN where all are, as with a single row.
     """
     scaled = []
     for view in views:
@@ -69,18 +146,21 @@ def coordinate_correlation(views: Sequence[np.ndarray]) -> float:
         norm = np.sqrt((centred**2).sum(axis=0))
         scaled.append(np.divide(centred, norm, out=np.full_like(centred, np.nan), where=norm > 0))
     pairs = [(scaled[i] * scaled[j]).sum(axis=0) for i in range(len(scaled)) for j in range(i)]
-    return float(np.nanmean(pairs))
+    return float("nan") if np.isnan(pairs).all() else float(np.nanmean(pairs))
 
 
 def fold_predictability(views: Sequence[np.ndarray], *, seed: int) -> float:
     """Accuracy of telling which network made an embedding; chance is ``1 / len(views)``.
 
-    Logistic regression, cross-validated so that an image never stands on both sides. On at most ``MAX_ROWS`` anchors.
+    Logistic regression, cross-validated so that an image never stands on both sides. On at most ``MAX_ROWS`` anchors; NaN
+    with a single one.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(views[0]))[:MAX_ROWS])
+    if len(rows) < 2:
+        return float("nan")
     features = np.concatenate([view[rows] for view in views])
     fold = np.repeat(np.arange(len(views)), len(rows))
     image = np.tile(np.arange(len(rows)), len(views))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
-    guesses = cross_val_predict(model, features, fold, groups=image, cv=GroupKFold(3))
+    guesses = cross_val_predict(model, features, fold, groups=image, cv=GroupKFold(min(3, len(rows))))
     return float((guesses == fold).mean())

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import BaseCrossValidator, PredefinedSplit, StratifiedGroupKFold, cross_val_predict
 
 from assay.core.io import write_csv
-from assay.images.stacking.alignment import Alignment, coordinate_correlation, fold_predictability
+from assay.images.stacking.alignment import Procrustes, coordinate_correlation, fold_predictability
 from assay.images.stacking.meta import lightgbm_classifier
 from assay.images.stacking.out_of_fold import Stacked, feature_matrix
 
@@ -59,13 +59,16 @@ def alignment_report(
     rows: Stacked,
     aligned: dict[str, np.ndarray],
     anchors: Sequence[Stacked],
-    maps: Mapping[tuple[str, int], Alignment],
+    maps: Mapping[tuple[str, int], Procrustes],
     target: Mapping[str, np.ndarray],
     *,
     seed: int,
     threads: int,
 ) -> dict[str, float]:
-    """Flat keys ``raw.<name>`` and ``aligned.<name>``.
+    """Flat keys ``raw.<name>`` and ``aligned.<name>``, and what the maps rest on. NaN: undefined with so few anchors.
+
+    ``n_anchors``, ``n_dimensions``; ``<expert>.fold_<k>.directions``: principal directions of the anchors in which a map
+    turns (0: it shifts, or does nothing); ``<expert>.fold_<k>.variance``: share of the anchors' variance that they hold.
 
     ``correlation``: mean Pearson correlation of a coordinate between two folds on the anchors. ``fold_predictability``:
     accuracy of telling the fold from an anchor's embedding (chance: ``chance``). ``random_cv_auc`` (random over groups) and
@@ -73,6 +76,12 @@ def alignment_report(
     ``<expert>.anchor_error``: mean squared distance to the refit's embedding of an anchor over that embedding's variance.
     """
     report: dict[str, float] = {"n": len(rows.keys), "n_anchors": len(anchors[0].keys), "chance": 1 / len(anchors)}
+    for (expert, fold), item in maps.items():
+        report |= {
+            "n_dimensions": len(item.rotation),
+            f"{expert}.fold_{fold}.directions": item.directions,
+            f"{expert}.fold_{fold}.variance": item.variance,
+        }
     raw = {expert: [stack.embeddings[expert] for stack in anchors] for expert in rows.embeddings}
     mapped = {e: [maps[e, fold].apply(view) for fold, view in enumerate(views)] for e, views in raw.items()}
     for name, embeddings, views in (("raw", rows.embeddings, raw), ("aligned", aligned, mapped)):
@@ -80,7 +89,7 @@ def alignment_report(
         for expert, wanted in target.items():
             spread = float(wanted.var(axis=0).sum())
             errors = [float(((view - wanted) ** 2).sum(axis=1).mean()) for view in views[expert]]
-            side[f"{expert}.anchor_error"] = float(np.mean(errors)) / spread
+            side[f"{expert}.anchor_error"] = float(np.mean(errors)) / spread if spread > 0 else float("nan")
         report |= {f"{name}.{key}": value for key, value in side.items()}
     return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from assay.images.model.dataset import PictureSet
 from assay.images.model.experts import load_extractor
 from assay.images.model.store import open_store
 from assay.images.stacking import EXPERTS
-from assay.images.stacking.alignment import Alignment, fit_procrustes, identity
+from assay.images.stacking.alignment import Alignment, Procrustes, fit_procrustes
 from assay.images.stacking.out_of_fold import Stacked, join_anchors, join_folds
 from assay.params.stacking import Stacking
 
@@ -42,20 +43,16 @@ def refit_anchors(anchors: Stacked, *, device: str) -> dict[str, np.ndarray]:
     return found
 
 
-def fit_alignments(
-    anchors: list[Stacked], target: dict[str, np.ndarray], *, method: str
-) -> dict[tuple[str, int], Alignment]:
+def fit_alignments(anchors: list[Stacked], target: dict[str, np.ndarray]) -> dict[tuple[str, int], Procrustes]:
     """(expert, fold) -> map onto the refit's space."""
-    maps = {}
-    for fold, stack in enumerate(anchors):
-        for expert, source in stack.embeddings.items():
-            maps[expert, fold] = (
-                fit_procrustes(source, target[expert]) if method == "procrustes" else identity(source.shape[1])
-            )
-    return maps
+    return {
+        (expert, fold): fit_procrustes(source, target[expert], stack.keys["group_id"].to_numpy())
+        for fold, stack in enumerate(anchors)
+        for expert, source in stack.embeddings.items()
+    }
 
 
-def apply_alignments(stack: Stacked, maps: dict[tuple[str, int], Alignment]) -> dict[str, np.ndarray]:
+def apply_alignments(stack: Stacked, maps: Mapping[tuple[str, int], Alignment]) -> dict[str, np.ndarray]:
     """Every row mapped by its own fold's map: expert -> float32 [n, d]."""
     fold = stack.keys["base_fold"].to_numpy()
     aligned = {}
