@@ -15,7 +15,7 @@ a single thread most of the time (prepare) comes out lower. ``others`` is what p
 in cores: near 0 on a quiet machine, where alone the figures mean something.
 
 It needs a finished ``dvc repro evaluate_cascade`` (exit status 2 otherwise). A run is ended after ``--limit`` seconds; its
-ratio is then a lower bound, marked >.
+ratio is then a lower bound, marked >; where the program did not end alone either, the ratio says nothing, marked ?.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ def report(name: str, setting: str, alone: list[Measured], beside: list[Measured
     cpu = [statistics.median(run.cpu_s for run in runs) for runs in (alone, beside)]
     others = statistics.fmean(run.others for run in alone + beside)
     mark = "" if all(run.ended for run in beside) else ">"
+    mark = mark if all(run.ended for run in alone) else "?"
     print(
         f"{name:14}{setting:9}{first:8.1f}{second:9.1f}{mark + format(second / first, '.2f'):>9}"
         f"{cpu[0]:11.1f}{cpu[1]:9.1f}{others:9.2f}",
