@@ -58,6 +58,7 @@ bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/cascade_speed.py
 	$(BIN)/python benchmarks/text_throughput.py
 	$(BIN)/python benchmarks/parallel_repro.py
+	$(BIN)/python benchmarks/beside_others.py
 	$(BIN)/python benchmarks/vlm_scoring.py
 	$(BIN)/python benchmarks/vlm_sft_throughput.py
 	$(BIN)/python benchmarks/vlm_sft_throughput.py --vocab 151936 --steps 3

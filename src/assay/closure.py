@@ -28,7 +28,7 @@ OUTPUT = Path("code")
 LOCK = Path("requirements.lock")
 # Around a stage's work, not of it. The values of its parameters stand under `params:` of dvc.yaml.
 HARNESS = ("assay.params", "assay.closure", "assay.core.params", "assay.core.progress", "assay.core.stage")
-# They hold a version and a setting of Python's garbage collector.
+# They hold a version, how OpenMP's threads wait, and a setting of Python's garbage collector.
 PACKAGES = ("assay", "assay.stages")
 # Top-level names of packages whose version can change a stage's result, and the names under which they are distributed.
 DECISIVE = {

@@ -16,11 +16,6 @@ import psutil
 LOGS = Path(".assay/logs")
 GRACE_S = 10.0
 FAILED = "failed"
-# A stage's number of threads is a parameter, because results depend on it in the last bits; what is divided among stages
-# that run at the same time is the cores. GNU OpenMP lets a thread that waits for others spin for milliseconds, which takes
-# the core from a thread that has work: on two cores two trainings of two threads each ran six times slower. Bounded to
-# what GNU OpenMP itself takes when it knows of more threads than cores, they take about as long as one after the other.
-SHARING = {"GOMP_SPINCOUNT": "1000"}
 
 
 class Stopped(Exception):
@@ -32,11 +27,11 @@ def dvc_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
 
 
-def child_environment(*, alone: bool = True, **more: str) -> dict[str, str]:
-    """The environment of children, ``alone`` or beside others; the caller's own settings go before ``SHARING``."""
+def child_environment(**more: str) -> dict[str, str]:
+    """The environment of children."""
     # Stages call `python`: it must be this environment's.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**({} if alone else SHARING), **os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **more}
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **more}
 
 
 class Children:

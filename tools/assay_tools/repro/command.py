@@ -35,8 +35,8 @@ class Engine(Protocol):
     def log(self, name: str) -> Path:
         """The file with what the stage printed."""
 
-    def run(self, stage: Stage, *, alone: bool) -> str:
-        """Run a stage to its end, alone or beside others: ran, from cache, unchanged or failed."""
+    def run(self, stage: Stage) -> str:
+        """Run a stage to its end: ran, from cache, unchanged or failed."""
 
     def stop(self) -> None:
         """End every stage that runs."""
@@ -57,11 +57,11 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_with_retries(engine: Engine, stage: Stage, display: Display, *, alone: bool) -> str:
+def run_with_retries(engine: Engine, stage: Stage, display: Display) -> str:
     """Run a stage; try again as its ``meta.retry`` asks, after a wait that doubles each time."""
     wait_s = stage.wait_s
     for attempt in range(1, stage.attempts + 1):
-        how = engine.run(stage, alone=alone)
+        how = engine.run(stage)
         if how != FAILED or attempt == stage.attempts:
             break
         display.note(stage.name, f"failed, try {attempt + 1} of {stage.attempts} in {duration(wait_s)}")
@@ -78,13 +78,11 @@ def run_schedule(schedule: Schedule, engine: Engine, display: Display, *, jobs: 
         try:
             while not schedule.over:
                 names = schedule.ready()[: jobs - len(at_work)]
-                # Where nothing else can start now, nothing can before this one ends.
-                alone = len(names) + len(at_work) == 1
                 for name in names:
                     schedule.start(name)
                     display.starts(name)
                     stage = schedule.stages[name]
-                    at_work[pool.submit(run_with_retries, engine, stage, display, alone=alone)] = name
+                    at_work[pool.submit(run_with_retries, engine, stage, display)] = name
                 for future in wait(at_work, return_when=FIRST_COMPLETED).done:
                     name, how = at_work.pop(future), future.result()
                     display.ends(name, how)

@@ -43,19 +43,19 @@ class LocalEngine:
     def log(self, name: str) -> Path:
         return self.root / LOGS / f"{name}.log"
 
-    def run(self, stage: Stage, *, alone: bool) -> str:
-        """Run a stage to its end, ``alone`` or beside others: ``ran``, ``from cache``, ``unchanged`` or ``failed``.
+    def run(self, stage: Stage) -> str:
+        """Run a stage to its end: ``ran``, ``from cache``, ``unchanged`` or ``failed``.
 
         Raises:
             Stopped: the run was stopped meanwhile.
         """
         command = dvc_command("repro", "--single-item", *self._flags, stage.name)
         if self._gpus is None or not stage.accelerated:
-            status = self.children.run(command, self.log(stage.name), child_environment(alone=alone))
+            status = self.children.run(command, self.log(stage.name), child_environment())
         else:
             gpu = self._gpus.get()
             try:
-                environment = child_environment(alone=alone, CUDA_VISIBLE_DEVICES=gpu)
+                environment = child_environment(CUDA_VISIBLE_DEVICES=gpu)
                 status = self.children.run(command, self.log(stage.name), environment)
             finally:
                 self._gpus.put(gpu)

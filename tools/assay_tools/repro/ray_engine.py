@@ -105,7 +105,7 @@ class RayEngine:
         """How many stages the cluster can run at a time."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1) // self._cpus))
 
-    def run(self, stage: Stage, *, alone: bool) -> str:
+    def run(self, stage: Stage) -> str:
         """Run a stage to its end, there or here: ``ran``, ``from cache``, ``unchanged`` or ``failed``.
 
         Raises:
@@ -113,7 +113,7 @@ class RayEngine:
         """
         log = self.log(stage.name)
         if stage.stays:
-            return self._here(stage, log, flags=["--force"] * self._force, append=False, alone=alone)
+            return self._here(stage, log, flags=["--force"] * self._force, append=False)
         answer = self._there(stage)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"on {answer.host}:\n{answer.log}", encoding="utf-8")
@@ -124,14 +124,14 @@ class RayEngine:
                 temporary.write_text(answer.timing, encoding="utf-8")
         how = what_dvc_did(log)
         # The run-cache of the remote knows the run by now: nothing is trained here.
-        return how if self._here(stage, log, flags=[], append=True, alone=alone) != FAILED else FAILED
+        return how if self._here(stage, log, flags=[], append=True) != FAILED else FAILED
 
-    def _here(self, stage: Stage, log: Path, *, flags: list[str], append: bool, alone: bool) -> str:
+    def _here(self, stage: Stage, log: Path, *, flags: list[str], append: bool) -> str:
         run = dvc_command("repro", "--single-item", *sorted({*flags, "--pull"}), stage.name)
         # What others read of it must be in the remote before they start.
         commands = [run, dvc_command("push", "--run-cache", stage.name)] if stage.stays else [run]
         for command in commands:
-            if self.children.run(command, log, child_environment(alone=alone), append=append):
+            if self.children.run(command, log, child_environment(), append=append):
                 return FAILED
             append = True
         return what_dvc_did(log)

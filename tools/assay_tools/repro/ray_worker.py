@@ -96,4 +96,4 @@ def run_in_clone(order: Order, bundle: bytes) -> Answer:
 def environment_of(clone: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The stage runs the clone's code, whatever version of it this machine has installed."""
     others = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
-    return child_environment(alone=False, PYTHONPATH=os.pathsep.join([str(clone / "src"), *others]))
+    return child_environment(PYTHONPATH=os.pathsep.join([str(clone / "src"), *others]))

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from assay_tools.repro.children import child_environment, last_lines, what_dvc_did
+from assay_tools.repro.children import last_lines, what_dvc_did
 from assay_tools.repro.graph import Stage, read_stages
 from assay_tools.repro.local import LocalEngine, accelerators
 from assay_tools.repro.table import Display, duration
@@ -126,7 +126,7 @@ def test_each_accelerated_stage_gets_a_gpu_of_its_own(project):
     assert {name for name, stage in stages.items() if stage.accelerated} == {"train@a", "train@b", "train@c"}
     engine = LocalEngine(project, gpus=["4", "6"])
     for name in ("fetch", "train@a", "train@b"):
-        assert engine.run(stages[name], alone=True) == "ran"
+        assert engine.run(stages[name]) == "ran"
     said = {name: engine.log(name).read_text() for name in ("fetch", "train@a", "train@b")}
     assert "fetch is at work on no GPU" in said["fetch"]
     assert {re.search(r"at work on (\d)", said[name])[1] for name in ("train@a", "train@b")} <= {"4", "6"}
@@ -144,14 +144,6 @@ def test_gpus_that_the_environment_allows(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\necho 0\necho 1\n")
     program.chmod(0o755)
     assert accelerators() == ["0", "1"]
-
-
-def test_threads_that_wait_give_the_core_away_where_stages_share(monkeypatch):
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert "GOMP_SPINCOUNT" not in child_environment(alone=True)
-    assert child_environment(alone=False)["GOMP_SPINCOUNT"] == "1000"
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert child_environment(alone=False)["GOMP_SPINCOUNT"] == "7"
 
 
 def test_the_graph_is_dvcs_own(project):
