@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ MANIFEST += ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
 def group_and_split(
-    rows: pd.DataFrame, prints: list[Fingerprint | None], *, settings: Prepare, roles: Roles, seed: int
+    rows: pd.DataFrame, prints: Sequence[Fingerprint | None], *, settings: Prepare, roles: Roles, seed: int
 ) -> pd.DataFrame:
     """Add ``group_id`` (near-duplicates joined) and ``split`` (a role) to the rows of decoded images.
 

@@ -97,7 +97,7 @@ def best_directions(source: np.ndarray, target: np.ndarray, groups: np.ndarray) 
     splits = list(GroupKFold(min(FOLDS, num_groups)).split(source, groups=groups))
     most = min(len(fit_rows) for fit_rows, _ in splits) - 1
     candidates = [0, *(2**power for power in range(most.bit_length()))]
-    errors = {number: 0.0 for number in candidates}
+    errors = dict.fromkeys(candidates, 0.0)
     for fit_rows, rows in splits:
         for number in candidates:
             mapped = _fit(source[fit_rows], target[fit_rows], number).apply(source[rows])
