@@ -62,7 +62,7 @@ def counts(arguments: argparse.Namespace) -> int:
     questions = read_texts(arguments, "question", optional=("setting",))
     models = Path(arguments.models)
     predictor = open_predictor(models, wanted=arguments.variant, purpose=arguments.purpose, device=arguments.device)
-    rows = answer(predictor, questions, setting=arguments.setting)
+    rows = with_reasons(answer(predictor, questions, setting=arguments.setting), questions)
     told = sentences(rows, variant=predictor.name)
     return tell(rows, told, arguments, output=output, name=f"question(s) by {predictor.name}")
 
@@ -75,9 +75,9 @@ def text(arguments: argparse.Namespace) -> int:
     from assay.text.prediction import load_predictor, sentences
 
     set_up_torch(threads=arguments.threads)
-    texts = read_texts(arguments, "text")["text"].tolist()
+    texts = read_texts(arguments, "text")
     predictor = load_predictor(Path(arguments.models), device=pick_device(arguments.device).type)
-    rows = predictor.batch_predict(texts, long=arguments.long)
+    rows = with_reasons(predictor.batch_predict(texts["text"].tolist(), long=arguments.long), texts)
     return tell(rows, sentences(rows, classes=predictor.classes), arguments, output=output, name="text(s)")
 
 
@@ -150,6 +150,13 @@ def read_texts(arguments: argparse.Namespace, one: str, *, optional: tuple[str, 
     return read_inputs(None if arguments.file == "-" else Path(arguments.file), optional=optional)
 
 
+def with_reasons(rows: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
+    """Rows of texts, those that the file itself made impossible to read with the reason for that."""
+    from assay.data.tables import UNREADABLE
+
+    return rows.assign(reason=texts[UNREADABLE].fillna(rows["reason"])) if UNREADABLE in texts else rows
+
+
 def tell(
     rows: pd.DataFrame, sentences: list[str], arguments: argparse.Namespace, *, output: Path | None, name: str
 ) -> int:
@@ -203,7 +210,7 @@ def add_image_arguments(parser: argparse.ArgumentParser, *, models: str, batch_s
 def add_text_arguments(parser: argparse.ArgumentParser, one: str, *, models: str) -> None:
     """What a command takes that reads one text, called ``one``, or a file of them."""
     parser.add_argument(one, nargs="?", help=f"one {one}, in quotes")
-    file = ".csv, .jsonl or .parquet with a column text; else a line each; - stdin"
+    file = ".csv, .tsv, .jsonl, .json or .parquet with a column text; else a line each; - stdin"
     parser.add_argument("--file", metavar="FILE", help=file)
     add_common_arguments(parser, models=models)
 

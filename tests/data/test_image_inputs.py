@@ -1,5 +1,6 @@
 """What becomes an input, and what a row looks like in each format."""
 
+import codecs
 import csv
 import io
 import json
@@ -14,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.data.image_inputs import escape_path, expand, unescape_path, write_rows
+from assay.data.image_inputs import expand, write_rows
 from assay.data.outputs import check_output
+from assay.data.path_text import escape_path, unescape_path
 
 COLUMNS, NUMBERS = ["path", "verdict", "probability", "status", "reason"], ("probability",)
 
@@ -74,6 +76,24 @@ def test_a_list_holds_files_and_folders_as_they_are_named() -> None:
     assert paths_of("-", listed=listed) == wanted
     listed = b"two\nlines.png\0a/deep\0" + b"x" * 70_000 + b"\0end"
     assert paths_of("-", listed=listed, null=True) == ["two\nlines.png", "a/deep/3.webp", "x" * 70_000, "end"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "wanted"),
+    [
+        ("一.png\r\nb1.png\r\n".encode("utf-16"), ["一.png", "b1.png"]),
+        (codecs.BOM_UTF16_BE + "\n一.png".encode("utf-16-be"), ["一.png"]),
+        (codecs.BOM_UTF8 + b"b1.png\nlast\xff.png\n", ["b1.png", os.fsdecode(b"last\xff.png")]),
+        (b"", []),
+    ],
+)
+def test_a_list_may_begin_with_a_byte_order_mark(listed: bytes, wanted: list[str]) -> None:
+    assert paths_of("-", listed=listed) == wanted
+
+
+def test_a_list_that_is_no_utf16_is_told_by_line_and_byte() -> None:
+    with pytest.raises(ValueError, match=r"the list on standard input: line 2, byte 7 is not UTF-16 .*iconv"):
+        paths_of("-", listed="a\n".encode("utf-16") + b"\x00")
 
 
 def test_links_that_lead_in_a_circle_end(tree: Path) -> None:

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from assay.data.roles import ROLES, assign_folds, assign_roles, check_disjoint
+from assay.data.roles import (
+    ROLES,
+    assign_folds,
+    assign_roles,
+    borrow_roles,
+    check_disjoint,
+    role_named,
+)
 
 SHARES = {"train": 0.5, "val": 0.1, "calib": 0.1, "tune": 0.1, "test": 0.2}
 
@@ -80,7 +87,7 @@ def test_folds_are_scikit_learns() -> None:
 def test_too_few_groups_for_the_folds(label: int) -> None:
     frame = rows(20, paired=True)
     kept = frame[(frame["label"] != label) | frame["group_id"].isin(["g0000", "g0001", "g0002"])]
-    with pytest.raises(ValueError, match=rf"label {label} has 3 group\(s\) here, but 5 folds need at least 5"):
+    with pytest.raises(ValueError, match=rf"label {label} has 3 group\(s\) in train, but 5 folds need at least 5"):
         assign_folds(kept["label"].to_numpy(), list(kept["group_id"]), folds=5, seed=0)
 
 
@@ -89,3 +96,49 @@ def test_groups_in_two_roles_are_named() -> None:
     check_disjoint(pd.Series(["train", "train", "test"]), groups)
     with pytest.raises(ValueError, match=r"1 group\(s\) stand in more than one role: \['a'\]"):
         check_disjoint(pd.Series(["train", "test", "test"]), groups)
+
+
+@pytest.mark.parametrize(
+    ("names", "role"),
+    [
+        (("train", " Training "), "train"),
+        (("val", "VALIDATION", "valid", "dev"), "val"),
+        (("test", "Testing"), "test"),
+        (("calib",), "calib"),
+        (("tune",), "tune"),
+        (("eval", "holdout", "", None, 1, "NA"), None),
+    ],
+)
+def test_what_splits_are_called_elsewhere(names: tuple[object, ...], role: str | None) -> None:
+    assert {role_named(name) for name in names} == {role}
+
+
+@pytest.mark.parametrize(
+    ("declared", "donor", "giver"),
+    [
+        (("train", "val", "test"), "val", "val"),
+        (("train", "val", "test"), "train", "train"),
+        (("train", "val"), "val", "val"),
+        (("train", "test"), "val", "train"),
+        (("train",), "val", "train"),
+        (ROLES, "val", None),
+        (("test",), "val", None),
+    ],
+)
+def test_empty_roles_get_groups_of_the_donor(declared: tuple[str, ...], donor: str, giver: str | None) -> None:
+    frame = rows(120, seed=4)
+    before = pd.Series(
+        [declared[number % len(declared)] for number in range(120)], index=sorted(set(frame["group_id"]))
+    )
+    after = borrow_roles(frame, before, donor=donor, shares=SHARES, seed=1).sort_index()
+    moved = after != before
+    assert set(before[moved]) == ({giver} if giver else set())
+    assert set(after) == (set(ROLES) if giver else set(declared))
+    if giver is not None:
+        missing = set(ROLES) - set(declared)
+        assert set(after[moved]) == missing
+        assert (after == giver).any()
+        parts = after[before == giver].value_counts(normalize=True)
+        total = sum(SHARES[role] for role in (giver, *missing))
+        for role in missing:
+            assert parts[role] == pytest.approx(SHARES[role] / total, abs=0.08)

@@ -5,11 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from assay.data.tables import MISSING, read_inputs, read_source, write_rows
+from assay.data.tables import problems_of, read_frame, read_inputs, read_source, text_cells, write_rows
 
-WHAT = {"columns": ("text", "counts"), "optional": ("setting", "group"), "missing": MISSING}
+WHAT = {"columns": ("text", "counts"), "optional": ("setting", "group")}
 read_counts = partial(read_source, field="source", **WHAT)
 
 
@@ -26,9 +28,13 @@ def test_the_three_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
     ("name", "content", "told"),
     [
         ("missing.csv", None, "no such file"),
-        ("a.txt", b"x", r"suffix '.txt'"),
-        ("a.csv", b"text,number\nq,3\n", r"lacks the column\(s\) \['counts'\]"),
-        ("a.jsonl", b"{broken", "not readable as JSON lines"),
+        ("a.txt", b"x", r"suffix '.txt' is not known; use .csv, .tsv, .jsonl"),
+        ("a.XLSX", b"PK", r"suffix '.XLSX' is not known; save the sheet as CSV UTF-8"),
+        ("a.csv.gz", b"x", r"suffix '.gz' is not known; unpack it"),
+        ("a.csv", b"text,number\nq,3\n", r"lacks the column\(s\) \['counts'\]; it has \['text', 'number'\]"),
+        ("a.csv", b"text,counts\n", "has no rows"),
+        ("a.json", b"[]", r"lacks the column\(s\)"),
+        ("a.jsonl", b"{broken", "not readable as JSON lines: no line is a JSON object: line 1 is not JSON"),
         ("a.parquet", b"no parquet", "not readable as parquet"),
         # 12 bytes of header, 6 of the first row.
         ("own.csv", "text,counts\n好,3\n".encode() + "好".encode("gb18030"), "not readable as CSV: line 3, byte 19 is"),
@@ -39,19 +45,80 @@ def test_a_source_that_cant_be_read_is_named(tmp_path: Path, name: str, content:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=told):
         read_counts(tmp_path / name)
+    # The same file as a file of texts: no table is ever read as lines.
+    if not name.endswith(".txt") and "number" not in str(content) and content != b"text,counts\n":
+        with pytest.raises(ValueError):
+            read_inputs(tmp_path / name)
 
 
-def test_standard_input_holds_a_question_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
-    assert read_inputs(None)["text"].tolist() == ["one", "two"]
+def test_parquet_keeps_what_is_no_text_and_whole_numbers_beside_gaps(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["a", None]).dictionary_encode(),
+            "label": [2**63 - 1, None],
+            "list": [["x"], None],
+            "bytes": [b"\xff", b"ok"],
+            "broken": pa.array([b"\xff", b"ok"]).view(pa.string()),
+            "number": [float("nan"), 1.0],
+            "when": pa.array([0, None], pa.timestamp("s")),
+        }
+    )
+    folder = tmp_path / "name=value"  # no column of the table
+    folder.mkdir()
+    pq.write_table(table, folder / "a.PARQUET")
+    frame = read_frame(folder / "a.PARQUET")
+    first, second = frame.drop(columns="when").to_numpy().tolist()
+    assert first == ["a", 2**63 - 1, ["x"], b"\xff", b"\xff", None]
+    assert second == [None, None, None, b"ok", "ok", 1.0]
+    cells = text_cells(frame[["text", "label", "number", "when"]])
+    assert cells["label"][0] == str(2**63 - 1)
+    assert cells["number"][1] == "1"
+    assert cells["when"][0] == "1970-01-01 00:00:00"
+    problems = problems_of(text_cells(frame[["text", "list", "broken"]]))
+    assert problems == ["column broken holds no text but bytes: b'\\xff'", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        (None, b"one\n\ntwo\n", ["one", "", "two"]),
+        (None, "\ufeff好\r\n\r\n坏".encode(), ["好", "", "坏"]),
+        ("q", "好\r\n\r\n坏".encode("utf-16"), ["好", "", "坏"]),
+        ("q.txt", b"first\n\nthird\n", ["first", "", "third"]),
+        ("q.log", "one\u2028line\rtwo\r".encode(), ["one\u2028line", "two"]),
+        ("q.csv", b"text\nfirst\n\nthird\n", ["first", "", "third"]),
+        ("T.CSV", "text,label\n服务差,negative\n".encode(), ["服务差"]),
+        ("t.TSV", b"label\ttext\n1\tNA\n", ["NA"]),
+        ("t.JSONL", b'{"text": "a"}\n\n{"text": null}\n{"text": 7}\n', ["a", None, None, 7]),
+        ("t.json", b'[{"text": "a"}]', ["a"]),
+        ("t.ndjson", b'{"text": "a"}', ["a"]),
+        ("empty.txt", b"", []),
+    ],
+)
+def test_inputs_are_a_row_each(monkeypatch, tmp_path: Path, name: str | None, content: bytes, wanted: list) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    path = None if name is None else tmp_path / name
+    if path is not None:
+        path.write_bytes(content)
+    assert read_inputs(path)["text"].tolist() == wanted
+
+
+def test_a_row_that_the_file_makes_unreadable_has_no_text_but_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "setting": {"x": 1}}\n{"text": "\\ud800"}\n{"text": "b"}\n')
+    found = read_inputs(tmp_path / "a.jsonl", optional=("setting",))
+    assert found["text"].tolist() == [None, None, "b"]
+    column, line, fine = problems_of(found)
+    assert column == "column setting holds no text but dict: {'x': 1}"
+    assert line.startswith("line 2 holds the surrogate U+D800")
+    assert fine is None
 
 
 def test_a_table_without_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("question\nq\n")
     with pytest.raises(ValueError, match="has no column text"):
         read_inputs(tmp_path / "a.csv")
-    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="line 1, byte 1 is not UTF-8"):
+    (tmp_path / "bad.txt").write_bytes("text\n好".encode("gb18030"))
+    with pytest.raises(ValueError, match=r"bad.txt can't be read: line 2, byte 6 is not UTF-8 .*iconv"):
         read_inputs(tmp_path / "bad.txt")
 
 

@@ -23,7 +23,6 @@ from assay.params.stacking import Stacking
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = load(Stacking, ROOT / "params.yaml")
-NOTHING = pd.DataFrame(columns=["file", "dataset", "reason", "detail"])
 
 
 def rows(groups, *, per_group=10):
@@ -34,7 +33,12 @@ def rows(groups, *, per_group=10):
         for group in range(count)
         for _ in range(per_group)
     ]
-    return pd.DataFrame(records, columns=["split", "label", "group_id"])
+    return pd.DataFrame(records, columns=["split", "label", "group_id"]).assign(role=None)
+
+
+def prepared(groups, *, folds=5):
+    settings = PARAMS.prepare.model_copy(update={"folds": folds})
+    return check_prepared(rows(groups), settings=settings, num_kfold_stages=5)
 
 
 def enough(**changes):
@@ -65,8 +69,7 @@ def later(groups, params=PARAMS, *, per_group=10):
 
 
 def test_enough_data_are_well():
-    frame = rows(enough())
-    assert {finding.level for finding in check_prepared(frame, NOTHING, folds=5, num_kfold_stages=5)} == {"ok"}
+    assert {finding.level for finding in prepared(enough())} == {"ok"}
     assert {finding.level for finding in later(enough(calib_0=30))} == {"ok"}
 
 
@@ -76,7 +79,10 @@ def test_enough_data_are_well():
         (
             enough(calib_1=0),
             {},
-            ["role calib: 200 rows (200 real in 20, 0 forged in 0 groups): no forged. Add groups", "roles.calib"],
+            [
+                "role calib: 200 rows (200 real in 20, 0 forged in 0 groups): no forged. For role calib, add forged images",
+                "roles.calib",
+            ],
         ),
         (
             enough(val_0=0, val_1=0, tune_0=0),
@@ -93,24 +99,25 @@ def test_enough_data_are_well():
             {},
             [
                 "1 reason(s)",
-                "class real: no real image (label 0) is left",
-                "2 file(s) were rejected (truncated 2), a.jpg",
+                "class real: no real image (label 0) is left of 450",
             ],
         ),
         (
             {(role, label): 1 for role in ROLES for label in (0, 1)},
             {},
-            ["2 reason(s)", "class real: 5 group(s) hold real images", "at least 9: add images", "class forged: 5"],
+            [
+                "2 reason(s)",
+                "class real: 5 group(s) hold real images",
+                "at least 9 groups: add real images",
+                "class forged: 5",
+            ],
         ),
         (enough(), {"folds": 4}, ["prepare.folds is 4, but dvc.yaml has 5 stages", "set it to 5"]),
         (enough(test_0=0), {"folds": 4}, ["2 reason(s)", "role test", "folds, dvc.yaml"]),
     ],
 )
 def test_what_cannot_work_is_said_all_at_once(groups, options, said):
-    rejected = pd.DataFrame(
-        [(name, "own", "truncated", "ends early") for name in ("a.jpg", "b.jpg")], columns=NOTHING.columns
-    )
-    found = check_prepared(rows(groups), rejected, **({"folds": 5, "num_kfold_stages": 5} | options))
+    found = prepared(groups, **options)
     with pytest.raises(ValueError, match="can't work with these data") as caught:
         raise_errors(found, what="the images line")
     assert not [words for words in said if words not in str(caught.value)], str(caught.value)
@@ -165,7 +172,7 @@ def test_certifying_agrees_with_the_interval_of_the_metrics():
 
 
 def test_the_table_begins_with_the_worst(tmp_path):
-    table = findings_table([*later(enough(tune_0=3)), *check_prepared(rows(enough(test_1=0)), NOTHING, folds=5)])
+    table = findings_table([*later(enough(tune_0=3)), *prepared(enough(test_1=0))])
     levels = [line.split()[0] for line in table.splitlines()]
     assert levels == sorted(levels, key=["error", "warning", "ok"].index)
     assert levels[0] == "error"

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from assay.core.params import load
+from assay.data.findings import raise_errors
 from assay.data.roles import ROLES
 from assay.images.duplicates import Fingerprint
-from assay.images.split import MANIFEST, fold_table, group_and_split
+from assay.images.preflight import check_prepared
+from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
 from assay.params.images import Images
 
 PARAMS = load(Images, Path(__file__).resolve().parents[2] / "params.yaml")
@@ -27,7 +29,9 @@ def images(count: int, *, role: str | None = None, start: int = 0) -> tuple[pd.D
 
 
 def split(frame: pd.DataFrame, prints: list[Fingerprint | None]) -> pd.DataFrame:
-    return group_and_split(frame, prints, settings=SETTINGS, roles=PARAMS.roles, seed=3)
+    done = group_and_split(frame, prints, settings=SETTINGS, roles=PARAMS.roles, seed=3)
+    raise_errors(check_prepared(done, settings=SETTINGS), what="the images line")
+    return done
 
 
 def declared(*, each: int = 2) -> tuple[pd.DataFrame, list[Fingerprint | None]]:
@@ -42,6 +46,15 @@ def test_undeclared_images_get_roles_by_group() -> None:
     assert set(done["split"]) == set(ROLES)
     assert done.groupby("group_id")["split"].nunique().max() == 1
     pd.testing.assert_frame_equal(done[frame.columns], frame)
+
+
+def test_a_large_group_leaves_enough_groups_for_the_folds() -> None:
+    frame, prints = images(26)
+    frame = frame.assign(group=frame["group"].where(frame.index >= 24, "large"))
+    settings = SETTINGS.model_copy(update={"folds": 5})
+    done = group_and_split(frame, prints, settings=settings, roles=PARAMS.roles, seed=3)
+    assert done.loc[done["split"] == "train", "group_id"].nunique() >= 5
+    assert set(done["split"]) == set(ROLES)
 
 
 def test_declared_roles_are_kept() -> None:
@@ -91,6 +104,50 @@ def test_a_group_in_two_declared_roles_is_an_error_also_through_an_undeclared_on
     for rows, found in (chain, one_group):
         with pytest.raises(ValueError, match="images of one group stand in more than one role"):
             split(rows, found)
+
+
+@pytest.mark.parametrize(
+    ("declares", "dropped", "kept", "told"),
+    [
+        (ROLES, "calib", 0, r"role calib: 4 rows .* or for none at all, so that it gets a part of val"),
+        (ROLES, "val", 0, r"role val: .*declare it for some of the forged images.* a part of train"),
+        (
+            ("train", "val", "test"),
+            "val",
+            1,
+            r"shares the declared val with .*: 1 forged group\(s\) are too few.* to train",
+        ),
+    ],
+)
+def test_a_role_without_both_labels_is_named(declares: tuple[str, ...], dropped: str, kept: int, told: str) -> None:
+    frame, prints = declared(each=4)
+    frame = frame.assign(role=frame["role"].where(frame["role"].isin(declares), "train"))
+    lost = frame.index[(frame["role"] == dropped) & (frame["label"] == 1)][kept:]
+    with pytest.raises(ValueError, match=told):
+        split(frame.drop(lost).reset_index(drop=True), [p for at, p in enumerate(prints) if at not in lost])
+
+
+def test_a_split_of_three_roles_is_filled_and_said() -> None:
+    frame, prints = declared(each=12)
+    frame = frame.assign(role=frame["role"].replace({"calib": "val", "tune": "val"}))
+    done = split(frame, prints)
+    assert set(done["split"]) == set(ROLES)
+    unmoved = done["role"] == done["split"]
+    assert set(done.loc[~unmoved, "role"]) == {"val"}
+    said = borrowed(done)
+    for role in ("calib", "tune"):
+        part = done[done["split"] == role]
+        assert (
+            f"role {role} had no rows and takes {len(part)} images ({part['group_id'].nunique()} groups) from val"
+            in said
+        )
+    assert f"which keeps {(done['split'] == 'val').sum()}" in said
+    assert borrowed(split(*declared())) == ""
+
+
+def test_too_few_groups_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"5 group\(s\) hold real images.*at least 6"):
+        split(*images(5))
 
 
 def test_the_fold_table_names_every_training_row_once() -> None:

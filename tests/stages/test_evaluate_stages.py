@@ -15,7 +15,7 @@ from assay.core.tensors import save_tensors
 from assay.images.model.prediction import load_predictor
 from assay.images.model.store import open_writer
 from assay.images.scoring import external_set
-from assay.params.images import Images
+from assay.params.images import External, Images
 from assay.stages import calibrate, evaluate, score_stage1, train_stage1
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def test_an_external_set_with_prepared_images_is_rejected() -> None:
     predictor = load_predictor(Path("models/stage1"), device="cpu")
     options = {"settings": load(Images).prepare, "workers": 1, "seen_ids": {"outside/real/0.png"}}
     with pytest.raises(ValueError, match="external set x: 1 images are part of the prepared data"):
-        external_set(predictor, Path("outside"), name="x", **options)
+        external_set(predictor, External(name="x", path="outside"), **options)
 
 
 def test_calibration_takes_val_and_rejects_test(here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

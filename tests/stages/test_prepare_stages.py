@@ -1,6 +1,7 @@
 """fetch_photos -> forge -> prepare, run as they are on small photographs and on a user's own data."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML
 from assay.core.io import read_json
 from assay.core.params import read_yaml
 from assay.data.decode import decode_rgb
+from assay.data.path_text import unescape_path
 from assay.data.roles import ROLES
 from assay.images.model.store import fit_square, open_store
 from assay.stages import fetch_photos, forge, prepare
@@ -246,9 +248,127 @@ def test_nothing_but_bad_files_is_an_error_with_its_rows() -> None:
         Path(name).parent.mkdir(parents=True)
         Path(name).write_text("no image")
     write_params(prepare__sources=[OWN])
-    with pytest.raises(ValueError, match="no real image"):
+    with pytest.raises(ValueError, match=r"no real image .* is left of 0") as caught:
         prepare.main()
+    assert "2 rejected\n  2 not_an_image: " in str(caught.value)
+    assert "All of them: data/processed/rejected.csv" in str(caught.value)
     assert rejected() == {"a.jpg": "not_an_image", "b.jpg": "not_an_image"}
+
+
+def test_a_class_folder_of_another_name_is_told_and_its_files_are_listed() -> None:
+    own_pairs(Path("own"), count=3)
+    Path("own/forged").rename("own/faces_x")
+    write_params(prepare__sources=[OWN])
+    with pytest.raises(
+        ValueError, match=r"no forged image in own.*faces_x \(3\).*prepare\.sources, dataset own: classes"
+    ):
+        prepare.main()
+    assert set(rejected().values()) == {"no_class"}
+    write_params(prepare__sources=[OWN | {"classes": {"forged": ["Faces_X"]}}])
+    with pytest.raises(ValueError, match=r"3 group\(s\) hold real images \(3 of 6 images are real\)"):
+        prepare.main()
+
+
+def listed_images(count: int, columns: str, line: Any) -> None:
+    """A manifest of unlike images, every second one forged; ``line`` gives what stands behind path and label."""
+    lines = [f"img/{i:03d}.png,{i % 2},{line(i)}" for i in range(count)]
+    for i in range(count):
+        save(Path(f"own/img/{i:03d}.png"), scene(300 + i, height=40, width=40))
+    Path("own/list.csv").write_text(f"path,label,{columns}\n" + "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("donor", ["val", "train"])
+def test_a_split_of_three_roles_lends_the_others_theirs(donor: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["Training"] * 40 + ["validation"] * 10 + ["test"] * 10
+    listed_images(60, "split", names.__getitem__)
+    source = {"dataset": "own", "kind": "manifest", "path": "own/list.csv"}
+    write_params(prepare__sources=[source], prepare__borrow_from=donor, prepare__folds=5)
+    prepare.main()
+    counts = manifests()["split"].value_counts()
+    assert counts["test"] == 10
+    lent = {"val": 10, "train": 40}[donor] - counts[donor]
+    assert counts["calib"] + counts["tune"] == lent
+    assert f"role calib had no rows and takes {counts['calib']} images" in capsys.readouterr().out
+    write_params(prepare__sources=[source | {"roles": "drawn"}])
+    prepare.main()
+    assert manifests()["split"].value_counts()["test"] != 10
+
+
+def test_a_group_named_na_is_one_group() -> None:
+    listed_images(60, "group", lambda i: "NA" if i < 20 else f"g{i // 2}")
+    write_params(prepare__sources=[{"dataset": "own", "kind": "manifest", "path": "own/list.csv"}])
+    prepare.main()
+    rows = manifests()
+    groups = rows.assign(number=rows["image_path"].str[-7:-4].astype(int)).set_index("number")
+    assert set(groups.loc[:19, "group_id"]) == {"own/NA"}
+    assert len(set(groups.loc[:19, "split"])) == 1
+    assert rows["group_id"].nunique() == 21
+
+
+def test_frames_of_videos_stay_together_where_a_group_is_declared() -> None:
+    for i in range(40):
+        kind = "original_sequences/youtube" if i < 20 else "manipulated_sequences/Deepfakes"
+        video = f"{i:03d}" if i < 20 else f"{i - 20:03d}_{(i - 19) % 20:03d}"
+        for n in range(3):
+            save(Path(f"own/{kind}/c23/videos/{video}/{n:04d}.png"), scene(1000 + 3 * i + n, height=40, width=40))
+    write_params(prepare__sources=[OWN])
+    with pytest.warns(UserWarning, match="120 of 120 files share 40 folders"):
+        prepare.main()
+    assert manifests()["group_id"].nunique() == 120
+    write_params(prepare__sources=[OWN | {"group": r"/(\d{3})(?:_\d{3})?/"}])
+    prepare.main()
+    rows = manifests()
+    assert rows["group_id"].nunique() == 20
+    assert set(rows["generator"]) == {"real", "Deepfakes"}
+
+
+def test_names_that_are_not_utf_8_go_through_every_stage() -> None:
+    names = [os.fsdecode(f"照片{i:02d}".encode("gbk")) + end for i in range(4) for end in ("\n.jpg", "\r.jpg", ".jpg")]
+    for i, name in enumerate(names):
+        save(Path("photographs") / name, scene(i), quality=92)
+    photographs(Path("photographs/more"))
+    own_pairs(Path("own"))
+    for i, name in enumerate(names):
+        save(Path("own/real") / name, scene(700 + i, height=48, width=60))
+    (Path("own/real") / os.fsdecode(b"\xb9\xfa.jpg")).write_text("no image")
+    write_params(prepare__sources=[{"dataset": "photos", "kind": "forge"}, OWN])
+    fetch_photos.main()
+    photos = pd.read_csv("data/photos/photos.csv")
+    assert len(photos) == 32
+    origins = [unescape_path(origin.removeprefix("own: ")) for origin in photos["origin"]]
+    assert set(origins) >= set(names)
+    assert all((Path("data/photos/pictures") / name).is_file() for name in photos["file"])
+    forge.main()
+    prepare.main()
+    rows = manifests()
+    paths = [unescape_path(path) for path in rows["image_path"]]
+    assert set(paths) >= {f"own/real/{name}" for name in names}
+    assert all(Path(path).is_file() for path in paths)
+    assert rejected() == {"\\xb9\\xfa.jpg": "not_an_image"}
+
+
+@pytest.mark.parametrize(
+    ("group", "groups"),
+    [("folder", {"a", "b/c", "alone"}), (r"([^/]+)/\d", {"a", "c", "alone"}), ("file", None), (None, None)],
+)
+@pytest.mark.filterwarnings("ignore:fetch_photos.group")
+def test_photographs_of_one_scene(group: str | None, groups: set[str] | None) -> None:
+    names = ["alone.jpg", *(f"{folder}/{i}.jpg" for folder in ("a", "b/c") for i in range(3))]
+    for i, name in enumerate(names):
+        save(Path("photographs") / name, scene(i))
+    write_params(fetch_photos__group=group)
+    fetch_photos.main()
+    photos = pd.read_csv("data/photos/photos.csv")
+    found = set(photos["group_id"])
+    assert found == (groups or set(photos["file"]))
+
+
+def test_bundles_of_photographs_are_warned_of() -> None:
+    for i in range(12):
+        save(Path(f"photographs/room{i // 4}/{i}.jpg"), scene(i))
+    write_params()
+    with pytest.warns(UserWarning, match=r"12 of 12 files share 3 folders.*Set fetch_photos\.group to folder"):
+        fetch_photos.main()
 
 
 def test_a_shortcut_warns_or_fails_as_the_user_asked() -> None:

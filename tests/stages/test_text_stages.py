@@ -336,7 +336,7 @@ def test_bytes_that_are_no_utf8_are_told_by_line_and_byte():
     content[3] = b"\xc4\xe3" + content[3]
     Path("own.csv").write_bytes(b"\n".join(content))
     byte = len(b"\n".join(content[:3])) + 2
-    with pytest.raises(ValueError, match=rf"fetch_text.source own.csv .*line 4, byte {byte} is not UTF-8.*iconv"):
+    with pytest.raises(ValueError, match=rf"fetch_text.source own.csv: .*line 4, byte {byte} is not UTF-8.*iconv"):
         fetch_text.main()
     start(own_table(20))
     Path("vocab.txt").write_bytes(b"[PAD]\n\xff\n")
@@ -369,26 +369,69 @@ def prepare(table: pd.DataFrame, **changes: dict[str, object]) -> None:
 
 
 @pytest.mark.usefixtures("empty")
-def test_jsonl_labels_that_are_whole_numbers_stay_so_beside_a_gap():
+def test_a_line_that_cant_be_read_is_a_rejected_row_and_whole_numbers_stay_so_beside_a_gap():
     rows = own_table(60, seed=1)[:60]
-    lines = [{"text": text, "label": int(label == "good")} for text, label in rows.itertuples(index=False)]
-    content = [json.dumps(line) for line in [*lines, {"text": "没有标签的一行", "label": None}]]
-    Path("own.jsonl").write_text("\n".join(content), encoding="utf-8")
-    prepare(own_table(20), fetch_text={"source": "own.jsonl"}, prepare_text={"classes": ["0", "1"]})
-    assert pd.read_csv("data/text/rows/rejected.csv")["reason"].tolist() == ["no label"]
+    one, other = 9223372036854775993, 9223372036854775992  # the same as floats
+    lines = [{"text": text, "label": one if label == "good" else other} for text, label in rows.itertuples(index=False)]
+    gap = {"text": "没有标签的一行", "label": None}
+    content = [json.dumps(line) for line in [*lines, gap, {"text": "坏\ud83d", "label": one}]] + ["", "{"]
+    Path("own.jsonl").write_bytes(b"\xef\xbb\xbf" + "\n".join(content).encode())
+    prepare(own_table(20), fetch_text={"source": "own.jsonl"})
+    assert read_json("data/text/rows/classes.json") == [str(other), str(one)]
+    rejected = pd.read_csv("data/text/rows/rejected.csv", keep_default_na=False)
+    assert rejected[["row", "reason"]].to_numpy().tolist() == [
+        [61, "no label"],
+        *([row, "unreadable"] for row in (62, 63, 64)),
+    ]
+    details = rejected["detail"].tolist()[1:]
+    for detail, told in zip(
+        details, ("line 62 holds the surrogate U\\+D83D", "line 63 is blank", "line 64 is not JSON"), strict=True
+    ):
+        assert re.match(told, detail)
 
 
 @pytest.mark.usefixtures("empty")
-def test_classes_and_roles_that_cannot_be_are_told():
-    table = own_table(40)
-    with pytest.raises(ValueError, match=r"prepare_text.classes: no row has the label\(s\) \['ugly'\]"):
-        prepare(table, prepare_text={"classes": ["bad", "good", "ugly"]})
-    with pytest.raises(ValueError, match=r"a classifier needs two classes, the rows have \['good'\]"):
-        prepare(table[table["label"] == "good"])
-    with pytest.raises(ValueError, match=r"role \w+ lacks a class: .* too few"):
-        prepare(pd.concat([table[table["label"] == "good"], table[table["label"] == "bad"][:3]]))
-    with pytest.raises(ValueError, match=r"none of 43 rows can be used: .*unknown label"):
-        prepare(table, prepare_text={"classes": ["yes", "no"]})
+def test_a_text_that_is_a_list_is_a_rejected_row():
+    rows = own_table(60, seed=1)[:60]
+    frame = pd.DataFrame({"text": [[text] for text in rows["text"]], "label": rows["label"]}, dtype=object)
+    frame.to_parquet("own.parquet")
+    told = r"none of 60 rows can be used; rejected: 60 unreadable \(row 1: column text holds no text but list"
+    with pytest.raises(ValueError, match=told):
+        prepare(own_table(20), fetch_text={"source": "own.parquet"})
+
+
+TABLE = own_table(40)
+
+
+@pytest.mark.parametrize(
+    ("table", "classes", "told"),
+    [
+        (TABLE, ["bad", "good", "ugly"], r"prepare_text.classes: no row has the label\(s\) \['ugly'\]; .*'bad': 20"),
+        (TABLE[TABLE["label"] == "good"], None, r"a classifier needs two classes; rows by label: {'good': 20}; "),
+        *(
+            (
+                pd.concat([TABLE[TABLE["label"] == "good"], TABLE[TABLE["label"] == "bad"][:size]]),
+                None,
+                rf"class 'bad' has {size} text\(s\) in {size} group.*needs 4 groups",
+            )
+            for size in (1, 3)
+        ),
+        (
+            TABLE,
+            ["yes", "no"],
+            r"none of 43 rows can be used; rejected: 41 unknown label \(row 1: '\w+'; the classes are",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("empty")
+def test_classes_and_roles_that_cannot_be_are_told_with_what_was_rejected(table, classes, told):
+    with pytest.raises(ValueError, match=told) as stopped:
+        prepare(table, prepare_text={"classes": classes})
+    # What is wrong with the table is there, although the stage stopped.
+    rejected = pd.read_csv("data/text/rows/rejected.csv")
+    for reason, size in rejected["reason"].value_counts().items():
+        assert f"{size} {reason} (row " in str(stopped.value)
+    assert "all are in data/text/rows/rejected.csv" in str(stopped.value)
 
 
 @pytest.mark.usefixtures("empty")
@@ -453,7 +496,7 @@ def test_lines_of_a_text_file_and_of_standard_input(here, tmp_path, monkeypatch,
     rows = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
     assert rows["text"].tolist() == ["房间不错", "", "很差"]
     assert rows["status"].tolist() == ["ok", "error", "ok"]
-    monkeypatch.setattr("sys.stdin", io.StringIO("房间不错\n很差\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("房间不错\n很差\n".encode())))
     assert ask("--file", "-") == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
 

@@ -23,7 +23,8 @@ from PIL import Image
 from assay.cli import main
 from assay.core.io import read_json, write_json
 from assay.data.decode import decode_rgb
-from assay.data.image_inputs import Input, unescape_path
+from assay.data.image_inputs import Input
+from assay.data.path_text import unescape_path
 from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 from assay.vlm.prompts import Prompt
 

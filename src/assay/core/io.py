@@ -6,6 +6,7 @@ file. The same data give the same bytes.
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
@@ -114,8 +115,12 @@ def sha256_bytes(data: bytes) -> str:
 
 def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
     """Write the columns of `frame`, without its index, as UTF-8 CSV; every line ends in a line feed alone."""
+    text = frame.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:
+        # pandas quotes a line feed in a field, but not a carriage return, which readers take for the end of a line too.
+        text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:

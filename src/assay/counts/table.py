@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,8 @@ from sklearn.model_selection import GroupShuffleSplit
 ROLES = ("train", "val", "test")
 REJECTED = ["row", "text", "reason", "detail"]
 SHOWN = 60
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MAX_INT64 = 2**63 - 1
 
 
 def full_text(question: str, setting: str | None) -> str:
@@ -19,28 +24,49 @@ def full_text(question: str, setting: str | None) -> str:
     return f"{setting.strip()}: {question.strip()}" if setting and setting.strip() else question.strip()
 
 
-def _problem(text: Any, count: Any, *, max_count: int | None) -> tuple[str, str] | None:
-    """Why a row can't be used: (reason, detail), or None."""
+def whole_count(value: Any, *, max_count: int | None) -> int | tuple[str, str]:
+    """The count that a value of a table means, or why it is none: (reason, detail).
+
+    A whole, finite number from 1 to ``max_count`` (None: what 64 bits hold), as a number or as a text in decimal digits:
+    17, 17.0, " 17 ", "1.7e1". Nothing else is a number here: not True, "1_000", "1,000", "0x10", "inf" or "nan".
+    """
+    if value is None:
+        return "no count", ""
+    shown = repr(value)[:SHOWN]
+    # By way of its text, since a float would round what it can't hold.
+    text = str(value).strip()
+    if isinstance(value, bool) or not NUMBER.fullmatch(text):
+        return "count is no number", shown
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent beyond all sense
+        return "count is no number", shown
+    if number != number.to_integral_value():
+        return "count is not whole", shown
+    if number < 1:
+        return "count below 1", shown
+    if number > (limit := max_count or MAX_INT64):
+        return "count above max_count" if max_count else "count too large", f"{shown}; the largest is {limit}"
+    return int(number)
+
+
+def _text_problem(text: Any, unreadable: str | None) -> tuple[str, str] | None:
+    """Why a row has no text that can be used: (reason, detail), or None."""
+    if unreadable:
+        return "unreadable", unreadable
     if not isinstance(text, str) or not text.strip():
         return "empty text", ""
-    if count is None:
-        return "no count", ""
-    if isinstance(count, bool):
-        return "count is no number", repr(count)
-    value = pd.to_numeric(count, errors="coerce")  # a number written as text, say "17", is a number
-    if not np.isfinite(value):
-        return "count is no number", repr(count)[:SHOWN]
-    if value != np.floor(value):
-        return "count is not whole", repr(count)[:SHOWN]
-    if value < 1:
-        return "count below 1", f"{value:.0f}"
-    if max_count is not None and value > max_count:
-        return "count above max_count", f"{value:.0f}"
     return None
 
 
-def check_rows(table: pd.DataFrame, *, max_count: int | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def check_rows(
+    table: pd.DataFrame, *, max_count: int | None, problems: Sequence[str | None] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Usable rows and rejected ones.
+
+    Args:
+        table: columns text, setting, counts and group.
+        problems: for each row, why the file itself made it unreadable, or None; None for no such row.
 
     Returns:
         Columns sample_id, text, setting ("" for none), counts (int64), group; and `REJECTED`, row counted from 1. Rows
@@ -49,13 +75,14 @@ def check_rows(table: pd.DataFrame, *, max_count: int | None) -> tuple[pd.DataFr
     """
     kept, rejected = [], []
     seen: dict[tuple[str, int], int] = {}
-    columns = (table[name] for name in ("text", "setting", "counts", "group"))
-    for number, (question, setting, given, named) in enumerate(zip(*columns, strict=True), start=1):
-        problem = _problem(question, given, max_count=max_count)
-        if problem is not None:
-            rejected.append((number, str(question or "")[:SHOWN], *problem))
+    columns = [table[name] for name in ("text", "setting", "counts", "group")]
+    entries = zip(*columns, problems or [None] * len(table), strict=True)
+    for number, (question, setting, given, named, problem) in enumerate(entries, start=1):
+        count = _text_problem(question, problem) or whole_count(given, max_count=max_count)
+        if isinstance(count, tuple):
+            rejected.append((number, str(question or "")[:SHOWN], *count))
             continue
-        text, count = full_text(question, setting), int(float(given))
+        text = full_text(question, setting)
         copy = seen[text, count] = seen.get((text, count), -1) + 1
         digest = hashlib.sha256(f"{count}\n{copy}\n{text}".encode()).hexdigest()[:16]
         group = str(named) if named is not None else hashlib.sha256(question.encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,12 +49,17 @@ def findings_table(findings: Sequence[Finding]) -> str:
     return "\n".join(f"{finding.level:8} {finding.need:{width}}  {finding.text}" for finding in ordered)
 
 
+def shares_advice(role: str, label: Any, *, field: str) -> str:
+    """What gives a role rows of a class where ``field`` shares the groups out."""
+    return f"add groups with it, raise {field}.{role}, or declare this role for some rows"
+
+
 def roles_by_class(
     frame: pd.DataFrame,
     roles: Sequence[str],
     classes: Mapping[Any, str],
     *,
-    field: str,
+    advice: Callable[[str, Any], str],
     skip: Sequence = (),
     optional: Sequence[str] = (),
 ) -> list[Finding]:
@@ -63,7 +68,7 @@ def roles_by_class(
     Args:
         frame: columns split, label, group_id.
         classes: label -> name.
-        field: parameter with the shares of the roles.
+        advice: (role, label) -> what gives that role rows of that class.
         skip: labels that are not looked at.
         optional: roles that may lack a class, though not all of them.
     """
@@ -75,11 +80,11 @@ def roles_by_class(
             f"{(part['label'] == label).sum()} {name} in {groups[label]}" for label, name in classes.items()
         )
         total = f"{len(part)} rows ({rows} groups)"
-        lacking = [name for label, name in classes.items() if not groups[label] and label not in skip]
+        lacking = [label for label in classes if not groups[label] and label not in skip]
         few = [name for label, name in classes.items() if groups[label] < FEW_GROUPS]
         if lacking:
-            text = f"{total}: no {' and no '.join(lacking)}. Add groups with it, raise {field}.{role}, "
-            text += "or declare this role for some rows"
+            text = f"{total}: no {' and no '.join(classes[label] for label in lacking)}. "
+            text += f"For role {role}, {advice(role, lacking[0])}"
         elif few:
             text = f"{total}: below {FEW_GROUPS} groups of {', '.join(few)}, so what rests on it is a guess"
         else:

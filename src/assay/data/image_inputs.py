@@ -5,27 +5,27 @@ Files, folders, globs and lists become inputs in order; rows go to a file or to 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from glob import glob, has_magic
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from assay.core.io import atomic_path
 from assay.core.progress import progress
 from assay.data.decode import ImageRejected, Reason
+from assay.data.encodings import decode_text, split_lines
+from assay.data.path_text import escape_path
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-# What stands for a byte that is not UTF-8, or for a backslash, in a path that was escaped.
-ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 Row = dict[str, Any]
 Found = TypeVar("Found")
 
@@ -64,10 +64,25 @@ def is_one_file(arguments: Sequence[str]) -> bool:
 
 
 def _listed(stream: IO[bytes], *, null: bool) -> Iterator[str]:
-    """The paths of a list; empty lines are no paths."""
+    """The paths of a list; empty lines are no paths.
+
+    Bytes that are not UTF-8 are kept, as names of files may have them. A byte order mark is no part of the first name;
+    one of UTF-16, as PowerShell writes it, says how to read the list.
+
+    Raises:
+        ValueError: UTF-16 that can't be decoded.
+    """
     if not null:
-        lines = (line.removesuffix(b"\n").removesuffix(b"\r") for line in stream)
-        yield from (os.fsdecode(line) for line in lines if line)
+        first = stream.readline()
+        if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            try:
+                text = decode_text(first + stream.read(), name="LIST")
+            except ValueError as error:
+                raise ValueError(f"the list on standard input: {error}") from None
+            yield from (line for line in split_lines(text) if line)
+            return
+        lines = chain([first.removeprefix(codecs.BOM_UTF8)], stream)
+        yield from (os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\n").removesuffix(b"\r")))
         return
     rest = b""
     while block := stream.read(2**16):
@@ -169,30 +184,6 @@ def begin_rows(
             images.append((row, result))
         rows.append(row)
     return rows, images
-
-
-def escape_path(path: str) -> str:
-    r"""A path as text for a table: itself, but for names that are not UTF-8.
-
-    Bytes that are not UTF-8 are written ``\xNN``, and in such a path (or one that looks like it) a backslash is written
-    twice. ``unescape_path`` gives the path back, whatever it was.
-    """
-    raw = os.fsencode(path)
-    try:
-        if not ESCAPED.search(raw):
-            return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-
-
-def unescape_path(text: str) -> str:
-    """The path that a table's ``path`` stands for, as ``open`` takes it: the inverse of ``escape_path``."""
-
-    def character(match: re.Match[bytes]) -> bytes:
-        return b"\\" if match[1] == b"\\" else bytes([int(match[1][1:], 16)])
-
-    return os.fsdecode(ESCAPED.sub(character, text.encode("utf-8")))
 
 
 def write_rows(

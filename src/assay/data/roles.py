@@ -12,19 +12,57 @@ import numpy as np
 import pandas as pd
 
 ROLES = ("train", "val", "calib", "tune", "test")
+CLASSES = ("real", "forged")
+# What splits are called elsewhere. "eval" is not among them: some mean val by it, some test.
+ALIASES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 
 
-def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int) -> pd.Series:
+def role_named(name: object) -> str | None:
+    """The role that a name means, without case and surrounding spaces, or None."""
+    word = str(name).strip().casefold()
+    role = ALIASES.get(word, word)
+    return role if role in ROLES else None
+
+
+def borrow_roles(
+    frame: pd.DataFrame, roles: pd.Series, *, donor: str, shares: Mapping[str, float], seed: int
+) -> pd.Series:
+    """Give every role that has no group some of the donor's, each its share of what they divide.
+
+    Splits made elsewhere know train, val and test; calibration and thresholds need rows of their own. Where the donor
+    itself is missing, train gives. The test role never gives any.
+
+    Args:
+        frame: columns ``group_id``, ``dataset``, ``label``; one row per image.
+        roles: group_id -> role.
+        donor: val or train.
+        shares: role -> share of all groups.
+        seed: seeds the draw.
+    """
+    present = set(roles)
+    missing = [role for role in ROLES if role not in present]
+    donor = donor if donor in present else "train"
+    if not missing or donor not in present:
+        return roles
+    given = frame[frame["group_id"].map(roles) == donor]
+    parts = {role: shares[role] for role in ROLES if role in (donor, *missing)}
+    total = sum(parts.values())
+    drawn = assign_roles(given, shares={role: share / total for role, share in parts.items()}, seed=seed)
+    return pd.concat([roles.drop(drawn.index), drawn])
+
+
+def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int, least: int = 1) -> pd.Series:
     """Give every group one role, so that each role gets its share of every (dataset, label) stratum.
 
     Iterative stratification (Sechidis et al. 2011) of groups: in a random order, the largest first, each goes to the
-    role that lacks most, relative to its share, of what the group holds. Roles that have no group of some label yet
-    come first, so that small data still fill every role.
+    role that lacks most, relative to its share, of what the group holds. Roles that have too few groups of some label
+    come first (one is enough, but in train), so that small data still fill every role.
 
     Args:
         frame: columns ``group_id``, ``dataset``, ``label``; one row per image.
         shares: role -> share, in (0, 1), summing to 1.
         seed: seeds the order of groups of equal size.
+        least: groups of each label that train must get, one per fold.
 
     Returns:
         Series of role names, indexed by group_id.
@@ -39,16 +77,18 @@ def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int)
     total = counts.sum(axis=0)
     filled = np.zeros((len(names), counts.shape[1]))
     label_of = np.unique([name.rsplit("|", 1)[1] for name in table.columns], return_inverse=True)[1]
-    has_label = np.zeros((len(names), len(label_of)), dtype=bool)
+    groups_held = np.zeros((len(names), label_of.max(initial=0) + 1), dtype=np.int64)
+    needed = np.array([[least if role == "train" else 1] for role in names])
     chosen = np.empty(len(counts), dtype=object)
     for row in order:
         group = counts[row]
         held = group > 0
         # How full a role is, as a share of its target, in the strata this group would add to.
         fullness = (filled[:, held] / (weights[:, None] * total[held])).mean(axis=1)
-        lacking = ~has_label[:, label_of[held]].all(axis=1)
+        labels = np.unique(label_of[held])
+        lacking = (groups_held[:, labels] < needed).any(axis=1)
         pick = int(np.lexsort((-weights, fullness, ~lacking))[0])
-        has_label[pick, label_of[held]] = True
+        groups_held[pick, labels] += 1
         filled[pick] += group
         chosen[row] = names[pick]
     return pd.Series(chosen, index=table.index, name="role")
@@ -66,8 +106,8 @@ def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, se
     held = pd.Series(np.asarray(groups, dtype=object)).groupby(labels).nunique()
     if held.min() < folds:
         raise ValueError(
-            f"label {held.idxmin()} has {held.min()} group(s) here, but {folds} folds need at least {folds}: add "
-            "images from other sources, raise roles.train, or set prepare.folds lower"
+            f"label {held.idxmin()} has {held.min()} group(s) in train, but {folds} folds need at least {folds}: add "
+            "images of other groups to train (by a larger roles.train, or declared), or set prepare.folds lower"
         )
     fold = np.full(len(labels), -1, dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)

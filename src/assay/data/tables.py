@@ -2,97 +2,232 @@
 
 from __future__ import annotations
 
+import math
+import string
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assay.core.io import atomic_path, write_csv, write_parquet
+from assay.data.delimited import parse_delimited
+from assay.data.encodings import decode_text, read_text, split_lines
+from assay.data.json_lines import read_json_lines
 
-READERS = {".csv": "CSV", ".jsonl": "JSON lines", ".parquet": "parquet"}
 READ_ERRORS = (ValueError, OSError)
-# What stands for a missing value in a CSV file of numbers or labels.
-MISSING = ("", "nan", "NaN", "NA", "null")
+# The column, there only where it is needed, that says of a row why it can't be used; other values of such a row are None.
+UNREADABLE = "(unreadable)"
+SHEET = "save the sheet as CSV UTF-8"
+UNPACK = "unpack it and name the file within"
+CONVERT = "write the table as CSV, JSON lines or parquet"
+SHOWN = 120
+# White space, and a byte order mark that came in a file put together from others.
+NAME_ENDS = string.whitespace + "\u3000\u00a0\ufeff"
+# What no line of text ever is, and what to do about it.
+REFUSED = (
+    dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers", ".et"), SHEET)
+    | dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar", ".tar", ".tgz"), UNPACK)
+    | dict.fromkeys((".feather", ".arrow", ".orc", ".avro", ".h5", ".hdf5", ".npy", ".npz"), CONVERT)
+    | dict.fromkeys((".pkl", ".pickle", ".sqlite", ".db", ".dta", ".sav", ".xml", ".html", ".pdf", ".docx"), CONVERT)
+)
 
 
-def check_utf8(path: Path) -> None:
-    """Raise a ValueError for a text file that is not UTF-8, naming the line and the byte, both counted from 1."""
-    start = 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"line {number}, byte {start + error.start + 1} is not UTF-8 ({error.reason}); convert the file, say "
-                    "with iconv -f GB18030 -t UTF-8"
-                ) from None
-            start += len(line)
+def _read_csv(path: Path) -> pd.DataFrame:
+    return _delimited(path, ",")
 
 
-def read_frame(path: Path, *, missing: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV, JSONL or parquet file, by suffix: every value as it stands there, missing ones as None.
+def _read_tsv(path: Path) -> pd.DataFrame:
+    return _delimited(path, "\t")
 
-    ``missing`` are the texts that stand for a missing value in CSV. Raises `READ_ERRORS` where it is not readable.
+
+def _delimited(path: Path, delimiter: str) -> pd.DataFrame:
+    header, records = parse_delimited(read_text(path), delimiter=delimiter)
+    columns = zip(*records, strict=True) if records else [()] * len(header)
+    # A column without a name, which an end-of-line comma or an index makes, can't be asked for.
+    named = [(name, values) for name, values in zip(header, columns, strict=True) if name.strip(NAME_ENDS)]
+    return _frame((name, [value or None for value in values]) for name, values in named)
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    lines = read_json_lines(path)
+    records = [record if isinstance(record, dict) else {} for _, record in lines]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    problems = [None if isinstance(record, dict) else record for _, record in lines]
+    if lines and all(problems):
+        raise ValueError(f"no line is a JSON object: {problems[0]}")
+    frame = _frame((name, [record.get(name) for record in records]) for name in names)
+    # Rows without a single key are rows, too.
+    frame = frame.reindex(range(len(lines))).astype(object)
+    return frame.assign(**{UNREADABLE: pd.Series(problems, dtype=object)}) if any(problems) else frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        # Not read_table, which makes columns of folders called name=value.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        return _frame(zip(table.column_names, map(_values, table.columns), strict=True))
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Python values; a text that is not UTF-8 stays bytes."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column.cast(pa.binary()).to_pylist()]
+
+
+def _decoded(value: bytes | None) -> Any:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+
+
+def _frame(columns: Iterable[tuple[str, list[Any]]]) -> pd.DataFrame:
+    """A table of objects; NaN, which some writers mean by a missing value, is None.
+
+    Raises:
+        ValueError: a name stands there twice.
     """
-    if path.suffix != ".parquet":
-        check_utf8(path)
-    if path.suffix == ".csv":
-        frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=list(missing))
-    elif path.suffix == ".jsonl":
-        frame = pd.read_json(path, lines=True, dtype=False)
-    else:
-        frame = pd.read_parquet(path)
-    return frame.astype(object).where(frame.notna(), None)
+    found: dict[str, list[Any]] = {}
+    for given, values in columns:
+        if (name := given.strip(NAME_ENDS)) in found:
+            raise ValueError(f"the column name {name!r} stands there twice; rename one")
+        found[name] = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    return pd.DataFrame(found, dtype=object)
 
 
-def read_source(
-    path: Path, *, field: str, columns: Sequence[str], optional: Sequence[str] = (), missing: Sequence[str] = ()
-) -> pd.DataFrame:
-    """The user's own table, named by the parameter ``field``: ``columns`` and then ``optional`` (None if not there).
+READERS: dict[str, tuple[str, Callable[[Path], pd.DataFrame]]] = {
+    ".csv": ("CSV", _read_csv),
+    ".tsv": ("TSV", _read_tsv),
+    ".jsonl": ("JSON lines", _read_json_lines),
+    ".ndjson": ("JSON lines", _read_json_lines),
+    ".json": ("JSON", _read_json_lines),
+    ".parquet": ("parquet", _read_parquet),
+}
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A CSV, TSV, JSON lines, JSON or parquet file, by suffix: objects, each value as it stands there, None for missing.
+
+    In CSV and TSV only an empty field is missing: ``NA``, ``null`` and the like are texts. A blank line is a row of
+    missing values. A line of JSON that holds no object is a row with its reason, which names the line, in the column
+    `UNREADABLE`; where every row can be read there is no such column.
+
+    Raises:
+        ValueError, OSError (`READ_ERRORS`): not a table that can be read; what it is and what to do is told.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        how = REFUSED.get(suffix, f"use {', '.join(READERS)}")
+        raise ValueError(f"suffix {path.suffix!r} is not known; {how}")
+    name, read = READERS[suffix]
+    try:
+        return read(path)
+    except READ_ERRORS as error:
+        raise ValueError(f"not readable as {name}: {error}") from error
+
+
+def read_source(path: Path, *, field: str, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """The user's own table, named by the parameter ``field``: ``columns``, ``optional`` (None if not there), `UNREADABLE`.
 
     Raises:
         ValueError: no such file, another suffix, unreadable, or a column is missing.
     """
     if not path.is_file():
         raise ValueError(f"{field} {str(path)!r}: no such file; give packages or a file with {' and '.join(columns)}")
-    if path.suffix not in READERS:
-        raise ValueError(f"{field} {path}: suffix {path.suffix!r} is not known; use {', '.join(READERS)}")
     try:
-        frame = read_frame(path, missing=missing)
+        frame = read_frame(path)
     except READ_ERRORS as error:
-        raise ValueError(f"{field} {path} is not readable as {READERS[path.suffix]}: {error}") from error
+        raise ValueError(f"{field} {path}: {error}") from error
     lacking = sorted(set(columns) - set(frame.columns))
     if lacking:
         raise ValueError(f"{field} {path} lacks the column(s) {lacking}; it has {list(frame.columns)}")
-    for column in optional:
-        if column not in frame:
-            frame[column] = None
-    return frame[[*columns, *optional]].reset_index(drop=True)
+    if frame.empty:
+        raise ValueError(f"{field} {path} has no rows; give at least one")
+    return _with_columns(frame, [*columns, *optional])
+
+
+def text_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Every value as a text or None, such that one parquet file holds them; 1.0 as "1".
+
+    A list, struct or bytes, which are no text, make the row `UNREADABLE`, with the column in its reason.
+    """
+    columns = [name for name in table.columns if name != UNREADABLE]
+    problems = problems_of(table)
+    for name in columns:
+        for row, value in enumerate(table[name]):
+            if isinstance(value, list | tuple | dict | bytes):
+                problems[row] = f"column {name} holds no text but {type(value).__name__}: {value!r}"[:SHOWN]
+    cells = {
+        name: [None if problem else _cell(value) for value, problem in zip(table[name], problems, strict=True)]
+        for name in columns
+    }
+    return pd.DataFrame(cells | ({UNREADABLE: problems} if any(problems) else {}), index=table.index)
+
+
+def _cell(value: Any) -> str | None:
+    # A column of whole numbers with gaps is written as floats by some programs.
+    whole = isinstance(value, float) and value.is_integer()
+    return None if value is None else str(int(value) if whole else value)
+
+
+def problems_of(table: pd.DataFrame) -> list[str | None]:
+    """Why a row can't be read, or None, for each row of a table."""
+    given = table[UNREADABLE] if UNREADABLE in table else [None] * len(table)
+    return [problem if isinstance(problem, str) else None for problem in given]  # a column of texts has NaN for None
+
+
+def told(rejected: pd.DataFrame) -> str:
+    """Rejected rows (columns row, reason, detail) in words: each reason, how often it is there, and one of its rows."""
+    parts = []
+    for reason, rows in rejected.groupby("reason", sort=False):
+        first = rows.iloc[0]
+        shown = f": {first['detail']}" if first["detail"] else ""
+        parts.append((len(rows), f"{len(rows)} {reason} (row {first['row']}{shown})"))
+    return ", ".join(words for _, words in sorted(parts, key=lambda part: -part[0])) or "none"
+
+
+def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns, None where the table lacks one, and `UNREADABLE` if it is there."""
+    lacking = {name: None for name in columns if name not in frame}
+    kept = [*columns, *({UNREADABLE} & set(frame.columns))]
+    return frame.assign(**lacking)[kept].astype(object)
 
 
 def read_inputs(path: Path | None, *, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Column text, and ``optional`` ones, of a table, or of a text file (None: standard input) with a text per line.
 
+    An empty field or line is an empty text. `UNREADABLE` is there as `text_cells` of the optional columns gives it.
+
     Raises:
         ValueError: no such file, unreadable, or a table without a column text.
     """
     try:
-        if path is None or path.suffix not in READERS:
-            if path is not None:
-                check_utf8(path)
-            content = sys.stdin.read() if path is None else path.read_text(encoding="utf-8")
-            # Not splitlines, to which a line separator within a text (U+2028) is an end of line.
-            lines = content.removesuffix("\n").split("\n") if content else []
-            frame = pd.DataFrame({"text": lines}, dtype=object)
-        else:
+        if path is not None and path.suffix.lower() in (READERS | REFUSED):
             frame = read_frame(path)
+        else:
+            text = read_text(path) if path else decode_text(sys.stdin.buffer.read(), name="the-list")
+            frame = pd.DataFrame({"text": split_lines(text)}, dtype=object)
     except READ_ERRORS as error:
         raise ValueError(f"{path or 'standard input'} can't be read: {error}") from error
     if "text" not in frame:
         raise ValueError(f"{path} has no column text; it has {list(frame.columns)}")
-    return frame.assign(**{name: frame.get(name) for name in optional})[["text", *optional]].astype(object)
+    if path is not None and path.suffix.lower() in (".csv", ".tsv"):
+        frame["text"] = frame["text"].fillna("")
+    found = text_cells(_with_columns(frame, optional)).astype(object)
+    found = found.where(found.notna(), None)
+    found.insert(0, "text", frame["text"])
+    if UNREADABLE in found:
+        found.loc[found[UNREADABLE].notna(), "text"] = None
+    return found
 
 
 def write_rows(rows: pd.DataFrame, output: Path) -> None:

@@ -10,15 +10,17 @@ import numpy as np
 import pandas as pd
 
 from assay.core.progress import progress
+from assay.data.path_text import plain_text, unescape_path
 from assay.images.audit import metadata_classifier, metadata_features
 from assay.images.decode_set import Refused, decode_all, decode_settings
 from assay.images.forge.families import encode_jpeg
-from assay.images.manifest import list_path
+from assay.images.listing import rejected_in_words
 from assay.images.model.dataset import PictureSet
 from assay.images.model.prediction import Predictor
 from assay.images.model.store import PixelStore
 from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
-from assay.params.images import Prepare, Robustness
+from assay.images.sources import list_path
+from assay.params.images import External, Prepare, Robustness
 
 KEYS = ["sample_id", "label", "group_id", "generator"]
 CELL = ["jpeg_quality", "resize", "blur_sigma"]
@@ -84,28 +86,35 @@ def degraded_logits(
 
 
 def external_set(
-    predictor: Predictor, path: Path, *, name: str, settings: Prepare, workers: int, seen_ids: set[str]
+    predictor: Predictor, item: External, *, settings: Prepare, workers: int, seen_ids: set[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of a labelled set that no other stage has seen, and the files of it that could not be used.
 
     Raises:
         ValueError: no such set, fewer than two classes left, or images that the prepared data hold as well.
     """
-    listing = list_path(path, dataset=name)
+    name = item.name
+    listing = list_path(Path(item.path), dataset=name, how=item, field="evaluate.external")
+    if listing.problem is not None:
+        raise ValueError(listing.problem)
     options = decode_settings(settings, side=predictor.image_size)
     shared = seen_ids & set(listing.rows["image_path"])
     if shared:
         raise ValueError(f"external set {name}: {len(shared)} images are part of the prepared data, e.g. {min(shared)}")
+    paths = [unescape_path(path) for path in listing.rows["image_path"]]
     kept, logits, rejected = [], [], []
-    for number, result in enumerate(decode_all(list(listing.rows["image_path"]), options, workers=workers)):
+    for number, result in enumerate(decode_all(paths, options, workers=workers)):
         if isinstance(result, Refused):
-            rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, result.detail))
+            rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, plain_text(result.detail)))
         else:
             kept.append(number)
             logits.append(predictor.array_logits(result.pixels[None])[0])
     rows = listing.rows.iloc[kept]
     if rows["label"].nunique() < 2:
-        raise ValueError(f"external set {name}: {len(rows)} usable images of one class; real and forged are needed")
+        said = rejected_in_words(listing.rejected)
+        raise ValueError(
+            f"external set {name}: {len(rows)} usable images of one class; real and forged are needed; {said}"
+        )
     scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"}).assign(logit=np.array(logits))
     problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
     rejections = pd.concat([listing.rejected, problems], ignore_index=True)

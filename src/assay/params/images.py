@@ -16,8 +16,33 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 QualityRange = Annotated[list[Quality], Len(2, 2), AfterValidator(ordered)]
 
 
+# Names of classes may be read as numbers or booleans from YAML.
+ClassName = str | int | float | bool
+
+
+def check_group(value: str) -> str:
+    """A rule for groups is folder, file, or a regular expression; a bare word is neither."""
+    if value in ("folder", "file"):
+        return value
+    try:
+        expression = re.compile(value)
+    except re.error as error:
+        raise ValueError(
+            f"not a regular expression ({error}); allowed: folder, file, or one that finds the group"
+        ) from None
+    if re.fullmatch(r"\w*", value) or expression.fullmatch(""):
+        raise ValueError("allowed: folder, file, or a regular expression that finds the group, say '/(vid[0-9]+)_'")
+    return value
+
+
+Group = Annotated[str, AfterValidator(check_group)]
+
+
 class FetchPhotos(Section):
     source: str = Field(min_length=1, description="packages, none, or a folder of photographs")
+    group: Group | None = Field(
+        description="folder, file or a regular expression; null: file, with a warning if need be"
+    )
     max_pixels: int = Field(ge=4096, description="larger images are rejected as decompression bombs")
 
 
@@ -92,17 +117,45 @@ class Forge(Section):
         return [family for family in self.families if family != self.unseen]
 
 
-class Source(Section):
+class Classes(Section):
+    """Names of folders, or values of a column; a class that is left out keeps its default names."""
+
+    real: list[ClassName] | None = Field(default=None, min_length=1)
+    forged: list[ClassName] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        real, forged = ({str(name).strip().casefold() for name in names or []} for names in (self.real, self.forged))
+        if real & forged:
+            raise ValueError(f"{sorted(real & forged)} stand in both classes; a name means real or forged")
+        return self
+
+
+class Labelled(Section):
+    """How a set of labelled images is read."""
+
+    classes: Classes | None = None
+    group: Group | None = Field(
+        default=None, description="folder, file or a regular expression: what must not be parted"
+    )
+
+
+class Source(Labelled):
     """One data set of labelled images."""
 
     dataset: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name in manifests and tables")
     kind: Literal["forge", "folders", "manifest"]
-    path: str | None = Field(default=None, description="folder with real/ and forged/, or a CSV/parquet file")
+    path: str | None = Field(default=None, description="folder with real/ and forged/, or a CSV, parquet or JSON file")
+    roles: Literal["declared", "drawn"] | None = Field(
+        default=None, description="drawn: what it declares is not looked at"
+    )
 
     @model_validator(mode="after")
     def _path_given(self) -> Self:
         if (self.kind == "forge") == (self.path is not None):
             raise ValueError("path is needed for kinds folders and manifest, and not taken by kind forge")
+        if self.kind == "forge" and (self.classes, self.group, self.roles) != (None, None, None):
+            raise ValueError("classes, group and roles are not taken by kind forge, which declares its own")
         return self
 
 
@@ -124,6 +177,9 @@ class Prepare(Section):
     max_pixels: int = Field(ge=4096)
     min_side: Positive
     folds: int = Field(ge=2, le=20)
+    borrow_from: Literal["val", "train"] = Field(
+        description="whose groups go to roles that a declared split leaves out"
+    )
     near_duplicates: NearDuplicates
     audit: Audit
 
@@ -198,7 +254,7 @@ class Calibrate(Section):
     num_bins: NumBins
 
 
-class External(Section):
+class External(Labelled):
     """A labelled set that no other stage has seen."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")

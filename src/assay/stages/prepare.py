@@ -18,42 +18,30 @@ from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.findings import findings_table, raise_errors
+from assay.data.path_text import plain_text, unescape_path
 from assay.data.roles import ROLES
-from assay.images import manifest as sources
 from assay.images.audit import column_summary, metadata_auc
 from assay.images.decode_set import Refused, decode_all, decode_settings
+from assay.images.listing import REJECTED, Listing, rejected_in_words
+from assay.images.manifest import sample_id
 from assay.images.model.store import open_writer
 from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
-from assay.images.split import MANIFEST, fold_table, group_and_split
-from assay.params.images import Audit, Images, Prepare
+from assay.images.sources import list_sources
+from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
+from assay.params.images import Audit, Images
 
-FORGED = Path("data/forged/manifest.csv")
 OUTPUT = Path("data/processed")
+REFUSED = OUTPUT / "rejected.csv"
 METRICS = Path("metrics/data.json")
 # What an image's header says, and manifests repeat.
 FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
-def collect(settings: Prepare) -> sources.Listing:
-    """All sources as one listing."""
-    listings = []
-    for source in settings.sources:
-        path = FORGED if source.kind == "forge" else Path(str(source.path))
-        listing = sources.list_path(path, dataset=source.dataset)
-        if source.kind == "forge" and listing.rows.empty:
-            raise ValueError(
-                f"prepare.sources asks for dataset {source.dataset} of kind forge, but forge made nothing: set "
-                "fetch_photos.source to packages or a folder, or remove that source"
-            )
-        listings.append(listing)
-    return sources.combine(listings)
-
-
-def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
+def decode_into_store(listing: Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
     """Write the pixel store; returns the rows it holds, all rejected files, and the rows' fingerprints."""
     settings = params.prepare
     limits = decode_settings(settings, side=settings.size)
-    paths = list(listing.rows["image_path"])
+    paths = [unescape_path(path) for path in listing.rows["image_path"]]
     kept: list[int] = []
     sample_ids: list[str] = []
     facts, failed, prints = [], [], []
@@ -63,17 +51,17 @@ def decode_into_store(listing: sources.Listing, params: Images) -> tuple[pd.Data
         bar = progress(results, name="decoding", unit="image", total=len(paths))
         for number, ((image_path, dataset), result) in enumerate(zip(names, bar, strict=True)):
             if isinstance(result, Refused):
-                failed.append((image_path, dataset, result.reason, result.detail))
+                failed.append((image_path, dataset, result.reason, plain_text(result.detail)))
                 continue
             kept.append(number)
             info = result.info
             facts.append(tuple(getattr(info, name) for name in FACTS))
             prints.append(result.fingerprint)
-            sample_ids.append(sources.sample_id(image_path))
+            sample_ids.append(sample_id(image_path))
             writer.append(result.pixels[None])
     rows = listing.rows.iloc[kept].reset_index(drop=True).assign(sample_id=sample_ids)
     rows = rows.join(pd.DataFrame(facts, columns=FACTS))
-    rejected = pd.concat([listing.rejected, pd.DataFrame(failed, columns=sources.REJECTED)], ignore_index=True)
+    rejected = pd.concat([listing.rejected, pd.DataFrame(failed, columns=REJECTED)], ignore_index=True)
     return rows, rejected, prints
 
 
@@ -98,19 +86,32 @@ def audit_shortcuts(train: pd.DataFrame, settings: Audit, *, folds: int, seed: i
     }
 
 
+def why_so_few(rejected: pd.DataFrame) -> str:
+    """What to add to an error about missing rows."""
+    return f"\n{rejected_in_words(rejected)}\nAll of them: {REFUSED}" if len(rejected) else ""
+
+
 def main() -> None:
     params = load(Images)
     settings, seed = params.prepare, params.runtime.seed
     with timed("prepare"):
-        rows, rejected, prints = decode_into_store(collect(settings), params)
-        write_csv(OUTPUT / "rejected.csv", rejected)
-        frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
-        findings = check_prepared(frame, rejected, folds=settings.folds, num_kfold_stages=pipeline_folds())
-        raise_errors(findings, what="the images line")
+        listing = list_sources(settings)
+        # Written at once, since what follows may stop for want of these files.
+        write_csv(REFUSED, listing.rejected)
+        if listing.problem is not None:
+            raise ValueError(f"{listing.problem}{why_so_few(listing.rejected)}")
+        rows, rejected, prints = decode_into_store(listing, params)
+        write_csv(REFUSED, rejected)
+        try:
+            frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
+            findings = check_prepared(frame, settings=settings, num_kfold_stages=pipeline_folds())
+            raise_errors(findings, what="the images line")
+            train = frame[frame["split"] == "train"]
+            folds = fold_table(train, folds=settings.folds, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"{error}{why_so_few(rejected)}") from error
         for role in ROLES:
             write_csv(OUTPUT / f"{role}_manifest.csv", frame.loc[frame["split"] == role, MANIFEST])
-        train = frame[frame["split"] == "train"]
-        folds = fold_table(train, folds=settings.folds, seed=seed)
         write_csv(OUTPUT / "folds.csv", folds)
         audit = audit_shortcuts(train, settings.audit, folds=settings.folds, seed=seed)
         write_json(OUTPUT / "audit.json", audit)
@@ -128,7 +129,9 @@ def main() -> None:
     table = frame.pivot_table(index="split", columns="generator", values="sample_id", aggfunc="count", fill_value=0)
     print(table.reindex(ROLES).to_string())
     print(findings_table([*findings, *check_fold_table(folds)]))
-    print(f"{len(rejected)} rejected; metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
+    for line in (borrowed(frame), rejected_in_words(rejected)):
+        print(line, end="\n" if line else "")
+    print(f"metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
     print("assay check --data: what the later stages need, and the time, memory and disk that they will take")
 
 

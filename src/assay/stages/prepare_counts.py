@@ -19,7 +19,7 @@ from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.counts.bins import Bins, equal_width_bins, quantile_bins
 from assay.counts.table import ROLES, check_rows, limit_rows, split_groups
-from assay.data.tables import read_frame
+from assay.data.tables import problems_of, read_frame, told
 from assay.params.counts import Counts
 from assay.report.counts_plots import save_distribution_png
 
@@ -52,10 +52,16 @@ def main() -> None:
     settings, seed = params.prepare_counts, params.runtime.seed
     with timed("prepare_counts"):
         table = read_frame(SOURCE)
-        rows, rejected = check_rows(table, max_count=settings.max_count)
+        rows, rejected = check_rows(table, problems=problems_of(table), max_count=settings.max_count)
+        # Before anything can stop the stage: who has to mend the table needs it most then.
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        reasons = f"rejected: {told(rejected)}; all are in {OUTPUT / 'rejected.csv'}"
         if rows.empty:
-            raise ValueError(f"none of {len(table)} rows can be used: {rejected['reason'].value_counts().to_dict()}")
-        roles = split_groups(rows["group"], settings.roles.model_dump(), seed=seed)
+            raise ValueError(f"none of {len(table)} rows can be used; {reasons}")
+        try:
+            roles = split_groups(rows["group"], settings.roles.model_dump(), seed=seed)
+        except ValueError as error:
+            raise ValueError(f"{error}; {reasons}") from None
         limits = settings.max_rows_per_group.model_dump()
         parts = {role: limit_rows(rows[roles == role], limits[role], seed=seed) for role in ROLES}
         train = parts["train"]["counts"]
@@ -67,7 +73,6 @@ def main() -> None:
         for role, part in parts.items():
             metrics |= role_metrics(role, part, bins)
             write_parquet(OUTPUT / f"{role}.parquet", part)
-        write_csv(OUTPUT / "rejected.csv", rejected)
         write_json(OUTPUT / "bins.json", {kind: item.to_json() for kind, item in bins.items()})
         write_json(METRICS, metrics)
         save_distribution_png(
@@ -77,7 +82,7 @@ def main() -> None:
             title="Counts by role",
         )
     sizes = ", ".join(f"{role} {len(part)} rows of {part['group'].nunique()} questions" for role, part in parts.items())
-    print(f"{sizes}; {len(rejected)} rejected")
+    print(f"{sizes}; {len(rejected)} rejected: {told(rejected)}")
     for kind, item in bins.items():
         shares = " ".join(f"{share:.3f}" for share in item.shares)
         print(f"{kind}: edges {' '.join(f'{edge:g}' for edge in item.edges)}; share of train {shares}")

@@ -17,7 +17,7 @@ from assay.core.io import write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.data.roles import assign_roles, check_disjoint
-from assay.data.tables import read_frame
+from assay.data.tables import problems_of, read_frame, told
 from assay.params.text import Text
 from assay.text.cleaning import check_rows
 from assay.text.near_duplicates import near_duplicate_groups
@@ -28,18 +28,34 @@ METRICS = Path("metrics/text_data.json")
 PERCENTILES = (5, 50, 90, 99)
 
 
-def check_classes(labels: pd.Series, declared: list[str] | None) -> list[str]:
+def check_classes(labels: pd.Series, declared: list[str] | None, *, rejected: str) -> list[str]:
     """The classes in order: as declared, or by name.
 
     Raises:
-        ValueError: fewer than two, or a declared one that no row has.
+        ValueError: fewer than two, or a declared one that no row has; with what is ``rejected``.
     """
-    found = sorted(labels.unique())
-    if missing := sorted(set(declared or []) - set(found)):
-        raise ValueError(f"prepare_text.classes: no row has the label(s) {missing}; the rows have {found}")
-    if len(found) < 2:
-        raise ValueError(f"a classifier needs two classes, the rows have {found}")
-    return declared or found
+    sizes = {str(name): size for name, size in labels.value_counts().sort_index().items()}
+    if missing := sorted(set(declared or []) - set(sizes)):
+        raise ValueError(f"prepare_text.classes: no row has the label(s) {missing}; rows by label: {sizes}; {rejected}")
+    if len(sizes) < 2:
+        raise ValueError(f"a classifier needs two classes; rows by label: {sizes}; {rejected}")
+    return declared or list(sizes)
+
+
+def check_sizes(rows: pd.DataFrame, classes: list[str], *, roles: list[str], rejected: str) -> None:
+    """Raise a ValueError that names the classes, with their sizes, of which some role would get no text."""
+    named = rows["label"].map(dict(enumerate(classes)))
+    table = rows.groupby(named)["group"].agg(["size", "nunique"])
+    small = [
+        f"{name!r} has {size} text(s) in {groups} group(s) of near-duplicates"
+        for name, size, groups in table.itertuples()
+        if groups < len(roles)
+    ]
+    if small:
+        raise ValueError(
+            f"class {', '.join(small)}; it needs {len(roles)} groups, one for each of the roles {', '.join(roles)}: add "
+            f"texts, or leave the class out by naming the others in prepare_text.classes; {rejected}"
+        )
 
 
 def role_metrics(role: str, rows: pd.DataFrame, num_classes: int) -> dict[str, float]:
@@ -55,29 +71,37 @@ def role_metrics(role: str, rows: pd.DataFrame, num_classes: int) -> dict[str, f
 def main() -> None:
     params = load(Text)
     settings, seed = params.prepare_text, params.runtime.seed
+    shares = settings.roles.model_dump()
     with timed("prepare_text"):
         table = read_frame(SOURCE)
-        rows, rejected = check_rows(table, unicode_form=settings.unicode_form, classes=settings.classes)
+        rows, rejected = check_rows(
+            table, problems=problems_of(table), unicode_form=settings.unicode_form, classes=settings.classes
+        )
+        # Before anything can stop the stage: who has to mend the table needs it most then.
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        reasons = f"rejected: {told(rejected)}; all are in {OUTPUT / 'rejected.csv'}"
         if rows.empty:
-            raise ValueError(f"none of {len(table)} rows can be used: {rejected['reason'].value_counts().to_dict()}")
-        classes = check_classes(rows["label"], settings.classes)
+            raise ValueError(f"none of {len(table)} rows can be used; {reasons}")
+        classes = check_classes(rows["label"], settings.classes, rejected=reasons)
         rows["label"] = rows["label"].map({name: number for number, name in enumerate(classes)}).astype("int64")
         rows["group"] = near_duplicate_groups(list(rows["text"]), **settings.near_duplicates.model_dump())
+        check_sizes(rows, classes, roles=list(shares), rejected=reasons)
         table = pd.DataFrame({"group_id": rows["group"], "label": rows["label"], "dataset": "text"})
-        roles = rows["group"].map(assign_roles(table, shares=settings.roles.model_dump(), seed=seed))
+        roles = rows["group"].map(assign_roles(table, shares=shares, seed=seed))
         check_disjoint(roles, rows["group"])
         metrics = {"rejected": float(len(rejected)), "near_duplicates": float(len(rows) - rows["group"].nunique())}
-        for role in settings.roles.model_dump():
+        for role in shares:
             part = rows[roles == role]
             if part["label"].nunique() < len(classes):
-                raise ValueError(f"role {role} lacks a class: {len(rows)} texts are too few for these shares")
+                raise ValueError(
+                    f"role {role} lacks a class: {len(rows)} texts are too few for these shares; {reasons}"
+                )
             metrics |= role_metrics(role, part, len(classes))
             write_parquet(OUTPUT / f"{role}.parquet", part)
         write_json(OUTPUT / "classes.json", classes)
-        write_csv(OUTPUT / "rejected.csv", rejected)
         write_json(METRICS, metrics)
-    print(", ".join(f"{role} {metrics[f'{role}.n']:.0f}" for role in settings.roles.model_dump()), "texts of", classes)
-    print(f"{len(rejected)} rejected: {rejected['reason'].value_counts().to_dict()}")
+    print(", ".join(f"{role} {metrics[f'{role}.n']:.0f}" for role in shares), "texts of", classes)
+    print(f"{len(rejected)} rejected: {told(rejected)}")
     print(f"{metrics['near_duplicates']:.0f} texts are near-duplicates of another and share its role")
 
 

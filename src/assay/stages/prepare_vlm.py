@@ -10,6 +10,7 @@ plots/prepare_vlm/augmented.png.
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import decode_rgb
 from assay.data.fetch.language_models import fetch_processor
-from assay.data.findings import raise_errors, roles_by_class
+from assay.data.findings import raise_errors, roles_by_class, shares_advice
 from assay.data.roles import ROLES, assign_roles, check_disjoint
 from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
@@ -111,7 +112,11 @@ def main() -> None:
         check_disjoint(roles, table["group"])
         names = dict(zip(prompt.labels, prompt.names, strict=True))
         checked = roles_by_class(
-            grouped.assign(split=roles), ROLES, names, field="prepare_vlm.roles", optional=ROLES[1:]
+            grouped.assign(split=roles),
+            ROLES,
+            names,
+            advice=partial(shares_advice, field="prepare_vlm.roles"),
+            optional=ROLES[1:],
         )
         raise_errors(checked, what="the vlm line")
         parts = {role: table[roles == role] for role in settings.roles.model_dump()}

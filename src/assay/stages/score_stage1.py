@@ -36,14 +36,7 @@ def score_external(predictor: Predictor, manifests: dict[str, pd.DataFrame], par
     known = {path for manifest in manifests.values() for path in manifest["image_path"]}
     scores, rejected = [pd.DataFrame(columns=["dataset", *KEYS, "logit"])], []
     for item in params.evaluate.external:
-        found = external_set(
-            predictor,
-            Path(item.path),
-            name=item.name,
-            settings=params.prepare,
-            workers=params.runtime.workers,
-            seen_ids=known,
-        )
+        found = external_set(predictor, item, settings=params.prepare, workers=params.runtime.workers, seen_ids=known)
         scores.append(found[0])
         rejected.append(found[1])
     write_parquet(EXTRA / "external.parquet", pd.concat(scores[1:] or scores, ignore_index=True))

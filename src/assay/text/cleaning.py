@@ -93,7 +93,11 @@ def _read(
 
 
 def check_rows(
-    table: pd.DataFrame, *, unicode_form: UnicodeForm, classes: Sequence[str] | None
+    table: pd.DataFrame,
+    *,
+    unicode_form: UnicodeForm,
+    classes: Sequence[str] | None,
+    problems: Sequence[str | None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Usable rows and rejected ones, each in the order of the table.
 
@@ -102,16 +106,17 @@ def check_rows(
 
     Args:
         table: columns text and label, raw values of any type.
+        problems: for each row, why the file itself made it unreadable, or None; None for no such row.
         classes: the labels that there may be; None for any.
 
     Returns:
         Columns `ROWS`, sample_id being the first 16 hexadecimal digits of the cleaned text's SHA-256; and `REJECTED`, row
-        counted from 1 and text as it came, cut to 60 characters. Reasons: no text, invalid text, empty text, no label,
-        unknown label, two labels, exact duplicate.
+        counted from 1 and text as it came, cut to 60 characters. Reasons: unreadable, no text, invalid text, empty
+        text, no label, unknown label, two labels, exact duplicate.
     """
     read = [
-        _read(text, label, unicode_form=unicode_form, classes=classes)
-        for text, label in zip(table["text"], table["label"], strict=True)
+        ("", "unreadable", problem) if problem else _read(text, label, unicode_form=unicode_form, classes=classes)
+        for text, label, problem in zip(table["text"], table["label"], problems or [None] * len(table), strict=True)
     ]
     labels: dict[str, set[str]] = {}
     for text, label, *problem in read:

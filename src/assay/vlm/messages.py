@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.io import atomic_path
-from assay.data.tables import check_utf8
+from assay.data.json_lines import read_json_lines
 
 IMAGE = "<image>"
 # The added tokens of Qwen2.5-VL's tokenizer, 151643 to 151664: each is one token wherever a text spells it out.
@@ -148,7 +148,10 @@ def read_messages(path: str | Path) -> list[dict[str, Any]]:
             `messages_record` would not make.
     """
     try:
-        records = read_json_lines(Path(path))
+        lines = [line for _, line in read_json_lines(Path(path))]
+        records = [line for line in lines if isinstance(line, dict)]
+        if problems := [line for line in lines if isinstance(line, str)]:
+            raise ValueError(problems[0])
         for number, record in enumerate(records):
             try:
                 check_record(record)
@@ -157,29 +160,3 @@ def read_messages(path: str | Path) -> list[dict[str, Any]]:
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}") from error
     return records
-
-
-def read_json_lines(path: Path) -> list[Any]:
-    """The values of a JSON lines file, which may begin with a byte order mark and end its lines with CRLF.
-
-    Blank lines hold no value and are passed over.
-
-    Raises:
-        ValueError: not UTF-8, or a line that is not JSON (nor are NaN and Infinity), counted from 1.
-        OSError: not readable.
-    """
-    check_utf8(path)
-    values = []
-    # Not splitlines, to which a line separator within a text (U+2028) is an end of line.
-    for number, line in enumerate(path.read_bytes().decode("utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            values.append(json.loads(line, parse_constant=_refuse_constant))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number} is not JSON ({error}); write one object per line") from error
-    return values
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")

@@ -17,8 +17,9 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from assay.core.io import inside, sha256_file
 from assay.data.decode import ImageRejected, decode_rgb
+from assay.data.json_lines import read_json_lines
 from assay.data.tables import read_source
-from assay.vlm.messages import IMAGE, literal_tokens, read_json_lines, surrogate
+from assay.vlm.messages import IMAGE, literal_tokens, surrogate
 
 ROWS = ["row", "image", "label", "group", "caption"]
 REJECTED = ["row", "image", "reason", "detail"]
@@ -85,7 +86,7 @@ def read_own(path: Path, *, field: str, max_pixels: int, min_side: int) -> tuple
         image = ""
         try:
             if not isinstance(record, dict):
-                raise _Rejected(Reason.MALFORMED, f"the line is no JSON object but {type(record).__name__}")
+                raise _Rejected(Reason.MALFORMED, str(record))
             image = image_of(record)
             label = label_of(record).strip()
             if not label:
@@ -116,7 +117,7 @@ def _read_records(path: Path, *, field: str) -> tuple[list[Any], bool]:
     if path.is_file() and path.suffix == ".jsonl":
         try:
             # Not pandas, which names no line and makes 1.0 of a 1 in a column with gaps.
-            records = read_json_lines(path)
+            records: list[Any] = [record for _, record in read_json_lines(path)]
         except (ValueError, OSError) as error:
             raise ValueError(f"{field} {path} is not readable as JSON lines: {error}") from error
         objects = [record for record in records if isinstance(record, dict)]
@@ -127,7 +128,7 @@ def _read_records(path: Path, *, field: str) -> tuple[list[Any], bool]:
                 f"{field} {path} lacks the column(s) {lacking}; give them, or chats with messages and images"
             )
     else:
-        frame = read_source(path, field=field, columns=COLUMNS, optional=OPTIONAL, missing=("",))
+        frame = read_source(path, field=field, columns=COLUMNS, optional=OPTIONAL)
         records = frame.to_dict("records")
     if not records:
         raise ValueError(f"{field} {path} has no rows; give at least one image with its label")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.data.image_inputs import unescape_path
+from assay.data.path_text import unescape_path
 from assay.images.cascade.predict import COLUMNS
 
 Assay = Callable[..., tuple[int, bytes, str]]

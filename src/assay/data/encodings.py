@@ -1,0 +1,65 @@
+"""Text files that users bring, in whatever encoding can be told for certain: UTF-8, or what a byte order mark names."""
+
+from __future__ import annotations
+
+import codecs
+import shlex
+from pathlib import Path
+
+# Marks, with the codec of what follows. UTF-32's begins like UTF-16's; it is refused below, and so comes first.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+NAMES = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+
+
+def decode_text(content: bytes, *, name: str) -> str:
+    """The text of a file: UTF-8 with or without a byte order mark, or UTF-16 with one; the mark is no part of it.
+
+    Args:
+        name: of the file, for the command that the error gives.
+
+    Raises:
+        ValueError: another encoding; line and byte are counted from 1, and the command that converts is told.
+    """
+    mark, codec = next(((mark, codec) for mark, codec in MARKS if content.startswith(mark)), (b"", "utf-8"))
+    if codec.startswith("utf-32"):
+        raise ValueError(f"the file is UTF-32; {_convert(name, 'UTF-32')}")
+    if not mark and b"\0" in content[:2]:
+        guess = "UTF-16LE" if content[1:2] == b"\0" else "UTF-16BE"
+        place = content.index(b"\0") + 1
+        raise ValueError(f"line 1, byte {place} is NUL: {guess} without its byte order mark? {_convert(name, guess)}")
+    body = content[len(mark) :]
+    try:
+        return body.decode(codec)
+    except UnicodeDecodeError as error:
+        before = body[: error.start].decode(codec)
+        line = (before.count("\n") or before.count("\r")) + 1
+        byte = len(mark) + error.start + 1
+        found = "GB18030" if codec == "utf-8" else "UTF-16"
+        raise ValueError(
+            f"line {line}, byte {byte} is not {NAMES[codec]} ({error.reason}); {_convert(name, found)}"
+        ) from None
+
+
+def _convert(name: str, encoding: str) -> str:
+    command = f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > converted"
+    return f"convert the file, say with {command} (after -f comes the encoding it has)"
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; see `decode_text`. Raises OSError where it can't be read."""
+    return decode_text(path.read_bytes(), name=path.name)
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines without their ends, which are LF, CRLF or, in a text without any LF, CR; a last end begins no line."""
+    # Not splitlines, to which a line separator within a text (U+2028) is an end of line.
+    end = "\n" if "\n" in text else "\r"
+    if not text:
+        return []
+    return [line.removesuffix("\r") for line in text.removesuffix(end).split(end)]
