@@ -10,7 +10,6 @@ plots/prepare_vlm/augmented.png.
 from __future__ import annotations
 
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import decode_rgb
 from assay.data.fetch.language_models import fetch_processor
-from assay.data.findings import raise_errors, roles_by_class, shares_advice
-from assay.data.roles import ROLES, assign_roles, check_disjoint
+from assay.data.roles import assign_roles, check_disjoint
 from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.augmentation import TRANSFORMS, draw
@@ -106,19 +104,9 @@ def main() -> None:
     with timed("prepare_vlm"):
         shutil.rmtree(OUTPUT, ignore_errors=True)
         table, rejected = known_rows(prompt.labels)
-        write_csv(OUTPUT / "rejected.csv", rejected)
         grouped = pd.DataFrame({"group_id": table["group"], "label": table["label"], "dataset": "vlm"})
         roles = table["group"].map(assign_roles(grouped, shares=settings.roles.model_dump(), seed=seed))
         check_disjoint(roles, table["group"])
-        names = dict(zip(prompt.labels, prompt.names, strict=True))
-        checked = roles_by_class(
-            grouped.assign(split=roles),
-            ROLES,
-            names,
-            advice=partial(shares_advice, field="prepare_vlm.roles"),
-            optional=ROLES[1:],
-        )
-        raise_errors(checked, what="the vlm line")
         parts = {role: table[roles == role] for role in settings.roles.model_dump()}
         copies = augmented(parts["train"], settings, max_pixels=max_pixels, seed=seed)
         records = {role: conversations(part, settings) for role, part in parts.items()}
@@ -129,6 +117,8 @@ def main() -> None:
         for name, rows in records.items():
             write_messages(OUTPUT / f"{name}.jsonl", rows)
         write_json(OUTPUT / "prompt.json", {"risk": prompt.to_json(), "high": high_prompt(settings).to_json()})
+        write_csv(OUTPUT / "rejected.csv", rejected)
+        names = dict(zip(prompt.labels, prompt.names, strict=True))
         for role, part in parts.items():
             metrics[f"{role}.n"] = float(len(part))
             for label, name in names.items():
