@@ -1,10 +1,13 @@
 """Findings of three levels, and what each role holds of each class."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 
-from assay.data.findings import need, raise_errors, roles_by_class
+from assay.data.findings import need, raise_errors, roles_by_class, shares_advice
 
+ADVICE = partial(shares_advice, field="prepare_vlm.roles")
 CLASSES = {"a": "low", "b": "high"}
 
 

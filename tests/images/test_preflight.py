@@ -33,7 +33,12 @@ def rows(groups, *, per_group=10):
         for group in range(count)
         for _ in range(per_group)
     ]
-    return pd.DataFrame(records, columns=["split", "label", "group_id"])
+    return pd.DataFrame(records, columns=["split", "label", "group_id"]).assign(role=None)
+
+
+def prepared(groups, *, folds=5):
+    settings = PARAMS.prepare.model_copy(update={"folds": folds})
+    return check_prepared(rows(groups), settings=settings, num_kfold_stages=5)
 
 
 def enough(**changes):
@@ -75,7 +80,10 @@ def test_enough_data_are_well():
         (
             enough(calib_1=0),
             {},
-            ["role calib: 200 rows (200 real in 20, 0 forged in 0 groups): no forged. Add groups", "roles.calib"],
+            [
+                "role calib: 200 rows (200 real in 20, 0 forged in 0 groups): no forged. For role calib, add forged images",
+                "roles.calib",
+            ],
         ),
         (
             enough(val_0=0, val_1=0, tune_0=0),
@@ -98,7 +106,12 @@ def test_enough_data_are_well():
         (
             {(role, label): 1 for role in ROLES for label in (0, 1)},
             {},
-            ["2 reason(s)", "class real: 5 group(s) hold real images", "at least 9: add images", "class forged: 5"],
+            [
+                "2 reason(s)",
+                "class real: 5 group(s) hold real images",
+                "at least 9 groups: add real images",
+                "class forged: 5",
+            ],
         ),
         (enough(), {"folds": 4}, ["prepare.folds is 4, but dvc.yaml has 5 stages", "set it to 5"]),
         (enough(test_0=0), {"folds": 4}, ["2 reason(s)", "role test", "folds, dvc.yaml"]),

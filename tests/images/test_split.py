@@ -31,7 +31,9 @@ def images(count: int, *, role: str | None = None, start: int = 0) -> tuple[pd.D
 
 
 def split(frame: pd.DataFrame, prints: list[Fingerprint | None]) -> pd.DataFrame:
-    return group_and_split(frame, prints, settings=SETTINGS, roles=PARAMS.roles, seed=3)
+    done = group_and_split(frame, prints, settings=SETTINGS, roles=PARAMS.roles, seed=3)
+    raise_errors(check_prepared(done, settings=SETTINGS), what="the images line")
+    return done
 
 
 def declared(*, each: int = 2) -> tuple[pd.DataFrame, list[Fingerprint | None]]:

@@ -49,12 +49,17 @@ def findings_table(findings: Sequence[Finding]) -> str:
     return "\n".join(f"{finding.level:8} {finding.need:{width}}  {finding.text}" for finding in ordered)
 
 
+def shares_advice(role: str, label: Any, *, field: str) -> str:
+    """What gives a role rows of a class where ``field`` shares the groups out."""
+    return f"add groups with it, raise {field}.{role}, or declare this role for some rows"
+
+
 def roles_by_class(
     frame: pd.DataFrame,
     roles: Sequence[str],
     classes: Mapping[Any, str],
     *,
-    field: str,
+    advice: Callable[[str, Any], str],
     skip: Sequence = (),
     advice: Callable[[str, Any], str] | None = None,
 ) -> list[Finding]:
@@ -63,7 +68,7 @@ def roles_by_class(
     Args:
         frame: columns split, label, group_id.
         classes: label -> name.
-        field: parameter with the shares of the roles.
+        advice: (role, label) -> what gives that role rows of that class.
         skip: labels that are not looked at.
         advice: what gives a role (first argument) rows of a label (second); None: words for any line.
     """

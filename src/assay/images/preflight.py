@@ -17,10 +17,11 @@ import pandas as pd
 
 from assay.core.params import read_yaml
 from assay.data.findings import FEW_GROUPS, Finding, need, roles_by_class
-from assay.data.roles import ROLES
+from assay.data.roles import CLASSES, ROLES
+from assay.images.split import role_advice
+from assay.params.images import Prepare
 from assay.params.stacking import Stacking
 
-CLASSES = {0: "real", 1: "forged"}
 PIPELINE = Path("dvc.yaml")
 # LightGBM's own min_data_in_leaf, which no parameter changes, and that of the bake-off's model on logits.
 LEAF_ROWS, LOGITS_LEAF_ROWS = 20, 40
@@ -50,23 +51,26 @@ def check_prepared(
         num_kfold_stages: folds that dvc.yaml names; None: not known.
         advice: what gives a role images of a label that it lacks.
     """
-    found, needed = [], folds + len(ROLES) - 1
-    short = set()
-    for label, name in CLASSES.items():
-        groups = frame.loc[frame["label"] == label, "group_id"].nunique()
+    found, folds = [], settings.folds
+    needed, short = folds + len(ROLES) - 1, []
+    for label, name in enumerate(CLASSES):
+        part = frame[frame["label"] == label]
+        groups = part["group_id"].nunique()
         if groups >= needed:
             continue
-        short.add(label)
+        short.append(label)
         if groups == 0:
             text = f"no {name} image (label {label}) is left of {len(frame)}: a classifier needs both classes"
         else:
-            text = f"{groups} group(s) hold {name} images, but five roles with {folds} folds in train need at least "
-            text += f"{needed}: add images from other sources, or declare finer groups"
+            text = f"{groups} group(s) hold {name} images ({len(part)} of {len(frame)} images are {name}), but five "
+            text += (
+                f"roles with {folds} folds in train need at least {needed} groups: add {name} images from other sources"
+            )
         found.append(need(f"class {name}", text, error=True))
     # What a class lacks in all it lacks in its roles too.
     found += roles_by_class(frame, ROLES, CLASSES, field="roles", skip=sorted(short), advice=advice)
     train = frame[frame["split"] == "train"]
-    for label, name in CLASSES.items():
+    for label, name in enumerate(CLASSES):
         groups = train.loc[train["label"] == label, "group_id"].nunique()
         text = f"{groups} groups of {name} for {folds} folds"
         few = groups < folds and label not in short
@@ -85,10 +89,9 @@ def check_fold_table(folds: pd.DataFrame) -> list[Finding]:
     found = []
     for number, part in folds.groupby("fold"):
         groups = part.groupby("label")["group_id"].nunique()
-        least = int(min(groups.get(label, 0) for label in CLASSES))
-        text = (
-            f"{len(part)} rows, {', '.join(f'{groups.get(label, 0)} groups of {CLASSES[label]}' for label in CLASSES)}"
-        )
+        least = int(min(groups.get(label, 0) for label in range(len(CLASSES))))
+        counted = [f"{groups.get(label, 0)} groups of {name}" for label, name in enumerate(CLASSES)]
+        text = f"{len(part)} rows, {', '.join(counted)}"
         if least == 0:
             text += ": one class only. Add groups, or set prepare.folds lower"
         elif least == 1:
@@ -117,7 +120,7 @@ def check_networks(train: pd.DataFrame, val: pd.DataFrame, folds: pd.DataFrame, 
             text += f": few. Lower {name}.batch_size, or raise {name}.epochs"
         found.append(need(f"{name}, batches", text, warning=settings.batch_size > rows or steps < FEW_STEPS))
     if params.train_stage1.selection == "best":
-        least = int(min(val.loc[val["label"] == label, "group_id"].nunique() for label in CLASSES))
+        least = int(min(val.loc[val["label"] == label, "group_id"].nunique() for label in range(len(CLASSES))))
         text = f"the best of {params.train_stage1.epochs} epochs is chosen on {least} groups of a class"
         if least < FEW_GROUPS:
             text += ": by chance, mostly. train_stage1.selection: last chooses nothing"
@@ -176,7 +179,7 @@ def groups_to_certify(budget: float) -> int:
 def check_budgets(tune: pd.DataFrame, params: Stacking) -> list[Finding]:
     """What the tune role can certify of both budgets of leakage."""
     settings, found = params.evaluate_cascade, []
-    for label, name in CLASSES.items():
+    for label, name in enumerate(CLASSES):
         budget = settings.budget_forged if label else settings.budget_real
         groups = tune.loc[tune["label"] == label, "group_id"].nunique()
         wanted, bound = groups_to_certify(budget), certified(groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def check_images(params: Stacking, root: Path) -> list[Finding]:
     Raises:
         NotPrepared: neither is there.
     """
-    folds, stages = params.prepare.folds, pipeline_folds(root / "dvc.yaml")
-    table = root / PROCESSED / "folds.csv"
+    found, table = [], root / PROCESSED / "folds.csv"
     if table.is_file():
         parts = {role: read_manifest(root / PROCESSED, role) for role in ROLES}
         frame = pd.concat(parts.values(), ignore_index=True)
@@ -67,8 +67,9 @@ def check_images(params: Stacking, root: Path) -> list[Finding]:
     checked = check_prepared(frame, folds=folds, num_kfold_stages=stages)
     found += checked
     # Where a class is missing there is nothing to count.
-    if all((frame["label"] == label).any() for label in CLASSES) and len(fold_table):
-        found += check_later(parts, fold_table, params, root=root)
+    if frame["label"].nunique() == len(CLASSES) and len(folds):
+        parts = {role: frame[frame["split"] == role] for role in ROLES}
+        found += check_later(parts, folds, params, root=root)
     return found
 
 
@@ -80,7 +81,12 @@ def check_text(params: Text, root: Path) -> list[Finding]:
     """
     frame = read_roles(root / TEXT, list(params.prepare_text.roles.model_dump()), stage="prepare_text")
     classes = dict(enumerate(read_json(root / TEXT / "classes.json")))
-    found = roles_by_class(frame, list(params.prepare_text.roles.model_dump()), classes, field="prepare_text.roles")
+    found = roles_by_class(
+        frame,
+        list(params.prepare_text.roles.model_dump()),
+        classes,
+        advice=partial(shares_advice, field="prepare_text.roles"),
+    )
     train = frame[frame["split"] == "train"]
     least, name = min((int((train["label"] == label).sum()), name) for label, name in classes.items())
     few = least < FEW_ROWS
@@ -97,7 +103,9 @@ def check_counts(params: Counts, root: Path) -> list[Finding]:
     """
     roles, settings = list(params.prepare_counts.roles.model_dump()), params.prepare_counts
     frame = read_roles(root / COUNTS, roles, stage="prepare_counts")
-    found = roles_by_class(frame.assign(label=0), roles, {0: "question"}, field="prepare_counts.roles")
+    found = roles_by_class(
+        frame.assign(label=0), roles, {0: "question"}, advice=partial(shares_advice, field="prepare_counts.roles")
+    )
     counts = frame.loc[frame["split"] == "train", "counts"]
     for name in ("equal_width_bins", "quantile_bins"):
         bins, distinct = getattr(settings, name), counts.nunique()

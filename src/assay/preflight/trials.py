@@ -1,7 +1,8 @@
 """A few steps of each training, run as the stages themselves run it, in a folder of their own.
 
-A trial runs its stage twice on the prepared data, over few rows and over three times as many. The difference gives seconds
-a row; what is left is start-up, and all that does not grow with the epochs. Nothing of the project is written.
+A trial runs its stage twice on the prepared data, over few rows and over more, and fast rows in larger numbers yet. The
+difference gives seconds a row; what is left is start-up, and all that does not grow with the epochs. Nothing of the
+project is written.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from assay.core.params import PARAMS_FILE
 
 # Batches of the two runs of a trial.
 FEW, MANY = 4, 12
+# CPU seconds between the two runs from which on their difference is more than noise.
+CLEAR_S = 4.0
 Content = dict[str, Any]
 
 
@@ -125,6 +128,14 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def write_params(content: Content, trial: Trial, scratch: Path, rows: int) -> None:
+    """Parameters and inputs of a run over so many row visits."""
+    values = json.loads(json.dumps(content))
+    trial.cut(values, scratch, rows)
+    # JSON is YAML 1.2.
+    (scratch / PARAMS_FILE).write_text(json.dumps(values), encoding="utf-8")
+
+
 def measure(trial: Trial, content: Content, root: Path, scratch: Path) -> Measured:
     """Try a training.
 
@@ -137,17 +148,22 @@ def measure(trial: Trial, content: Content, root: Path, scratch: Path) -> Measur
         TrialFailed: the stage ended with an error.
     """
     link(root, scratch, tuple(name for name in trial.links if (root / name).exists()))
-    many = max(1, min(MANY * trial.batch, int(trial.rows)))
+    most = max(1, int(trial.rows))
+    many = min(MANY * trial.batch, most)
     few = max(1, many * FEW // MANY)
-    records = []
-    for number, rows in enumerate((few, many)):
-        values = json.loads(json.dumps(content))
-        trial.cut(values, scratch, rows)
-        # JSON is YAML 1.2.
-        (scratch / PARAMS_FILE).write_text(json.dumps(values), encoding="utf-8")
-        if trial.first and number == 0:
-            run_stage(trial.first, scratch, "@".join([trial.first[0], *trial.first[2:3]]))
-        records.append(run_stage(trial.command, scratch, trial.stage))
+
+    def run(rows: int) -> dict[str, float]:
+        write_params(content, trial, scratch, rows)
+        return run_stage(trial.command, scratch, trial.stage)
+
+    write_params(content, trial, scratch, few)
+    if trial.first:
+        run_stage(trial.first, scratch, "@".join([trial.first[0], *trial.first[2:3]]))
+    records = [run(few), run(many)]
+    # Start-up differs by a second from run to run: fast rows take more of them to be told from it.
+    while records[1]["cpu_s"] - records[0]["cpu_s"] < CLEAR_S and many < most:
+        many = min(4 * many, most)
+        records[1] = run(many)
     lines = [straight_line([record[key] for record in records], rows=(few, many)) for key in ("wall_s", "cpu_s")]
     peak = int(max(record["peak_bytes"] for record in records))
     return Measured(*lines[0], *lines[1], peak, folder_bytes(scratch / trial.output))
