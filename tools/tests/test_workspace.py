@@ -13,6 +13,7 @@ from assay_tools.workspace import (
     dead_locks,
     dvc_command,
     killed_experiment,
+    other_experiments,
     runs_at_work,
     stages_without_dvc,
     two_experiments,
@@ -79,8 +80,8 @@ def test_a_sound_workspace_has_no_warning(project, tmp_path, monkeypatch):
     project.git("checkout", "-q", "--detach")
     monkeypatch.chdir(project)
     assert warnings() == []
-    with pytest.raises(ValueError, match="not a git repository"):
-        warnings(tmp_path)
+    (warning,) = warnings(tmp_path)
+    assert "no git here" in warning
 
 
 def test_a_shallow_clone_is_named_with_its_cure(finished, tmp_path):
@@ -185,3 +186,15 @@ def test_plain_repros_side_by_side_are_no_fault(project):
     repros = [DvcRun(1, "dvc --wait-for-lock repro -s one"), DvcRun(2, "dvc --wait-for-lock repro -s two")]
     assert two_experiments(repros) == []
     assert len(two_experiments([*repros, DvcRun(3, "dvc -v exp run")])) == 1
+
+
+def test_an_experiment_of_another_worktree_is_known(project, start, tmp_path):
+    """Git's worktrees share the refs of experiments: what one at work holds was left by none that was killed."""
+    tree = tmp_path / "tree"
+    project.git("worktree", "add", "-q", str(tree), "-b", "tree")
+    assert other_experiments(tree) == []
+    start("one")
+    (run,) = other_experiments(tree)
+    assert run.is_experiment
+    assert warnings(tree) == []
+    assert "worktrees, experiments among them" in two_experiments([run, DvcRun(1, "dvc exp run")])[0]

@@ -171,6 +171,12 @@ def _differing(other: list[str]) -> list[str]:
 
 def machine_warnings(root: Path = Path()) -> list[str]:
     """What a run of the whole pipeline would lack on this machine: packages, and room for outputs that are not here."""
+    from dvc.exceptions import NotDvcRepoError
+
+    try:
+        _cache(root)
+    except NotDvcRepoError:
+        return []  # assay_tools.gates.problems reports it
     entries = locked_stages(root)
     absent = [
         name
