@@ -117,7 +117,7 @@ def test_csv_has_no_index_and_plain_line_ends(tmp_path: Path, frame: pd.DataFram
     assert (tmp_path / "a.csv").read_bytes() == b'sample_id,label,probs\na,0,0.1\n"b,c",1,0.3333333333333333\n'
 
 
-def test_a_csv_keeps_every_end_of_line_in_a_field(tmp_path):
+def test_a_csv_keeps_every_end_of_line_in_a_field(tmp_path: Path) -> None:
     frame = pd.DataFrame({"name": ["a\rb", "a\nb", "a\r\nb", 'q"', ""], "number": [1, 2, 3, 4, 5]})
     write_csv(tmp_path / "a.csv", frame)
     back = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
