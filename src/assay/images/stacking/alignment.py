@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 # Anchors that are enough to tell networks apart.
 MAX_ROWS = 400
@@ -78,10 +79,12 @@ def fit_procrustes(source: np.ndarray, target: np.ndarray, groups: np.ndarray) -
     num_rows, dim = source.shape
     # Removing the mean costs one dimension: d anchors leave the sign of one direction to chance.
     if num_rows <= dim:
-        directions = best_directions(source, target, groups)
-        if directions is None:
-            return Procrustes(np.zeros(dim), np.eye(dim), np.zeros(dim), 0, 0.0)
-        return fitter(source, target)(directions)
+        # Hundreds of small decompositions: threads would wait for each other more than they work.
+        with threadpool_limits(1, user_api="blas"):
+            directions = best_directions(source, target, groups)
+            if directions is None:
+                return Procrustes(np.zeros(dim), np.eye(dim), np.zeros(dim), 0, 0.0)
+            return fitter(source, target)(directions)
     rotation, _ = orthogonal_procrustes(source - source.mean(axis=0), target - target.mean(axis=0))
     return Procrustes(source.mean(axis=0), rotation, target.mean(axis=0), dim, 1.0)
 
