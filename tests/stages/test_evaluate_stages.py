@@ -111,6 +111,27 @@ def test_an_undegraded_cell_and_array_logits_equal_plain_scoring(project: Path) 
     assert scores["label"].tolist() == [number % 2 for number in range(ROLES["test"])]
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN", "ignore:invalid value")
+def test_a_test_role_without_a_seen_forgery_is_evaluated(
+    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(here, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    train = pd.read_csv("data/processed/train_manifest.csv").replace({"generator": {"paste": "another"}})
+    train.to_csv("data/processed/train_manifest.csv", index=False)
+    scores = pd.read_parquet("data/stage1/scores_test.parquet")
+    real = set(scores.loc[scores["label"] == 0, "sample_id"])
+    for name in ("baselines", "robustness"):
+        path = f"data/stage1/test_extra/{name}.parquet"
+        table = pd.read_parquet(path)
+        table[table["sample_id"].isin(real)].to_parquet(path)
+    evaluate.main()
+    metrics = json.loads(Path("metrics/stage1.json").read_text())
+    assert metrics["test.auc"] is None
+    assert metrics["unseen.auc"] > 0.5
+    assert set(pd.read_csv("plots/stage1/roc.csv")["slice"]) == {"unseen family"}
+
+
 @pytest.mark.usefixtures("here")
 def test_an_external_set_with_prepared_images_is_rejected() -> None:
     predictor = load_predictor(Path("models/stage1"), device="cpu")

@@ -192,6 +192,7 @@ def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
         assert alignment[f"{side}.gap"] == pytest.approx(gap)
         assert {f"{side}.correlation", f"{side}.fold_predictability"} <= set(alignment)
     assert (alignment["n"], alignment["n_anchors"]) == (ROLES["train"], ROLES["calib"])
+    assert alignment["n_dimensions"] == alignment[f"{EXPERTS[1]}.fold_0.directions"] == DIM
     for name in ("single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm", "inner_split"):
         assert {f"{name}.{key}" for key in ("n", "auc", "auc_low", "auc_high", "f1")} <= set(meta)
     systems = ("stage1", *EXPERTS, "mean_logit", "ensemble", "cascade")

@@ -23,6 +23,10 @@ works, not what the real models (`params/full.yaml`) can do. Keys: [metrics.md](
 Metrics = Mapping[str, Any]
 
 
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -98,9 +102,9 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
         "",
         f"{metrics['share_deferred']:.1%} of the images go on to the ensemble, which costs {metrics['speedup']:.2f} times "
         f"the cascade. Balanced accuracy of the ensemble minus that of the cascade: "
-        f"{metrics['balanced_accuracy_loss']:+.3f}. Correlation of coordinates between folds "
-        f"{alignment['raw.correlation']:.2f} before and "
-        f"{alignment['aligned.correlation']:.2f} after alignment.",
+        f"{_number(metrics['balanced_accuracy_loss'], '+.3f')}. Correlation of coordinates between folds "
+        f"{_number(alignment['raw.correlation'], '.2f')} before and "
+        f"{_number(alignment['aligned.correlation'], '.2f')} after alignment.",
     ]
 
 

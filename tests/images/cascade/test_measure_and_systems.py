@@ -1,18 +1,25 @@
 """The comparison of systems on made-up scores: metrics of each on its rows, and cost against error."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
 
 from assay.calibration.temperature import fit_temperature
+from assay.core.io import write_json
+from assay.core.params import load
 from assay.images.cascade.cost import cascade_cost
 from assay.images.cascade.decision import Decisions, decide
+from assay.images.cascade.evaluation import evaluate
 from assay.images.cascade.measure import MIN_ROWS, Measured, fit_ensemble_temperature, system_reports
 from assay.images.cascade.systems import balanced_error, frontier_table, random_deferral
 from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL, fit_thresholds
 from assay.images.slices import family_slices
-from assay.metrics.binary import binary_metrics
+from assay.metrics.binary import binary_metrics, flatten, nulled
+from assay.params.stacking import Stacking
+from assay.report.frontier import save_frontier_png
 
 
 def make_role(seed: int, num_rows: int = 400) -> Measured:
@@ -28,6 +35,23 @@ def make_role(seed: int, num_rows: int = 400) -> Measured:
         stage1=expit(signs + rng.normal(size=num_rows)),
         ensemble_logits=6.0 * signs + rng.normal(scale=5, size=num_rows),
         expert_logits=experts,
+        slices=family_slices(labels, generators, seen={"real", "paste"}),
+    )
+
+
+def few_rows(seed: int, kind: str) -> Measured:
+    """Some six rows with whatever such a sample may come to: no order, a perfect one, no difference, no seen forgery."""
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0, 1, rng.integers(2, size=rng.integers(1, 8))]
+    signs, noise = 2 * labels - 1, rng.normal(size=len(labels))
+    logits = {"perfect": 30.0 * signs, "wrong": -9.0 * signs, "constant": np.zeros(len(labels))}.get(kind, noise)
+    ids = [f"s{n}" for n in range(len(labels))]
+    generators = np.where(labels == 0, "real", "strange" if kind == "unseen" else "paste")
+    return Measured(
+        pd.DataFrame({"sample_id": ids, "label": labels, "group_id": ids, "generator": generators}),
+        stage1=expit(logits),
+        ensemble_logits=logits,
+        expert_logits={"one": logits, "two": noise},
         slices=family_slices(labels, generators, seen={"real", "paste"}),
     )
 
@@ -83,6 +107,25 @@ def test_the_temperature_comes_from_the_deferred_rows_and_is_one_for_few(capsys:
 
 def chance_at(share: float) -> tuple[float, float, float]:
     return random_deferral(MANY.stage1, ENSEMBLE, MANY.labels, share, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", ["noise", "perfect", "wrong", "constant", "unseen"])
+@pytest.mark.parametrize("certify", [False, True])
+@pytest.mark.filterwarnings(
+    "ignore:temperature reached its bound", "ignore:Mean of empty slice", "ignore:invalid value"
+)
+def test_a_handful_of_rows_is_measured_whatever_they_hold(tmp_path: Path, kind: str, certify: bool) -> None:
+    settings = load(Stacking).evaluate_cascade.model_copy(update={"num_resamples": 50, "certify": certify})
+    costs = {"stage1": 1, "ensemble": 9, "one": 4, "two": 5}
+    for seed in range(3):
+        calib, tune, test = (few_rows(3 * seed + number, kind) for number in range(3))
+        found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=0)
+        write_json(tmp_path / "metrics.json", flatten(found.reports) | nulled(found.others))
+        table = frontier_table(tune, test, temperature=1.0, costs=costs, budgets=[0.1], seed=0)
+        save_frontier_png(tmp_path / "frontier.png", table, title="few")
+        wanted = {"perfect": 1.0, "wrong": 0.0, "constant": 0.5}.get(kind)
+        assert wanted is None or found.reports["stage1"]["auc"] == wanted
+        assert not found.thresholds.exit_real.certified, "a handful certifies nothing"
 
 
 def test_balanced_error_by_hand() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes, polar
 from scipy.spatial import procrustes
@@ -14,9 +14,9 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold
 
 from assay.images.stacking.alignment import (
     Alignment,
-    _fit,
     coordinate_correlation,
     fit_procrustes,
+    fitter,
     fold_predictability,
     identity,
 )
@@ -63,6 +63,7 @@ def flat(num_rows: int, rank: int, dim: int, *, seed: int) -> np.ndarray:
     return rng.normal(size=(num_rows, rank)) * 0.7 ** np.arange(rank) @ np.eye(dim)[rng.permutation(dim)[:rank]]
 
 
+@settings(max_examples=40, deadline=None)
 @given(dim=st.integers(3, 20), rank=st.integers(1, 8), extra=st.integers(1, 4), seed=st.integers(0, 10**6))
 def test_any_orthogonal_map_is_found_in_the_directions_that_few_anchors_support(
     dim: int, rank: int, extra: int, seed: int
@@ -71,12 +72,13 @@ def test_any_orthogonal_map_is_found_in_the_directions_that_few_anchors_support(
     points = flat(rank + extra + 50, rank, dim, seed=seed)
     anchors = points[: rank + extra]
     hidden = planted(seed, dim=dim)
-    found = _fit(anchors, hidden.apply(anchors), rank)
+    found = fitter(anchors, hidden.apply(anchors))(rank)
     np.testing.assert_allclose(found.rotation @ found.rotation.T, np.eye(dim), atol=1e-9)
     np.testing.assert_allclose(found.apply(points), hidden.apply(points), atol=1e-3)
     assert found.variance == pytest.approx(1)
 
 
+@settings(max_examples=40, deadline=None)
 @given(dim=st.integers(2, 12), num_rows=st.integers(1, 12), seed=st.integers(0, 10**6))
 def test_with_few_anchors_the_map_is_orthogonal(dim: int, num_rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -92,11 +94,11 @@ def test_among_equal_fits_the_map_nearest_to_the_identity_is_taken() -> None:
     anchors = np.zeros((5, 4))
     anchors[:, :2] = np.random.default_rng(0).normal(size=(5, 2))
     swap = np.eye(4)[[1, 0, 2, 3]]
-    np.testing.assert_allclose(_fit(anchors, anchors @ swap, 2).rotation, swap, atol=1e-9)
+    np.testing.assert_allclose(fitter(anchors, anchors @ swap)(2).rotation, swap, atol=1e-9)
     # The limit of Procrustes with a prior around the identity, whose weight falls.
     rotation = planted(4, dim=4).rotation
     prior = polar(anchors.T @ anchors @ rotation + 1e-8 * np.eye(4))[0]
-    np.testing.assert_allclose(_fit(anchors, anchors @ rotation, 2).rotation, prior, atol=1e-6)
+    np.testing.assert_allclose(fitter(anchors, anchors @ rotation)(2).rotation, prior, atol=1e-6)
 
 
 def test_as_many_directions_are_used_as_carry_over_to_other_groups() -> None:

@@ -15,7 +15,7 @@ Finos, "Procrustes analysis for high-dimensional data", Psychometrika 2022).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 # Anchors that are enough to tell networks apart.
 MAX_ROWS = 400
@@ -78,10 +79,12 @@ def fit_procrustes(source: np.ndarray, target: np.ndarray, groups: np.ndarray) -
     num_rows, dim = source.shape
     # Removing the mean costs one dimension: d anchors leave the sign of one direction to chance.
     if num_rows <= dim:
-        directions = best_directions(source, target, groups)
-        if directions is None:
-            return Procrustes(np.zeros(dim), np.eye(dim), np.zeros(dim), 0, 0.0)
-        return _fit(source, target, directions)
+        # Hundreds of small decompositions: threads would wait for each other more than they work.
+        with threadpool_limits(1, user_api="blas"):
+            directions = best_directions(source, target, groups)
+            if directions is None:
+                return Procrustes(np.zeros(dim), np.eye(dim), np.zeros(dim), 0, 0.0)
+            return fitter(source, target)(directions)
     rotation, _ = orthogonal_procrustes(source - source.mean(axis=0), target - target.mean(axis=0))
     return Procrustes(source.mean(axis=0), rotation, target.mean(axis=0), dim, 1.0)
 
@@ -99,28 +102,34 @@ def best_directions(source: np.ndarray, target: np.ndarray, groups: np.ndarray) 
     candidates = [0, *(2**power for power in range(most.bit_length()))]
     errors = dict.fromkeys(candidates, 0.0)
     for fit_rows, rows in splits:
+        fit = fitter(source[fit_rows], target[fit_rows])
         for number in candidates:
-            mapped = _fit(source[fit_rows], target[fit_rows], number).apply(source[rows])
-            errors[number] += float(((mapped - target[rows]) ** 2).sum())
+            errors[number] += float(((fit(number).apply(source[rows]) - target[rows]) ** 2).sum())
     best = min(errors, key=errors.__getitem__)
     return best if errors[best] < ((source - target) ** 2).sum() else None
 
 
-def _fit(source: np.ndarray, target: np.ndarray, directions: int) -> Procrustes:
-    """The map fitted in the leading ``directions`` of ``source``; elsewhere as near to the identity as it can be."""
+def fitter(source: np.ndarray, target: np.ndarray) -> Callable[[int], Procrustes]:
+    """A function of k: the map fitted in the k leading directions of ``source``, else as near to the identity as can be.
+
+    ``source``, ``target``: float64 [n, d]; k below n.
+    """
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     left, scale, right = svd(source - source_mean, full_matrices=False)
-    principal = right[:directions].T
-    cross = (left[:, :directions] * scale[:directions]).T @ (target - target_mean)
-    rotation = np.eye(source.shape[1])
-    if directions:
-        # All that the map changes lies in the span of the directions and of their images.
-        basis, _ = qr(np.hstack([principal, cross.T]), mode="economic")
-        inner = _nearest_to_identity(basis.T @ principal @ cross @ basis)
-        rotation += basis @ (inner - np.eye(len(inner))) @ basis.T
-    total = float((scale**2).sum())
-    share = float((scale[:directions] ** 2).sum()) / total if total else 0.0
-    return Procrustes(source_mean, rotation, target_mean, directions, share)
+    crosses, total = (left * scale).T @ (target - target_mean), float((scale**2).sum())
+
+    def fit(directions: int) -> Procrustes:
+        principal, cross = right[:directions].T, crosses[:directions]
+        rotation = np.eye(source.shape[1])
+        if directions:
+            # All that the map changes lies in the span of the directions and of their images.
+            basis, _ = qr(np.hstack([principal, cross.T]), mode="economic")
+            inner = _nearest_to_identity((basis.T @ principal) @ (cross @ basis))
+            rotation += basis @ (inner - np.eye(len(inner))) @ basis.T
+        share = float((scale[:directions] ** 2).sum()) / total if total else 0.0
+        return Procrustes(source_mean, rotation, target_mean, directions, share)
+
+    return fit
 
 
 def _nearest_to_identity(cross: np.ndarray) -> np.ndarray:
