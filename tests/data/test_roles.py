@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from assay.data.roles import ROLES, assign_folds, assign_roles, borrow_roles, check_disjoint, role_named
+from assay.data.roles import (
+    ROLES,
+    assign_folds,
+    assign_roles,
+    borrow_roles,
+    check_disjoint,
+    role_named,
+)
 
 SHARES = {"train": 0.5, "val": 0.1, "calib": 0.1, "tune": 0.1, "test": 0.2}
 

@@ -69,8 +69,7 @@ def later(groups, params=PARAMS, *, per_group=10):
 
 
 def test_enough_data_are_well():
-    frame = rows(enough())
-    assert {finding.level for finding in check_prepared(frame, folds=5, num_kfold_stages=5)} == {"ok"}
+    assert {finding.level for finding in prepared(enough())} == {"ok"}
     assert {finding.level for finding in later(enough(calib_0=30))} == {"ok"}
 
 
@@ -100,7 +99,7 @@ def test_enough_data_are_well():
             {},
             [
                 "1 reason(s)",
-                "class real: no real image (label 0) is left",
+                "class real: no real image (label 0) is left of 450",
             ],
         ),
         (
@@ -118,7 +117,7 @@ def test_enough_data_are_well():
     ],
 )
 def test_what_cannot_work_is_said_all_at_once(groups, options, said):
-    found = check_prepared(rows(groups), **({"folds": 5, "num_kfold_stages": 5} | options))
+    found = prepared(groups, **options)
     with pytest.raises(ValueError, match="can't work with these data") as caught:
         raise_errors(found, what="the images line")
     assert not [words for words in said if words not in str(caught.value)], str(caught.value)
@@ -173,7 +172,7 @@ def test_certifying_agrees_with_the_interval_of_the_metrics():
 
 
 def test_the_table_begins_with_the_worst(tmp_path):
-    table = findings_table([*later(enough(tune_0=3)), *check_prepared(rows(enough(test_1=0)), folds=5)])
+    table = findings_table([*later(enough(tune_0=3)), *prepared(enough(test_1=0))])
     levels = [line.split()[0] for line in table.splitlines()]
     assert levels == sorted(levels, key=["error", "warning", "ok"].index)
     assert levels[0] == "error"

@@ -1,7 +1,5 @@
 """Groups and roles of decoded images: what a source declared is kept, and nothing leaks."""
 
-import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +7,11 @@ import pandas as pd
 import pytest
 
 from assay.core.params import load
-from assay.data.findings import of_level
+from assay.data.findings import raise_errors
 from assay.data.roles import ROLES
 from assay.images.duplicates import Fingerprint
 from assay.images.preflight import check_prepared
-from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split, role_advice
+from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
 from assay.params.images import Images
 
 PARAMS = load(Images, Path(__file__).resolve().parents[2] / "params.yaml")
@@ -125,12 +123,8 @@ def test_a_role_without_both_labels_is_named(declares: tuple[str, ...], dropped:
     frame, prints = declared(each=4)
     frame = frame.assign(role=frame["role"].where(frame["role"].isin(declares), "train"))
     lost = frame.index[(frame["role"] == dropped) & (frame["label"] == 1)][kept:]
-    done = split(frame.drop(lost).reset_index(drop=True), [p for at, p in enumerate(prints) if at not in lost])
-    advice = partial(role_advice, done, donor="val")
-    errors = [
-        f"{error.need}: {error.text}" for error in of_level(check_prepared(done, folds=2, advice=advice), "error")
-    ]
-    assert any(re.search(told, error) for error in errors), errors
+    with pytest.raises(ValueError, match=told):
+        split(frame.drop(lost).reset_index(drop=True), [p for at, p in enumerate(prints) if at not in lost])
 
 
 def test_a_split_of_three_roles_is_filled_and_said() -> None:
@@ -149,6 +143,11 @@ def test_a_split_of_three_roles_is_filled_and_said() -> None:
         )
     assert f"which keeps {(done['split'] == 'val').sum()}" in said
     assert borrowed(split(*declared())) == ""
+
+
+def test_too_few_groups_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"5 group\(s\) hold real images.*at least 6"):
+        split(*images(5))
 
 
 def test_the_fold_table_names_every_training_row_once() -> None:

@@ -61,7 +61,7 @@ def roles_by_class(
     *,
     advice: Callable[[str, Any], str],
     skip: Sequence = (),
-    advice: Callable[[str, Any], str] | None = None,
+    optional: Sequence[str] = (),
 ) -> list[Finding]:
     """Rows and groups of every class in every role.
 
@@ -70,7 +70,7 @@ def roles_by_class(
         classes: label -> name.
         advice: (role, label) -> what gives that role rows of that class.
         skip: labels that are not looked at.
-        advice: what gives a role (first argument) rows of a label (second); None: words for any line.
+        optional: roles that may lack a class, though not all of them.
     """
     found = []
     for role in roles:
@@ -81,17 +81,14 @@ def roles_by_class(
         )
         total = f"{len(part)} rows ({rows} groups)"
         lacking = [label for label in classes if not groups[label] and label not in skip]
-        names = [classes[label] for label in lacking]
         few = [name for label, name in classes.items() if groups[label] < FEW_GROUPS]
         if lacking:
-            text = f"{total}: no {' and no '.join(names)}. "
-            if advice is None:
-                text += f"Add groups with it, raise {field}.{role}, or declare this role for some rows"
-            else:
-                text += "; ".join(f"For role {role}, {advice(role, label)}" for label in lacking)
+            text = f"{total}: no {' and no '.join(classes[label] for label in lacking)}. "
+            text += f"For role {role}, {advice(role, lacking[0])}"
         elif few:
             text = f"{total}: below {FEW_GROUPS} groups of {', '.join(few)}, so what rests on it is a guess"
         else:
             text = total
-        found.append(need(f"role {role}", text, error=bool(lacking), warning=bool(few)))
+        error = bool(lacking) and (role not in optional or part.empty)
+        found.append(need(f"role {role}", text, error=error, warning=bool(few)))
     return found

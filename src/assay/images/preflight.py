@@ -8,9 +8,9 @@ tells them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,20 +36,13 @@ def pipeline_folds(path: Path = PIPELINE) -> int | None:
     return sum(name.startswith("kfold_fold_") for name in read_yaml(path).get("stages") or {})
 
 
-def check_prepared(
-    frame: pd.DataFrame,
-    *,
-    folds: int,
-    num_kfold_stages: int | None = None,
-    advice: Callable[[str, Any], str] | None = None,
-) -> list[Finding]:
+def check_prepared(frame: pd.DataFrame, *, settings: Prepare, num_kfold_stages: int | None = None) -> list[Finding]:
     """Both classes, in enough groups for every role and every fold.
 
     Args:
-        frame: columns split, label, group_id; a row per image.
-        folds: ``prepare.folds``.
+        frame: columns split, role (as declared, or missing), label, group_id; a row per image.
+        settings: of the section ``prepare``.
         num_kfold_stages: folds that dvc.yaml names; None: not known.
-        advice: what gives a role images of a label that it lacks.
     """
     found, folds = [], settings.folds
     needed, short = folds + len(ROLES) - 1, []
@@ -68,7 +61,8 @@ def check_prepared(
             )
         found.append(need(f"class {name}", text, error=True))
     # What a class lacks in all it lacks in its roles too.
-    found += roles_by_class(frame, ROLES, CLASSES, field="roles", skip=sorted(short), advice=advice)
+    advice = partial(role_advice, frame, donor=settings.borrow_from)
+    found += roles_by_class(frame, ROLES, dict(enumerate(CLASSES)), advice=advice, skip=short)
     train = frame[frame["split"] == "train"]
     for label, name in enumerate(CLASSES):
         groups = train.loc[train["label"] == label, "group_id"].nunique()

@@ -10,7 +10,7 @@ import os
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,7 +25,7 @@ from assay.images import frame_lists
 from assay.images.class_names import LABELS, Place, class_words, label_of, names_of, place_of
 from assay.images.groups import group_names, warn_if_bundled
 from assay.images.listing import SHOWN, Listing, combine, make_listing
-from assay.params.images import Labelled, Source
+from assay.params.images import Labelled, Prepare
 
 # What the stage forge writes.
 FORGED = Path("data/forged/manifest.csv")
@@ -268,14 +268,14 @@ def list_path(path: Path, *, dataset: str, how: Labelled, field: str) -> Listing
     return listed(path, dataset=dataset, how=how, field=field)
 
 
-def list_sources(sources: Sequence[Source], *, root: Path = Path()) -> Listing:
-    """All sources of ``prepare.sources`` as one listing; their paths are relative to the project ``root``.
+def list_sources(settings: Prepare, *, root: Path = Path()) -> Listing:
+    """All sources of ``prepare`` as one listing; ``root``: of the project.
 
     Raises:
-        ValueError: forge made nothing, or a source can't be listed.
+        ValueError: a source is not there or can't be read, or forge made nothing.
     """
     listings = []
-    for source in sources:
+    for source in settings.sources:
         path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
         listing = list_path(path, dataset=source.dataset, how=source, field="prepare.sources")
         if source.roles == "drawn":

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from assay.data.roles import CLASSES, assign_folds, assign_roles, borrow_roles, check_disjoint
+from assay.data.roles import (
+    CLASSES,
+    assign_folds,
+    assign_roles,
+    borrow_roles,
+    check_disjoint,
+)
 from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles
@@ -85,7 +91,7 @@ def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) ->
 
 
 def role_advice(frame: pd.DataFrame, role: str, label: int, *, donor: str) -> str:
-    """What gives a role of `group_and_split` images of a class that it lacks; ``donor``: ``prepare.borrow_from``."""
+    """What gives a role images of a class that it lacks."""
     name = CLASSES[label]
     moved = frame[frame["role"].notna() & (frame["role"] != frame["split"])]
     lenders = moved.loc[(moved["role"] == role) | (moved["split"] == role), "role"]

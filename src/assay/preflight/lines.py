@@ -12,10 +12,10 @@ import pandas as pd
 from pydantic import BaseModel
 
 from assay.core.io import read_json
-from assay.data.findings import Finding, need, roles_by_class
-from assay.data.roles import ROLES
+from assay.data.findings import Finding, need, roles_by_class, shares_advice
+from assay.data.roles import CLASSES, ROLES
 from assay.images.manifest import read_manifest
-from assay.images.preflight import CLASSES, assumed_folds, check_later, check_prepared, pipeline_folds
+from assay.images.preflight import assumed_folds, check_later, check_prepared, pipeline_folds
 from assay.images.sources import FORGED, list_sources
 from assay.images.split import group_and_split
 from assay.params.counts import Counts, Staged
@@ -34,7 +34,7 @@ class NotPrepared(ValueError):
 
 
 def counted_images(params: Stacking, root: Path) -> pd.DataFrame:
-    """Rows of the sources with the groups and roles that they would get; no image is decoded.
+    """Rows of the sources with the roles that they would get; no image is decoded, no near-duplicate looked for.
 
     Raises:
         NotPrepared: a source is not there.
@@ -43,9 +43,10 @@ def counted_images(params: Stacking, root: Path) -> pd.DataFrame:
         path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
         if not path.exists():
             raise NotPrepared(f"no {path}: run dvc repro {'forge' if source.kind == 'forge' else 'prepare'}")
-    rows = list_sources(params.prepare.sources, root=root).rows
-    unknown = [None] * len(rows)
-    return group_and_split(rows, unknown, settings=params.prepare, roles=params.roles, seed=params.runtime.seed)
+    rows = list_sources(params.prepare, root=root).rows
+    return group_and_split(
+        rows, [None] * len(rows), settings=params.prepare, roles=params.roles, seed=params.runtime.seed
+    )
 
 
 def check_images(params: Stacking, root: Path) -> list[Finding]:
@@ -56,16 +57,14 @@ def check_images(params: Stacking, root: Path) -> list[Finding]:
     """
     found, table = [], root / PROCESSED / "folds.csv"
     if table.is_file():
-        parts = {role: read_manifest(root / PROCESSED, role) for role in ROLES}
-        frame = pd.concat(parts.values(), ignore_index=True)
-        found, fold_table = [], pd.read_csv(table, dtype={"sample_id": str, "group_id": str})
+        frame = pd.concat([read_manifest(root / PROCESSED, role) for role in ROLES], ignore_index=True)
+        frame["role"], folds = None, pd.read_csv(table, dtype={"sample_id": str, "group_id": str})
     else:
         frame = counted_images(params, root)
+        folds = assumed_folds(frame[frame["split"] == "train"], folds=params.prepare.folds)
         text = "counted from names: nothing is decoded, near-duplicates are not joined. dvc repro prepare says more"
-        found, parts = [need("prepare", text, warning=True)], {role: frame[frame["split"] == role] for role in ROLES}
-        fold_table = assumed_folds(parts["train"], folds=folds)
-    checked = check_prepared(frame, folds=folds, num_kfold_stages=stages)
-    found += checked
+        found.append(need("prepare", text, warning=True))
+    found += check_prepared(frame, settings=params.prepare, num_kfold_stages=pipeline_folds(root / "dvc.yaml"))
     # Where a class is missing there is nothing to count.
     if frame["label"].nunique() == len(CLASSES) and len(folds):
         parts = {role: frame[frame["split"] == role] for role in ROLES}
@@ -139,7 +138,9 @@ def check_vlm(params: Vlm, root: Path) -> list[Finding]:
     frame = pd.DataFrame(parts, columns=["split", "label", "group_id"])
     prompt = risk_prompt(params.prepare_vlm)
     classes = dict(zip(prompt.labels, prompt.names, strict=True))
-    found = roles_by_class(frame, roles, classes, field="prepare_vlm.roles")
+    found = roles_by_class(
+        frame, roles, classes, advice=partial(shares_advice, field="prepare_vlm.roles"), optional=roles[1:]
+    )
     count = int((frame["split"] == "train").sum()) * (1 + params.prepare_vlm.augment.copies)
     return [
         *found,

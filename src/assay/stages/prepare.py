@@ -9,7 +9,6 @@ metrics/data.json.
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +27,7 @@ from assay.images.manifest import sample_id
 from assay.images.model.store import open_writer
 from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
 from assay.images.sources import list_sources
-from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split, role_advice
+from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
 from assay.params.images import Audit, Images
 
 OUTPUT = Path("data/processed")
@@ -96,7 +95,7 @@ def main() -> None:
     params = load(Images)
     settings, seed = params.prepare, params.runtime.seed
     with timed("prepare"):
-        listing = list_sources(settings.sources)
+        listing = list_sources(settings)
         # Written at once, since what follows may stop for want of these files.
         write_csv(REFUSED, listing.rejected)
         if listing.problem is not None:
@@ -105,8 +104,7 @@ def main() -> None:
         write_csv(REFUSED, rejected)
         try:
             frame = group_and_split(rows, prints, settings=settings, roles=params.roles, seed=seed)
-            advice = partial(role_advice, frame, donor=settings.borrow_from)
-            findings = check_prepared(frame, folds=settings.folds, num_kfold_stages=pipeline_folds(), advice=advice)
+            findings = check_prepared(frame, settings=settings, num_kfold_stages=pipeline_folds())
             raise_errors(findings, what="the images line")
             train = frame[frame["split"] == "train"]
             folds = fold_table(train, folds=settings.folds, seed=seed)

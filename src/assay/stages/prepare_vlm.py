@@ -120,8 +120,6 @@ def main() -> None:
         for name, rows in records.items():
             write_messages(OUTPUT / f"{name}.jsonl", rows)
         write_json(OUTPUT / "prompt.json", {"risk": prompt.to_json(), "high": high_prompt(settings).to_json()})
-        write_csv(OUTPUT / "rejected.csv", rejected)
-        names = dict(zip(prompt.labels, prompt.names, strict=True))
         for role, part in parts.items():
             metrics[f"{role}.n"] = float(len(part))
             for label, name in names.items():
