@@ -17,17 +17,14 @@ def test_the_level_is_the_worst_that_holds():
     assert need("x", "t", warning=True, error=True).level == "error"
 
 
-def test_a_role_may_lack_a_class_where_that_is_allowed_but_not_all():
+def test_a_role_that_lacks_a_class_is_an_error_with_advice():
     rows = [("train", "a", "1"), ("train", "b", "2"), ("val", "a", "3")]
     frame = pd.DataFrame(rows, columns=["split", "label", "group_id"])
-    roles = ["train", "val", "test"]
-    found = roles_by_class(frame, roles, CLASSES, advice=ADVICE, optional=roles[1:])
-    assert [finding.level for finding in found] == ["warning", "warning", "error"]
+    found = roles_by_class(frame, ["train", "val", "test"], CLASSES, advice=ADVICE)
+    assert [finding.level for finding in found] == ["warning", "error", "error"]
     assert "1 rows (1 low in 1, 0 high in 0 groups): no high" in found[1].text
-    with pytest.raises(ValueError, match=r"for 1 reason\(s\)\n  role test: 0 rows.*raise prepare_vlm.roles.test"):
+    with pytest.raises(ValueError, match=r"for 2 reason\(s\)(.|\n)*  role test: 0 rows.*raise prepare_vlm.roles.test"):
         raise_errors(found, what="the vlm line")
-    strict = roles_by_class(frame, roles, CLASSES, advice=ADVICE)
-    assert [finding.level for finding in strict] == ["warning", "error", "error"]
     skipped = roles_by_class(frame, ["val"], CLASSES, advice=ADVICE, skip=["b"])
     assert [finding.level for finding in skipped] == ["warning"]
     raise_errors(skipped, what="the vlm line")

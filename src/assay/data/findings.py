@@ -61,7 +61,6 @@ def roles_by_class(
     *,
     advice: Callable[[str, Any], str],
     skip: Sequence = (),
-    optional: Sequence[str] = (),
 ) -> list[Finding]:
     """Rows and groups of every class in every role.
 
@@ -70,7 +69,6 @@ def roles_by_class(
         classes: label -> name.
         advice: (role, label) -> what gives that role rows of that class.
         skip: labels that are not looked at.
-        optional: roles that may lack a class, though not all of them.
     """
     found = []
     for role in roles:
@@ -89,6 +87,5 @@ def roles_by_class(
             text = f"{total}: below {FEW_GROUPS} groups of {', '.join(few)}, so what rests on it is a guess"
         else:
             text = total
-        error = bool(lacking) and (role not in optional or part.empty)
-        found.append(need(f"role {role}", text, error=error, warning=bool(few)))
+        found.append(need(f"role {role}", text, error=bool(lacking), warning=bool(few)))
     return found

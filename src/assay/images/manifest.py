@@ -17,7 +17,8 @@ def read_manifest(folder: Path, role: str) -> pd.DataFrame:
     path = folder / f"{role}_manifest.csv"
     if not path.is_file():
         raise ValueError(f"no manifest at {path}: run dvc repro prepare, or give the folder that holds it")
-    frame = pd.read_csv(path, dtype={"sample_id": str, "group_id": str, "generator": str})
+    # A generator or a group may be called NA.
+    frame = pd.read_csv(path, dtype={"sample_id": str, "group_id": str, "generator": str}, keep_default_na=False)
     lacking = {"image_path", "label", "sample_id", "group_id"} - set(frame.columns)
     if lacking:
         raise ValueError(f"{path} lacks column(s) {sorted(lacking)}")

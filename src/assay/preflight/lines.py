@@ -139,7 +139,7 @@ def check_vlm(params: Vlm, root: Path) -> list[Finding]:
     prompt = risk_prompt(params.prepare_vlm)
     classes = dict(zip(prompt.labels, prompt.names, strict=True))
     found = roles_by_class(
-        frame, roles, classes, advice=partial(shares_advice, field="prepare_vlm.roles"), optional=roles[1:]
+        frame, roles, classes, advice=partial(shares_advice, field="prepare_vlm.roles")
     )
     count = int((frame["split"] == "train").sum()) * (1 + params.prepare_vlm.augment.copies)
     return [
