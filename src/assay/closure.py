@@ -62,7 +62,8 @@ DECISIVE = {
 # The others that the package imports: they fetch, check, print or measure, and what they hand over is checked elsewhere.
 NEUTRAL = {
     *("annotated_types", "cycler", "dvc", "dvclive", "huggingface_hub", "jinja2", "markdown_it", "networkx"),
-    *("omegaconf", "packaging", "psutil", "pydantic", "pypi_simple", "requests", "rich", "ruamel", "scmrepo", "tqdm"),
+    *("omegaconf", "packaging", "psutil", "pydantic", "pypi_simple", "requests", "rich", "ruamel", "scmrepo"),
+    *("threadpoolctl", "tqdm"),
 }
 # pandas imports it only where a table is written, and asks for it only as an extra.
 BROUGHT = {"pandas": ("pyarrow",)}
