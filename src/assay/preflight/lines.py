@@ -138,9 +138,7 @@ def check_vlm(params: Vlm, root: Path) -> list[Finding]:
     frame = pd.DataFrame(parts, columns=["split", "label", "group_id"])
     prompt = risk_prompt(params.prepare_vlm)
     classes = dict(zip(prompt.labels, prompt.names, strict=True))
-    found = roles_by_class(
-        frame, roles, classes, advice=partial(shares_advice, field="prepare_vlm.roles")
-    )
+    found = roles_by_class(frame, roles, classes, advice=partial(shares_advice, field="prepare_vlm.roles"))
     count = int((frame["split"] == "train").sum()) * (1 + params.prepare_vlm.augment.copies)
     return [
         *found,
