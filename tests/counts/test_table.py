@@ -88,6 +88,13 @@ def test_sample_ids_are_unique_and_do_not_depend_on_order():
     assert set(again["sample_id"]) == set(rows["sample_id"])
 
 
+@pytest.mark.parametrize("other", ["caf\u00e9 1", " caf\u00e9  1 ", "cafe\u0301 1", "caf\u00e9\u200b 1\ufeff"])
+def test_texts_that_are_read_alike_are_one_group_whatever_they_name(other):
+    content = table(text=["caf\u00e9 1", "b", other, other], group=[None, None, "g1 ", "  "])
+    rows, _ = check_rows(content, max_count=None)
+    assert rows["group"][0] == rows["group"][2] == rows["group"][3] != rows["group"][1]
+
+
 def test_without_a_group_equal_texts_form_one():
     rows, _ = check_rows(table(text=["a", "b", "a"], setting=["x", "x", "y"]), max_count=None)
     assert rows["group"][0] == rows["group"][2] != rows["group"][1]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from assay.data.groups import join_groups
 from assay.images import duplicates
-from assay.images.duplicates import Fingerprint, fingerprint, join_groups, near_duplicate_clusters
+from assay.images.duplicates import Fingerprint, fingerprint, near_duplicate_clusters
 
 
 def photo(seed: int, *, height: int = 160, width: int = 200) -> np.ndarray:

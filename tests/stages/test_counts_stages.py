@@ -197,7 +197,7 @@ def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here, tmp_
     readers = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
     rows = readers[suffix](output)
     assert rows["status"].tolist() == ["ok", "error", "ok"]
-    assert rows["reason"][1] == "empty or no text"
+    assert rows["reason"][1] == "empty text"
     assert [bool(value) for value in rows["truncated"][[0, 2]]] == [False, True]
 
 

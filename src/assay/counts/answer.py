@@ -9,6 +9,8 @@ import pandas as pd
 from assay.core.io import read_json
 from assay.core.torch_setup import pick_device
 from assay.counts.prediction import CountPredictor, load_predictor
+from assay.counts.table import text_problem
+from assay.data.path_text import plain_text
 
 
 def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
@@ -32,17 +34,21 @@ def answer(predictor: CountPredictor, questions: pd.DataFrame, *, setting: str |
 
     ``setting`` stands in for a question's own where that is missing.
     """
-    usable = questions["text"].map(lambda text: isinstance(text, str) and bool(text.strip()))
-    own = questions["setting"].where(questions["setting"].notna(), setting)
+    own = questions["setting"].where(questions["setting"].notna(), setting).fillna("")
+    problems = [
+        text_problem(text) or (text_problem(value) if value else None)
+        for text, value in zip(questions["text"], own, strict=True)
+    ]
+    usable = pd.Series([problem is None for problem in problems], index=questions.index, dtype=bool)
     parts = []
-    for value, rows in questions[usable].groupby(own[usable].fillna(""), sort=False):
+    for value, rows in questions[usable].groupby(own[usable], sort=False):
         frame = predictor.predict(list(rows["text"]), setting=str(value) or None)
         parts.append(frame.set_index(rows.index))
     good = pd.concat(parts) if parts else pd.DataFrame(columns=["text"])
     found = good.reindex(questions.index)
-    found["text"] = questions["text"]
+    found["text"] = questions["text"].map(lambda text: plain_text(text) if isinstance(text, str) else text)
     found["status"] = usable.map({True: "ok", False: "error"})
-    found["reason"] = usable.map({True: "", False: "empty or no text"})
+    found["reason"] = [": ".join(filter(None, problem)) if problem else "" for problem in problems]
     whole = {name: "Int64" for name in ("bin", "low", "high") if name in found}
     return found.astype(whole | ({"truncated": "boolean"} if "truncated" in found else {}))
 

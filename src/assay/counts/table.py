@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
+
+from assay.data.groups import join_groups
 
 ROLES = ("train", "val", "test")
 REJECTED = ["row", "text", "reason", "detail"]
@@ -22,6 +25,11 @@ MAX_INT64 = 2**63 - 1
 def full_text(question: str, setting: str | None) -> str:
     """What a model reads: the setting that produces the answer first, so that truncation never cuts it."""
     return f"{setting.strip()}: {question.strip()}" if setting and setting.strip() else question.strip()
+
+
+def text_form(text: str) -> str:
+    """What stays of a text that is read as the same: composed (NFC), without white space and invisible characters."""
+    return "".join(filter(str.isprintable, unicodedata.normalize("NFC", text))).replace(" ", "")
 
 
 def whole_count(value: Any, *, max_count: int | None) -> int | tuple[str, str]:
@@ -50,12 +58,14 @@ def whole_count(value: Any, *, max_count: int | None) -> int | tuple[str, str]:
     return int(number)
 
 
-def _text_problem(text: Any, unreadable: str | None) -> tuple[str, str] | None:
-    """Why a row has no text that can be used: (reason, detail), or None."""
-    if unreadable:
-        return "unreadable", unreadable
-    if not isinstance(text, str) or not text.strip():
+def text_problem(text: Any) -> tuple[str, str] | None:
+    """Why a text can't be read by a model: (reason, detail), or None."""
+    if not isinstance(text, str) or not text_form(text):
         return "empty text", ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return "invalid text", f"the surrogate U+{ord(text[error.start]):04X} stands at character {error.start + 1}"
     return None
 
 
@@ -70,24 +80,28 @@ def check_rows(
 
     Returns:
         Columns sample_id, text, setting ("" for none), counts (int64), group; and `REJECTED`, row counted from 1. Rows
-        without a group whose text is the same form one group. Rows equal in text and count are told apart by how often
-        they occurred before.
+        of the same text (`text_form`) are one group, whatever groups they name. Rows equal in text and count are told apart
+        by how often they occurred before.
     """
-    kept, rejected = [], []
+    kept, rejected, forms = [], [], []
     seen: dict[tuple[str, int], int] = {}
     columns = [table[name] for name in ("text", "setting", "counts", "group")]
     entries = zip(*columns, problems or [None] * len(table), strict=True)
     for number, (question, setting, given, named, problem) in enumerate(entries, start=1):
-        count = _text_problem(question, problem) or whole_count(given, max_count=max_count)
+        unusable = ("unreadable", problem) if problem else text_problem(question)
+        count = unusable or whole_count(given, max_count=max_count)
         if isinstance(count, tuple):
             rejected.append((number, str(question or "")[:SHOWN], *count))
             continue
         text = full_text(question, setting)
         copy = seen[text, count] = seen.get((text, count), -1) + 1
         digest = hashlib.sha256(f"{count}\n{copy}\n{text}".encode()).hexdigest()[:16]
-        group = str(named) if named not in (None, "") else hashlib.sha256(question.encode()).hexdigest()[:16]
+        form = text_form(question)
+        group = str(named or "").strip() or hashlib.sha256(form.encode()).hexdigest()[:16]
+        forms.append(form)
         kept.append((digest, text, (setting or "").strip(), count, group))
     rows = pd.DataFrame(kept, columns=["sample_id", "text", "setting", "counts", "group"]).astype({"counts": "int64"})
+    rows["group"] = join_groups(list(rows["group"]), pd.factorize(np.array(forms, dtype=object))[0])
     return rows, pd.DataFrame(rejected, columns=REJECTED)
 
 

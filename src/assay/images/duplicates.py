@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageStat
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from assay.data.groups import components
 
 # Standard deviation of grey values (0..255) below which a hash says nothing about the image.
 FLAT = 4.0
@@ -72,7 +72,7 @@ def near_duplicate_clusters(
         left, right = left[apart], right[apart]
         alike = _alike(thumbnails, left, right, max_difference=max_difference)
         if alike.any():
-            joined = _components(joined[left[alike]], joined[right[alike]], count=len(known))[joined]
+            joined = components(joined[left[alike]], joined[right[alike]], count=len(known))[joined]
     _, first, member = np.unique(joined, return_index=True, return_inverse=True)
     clusters[known] = known[first[member]]
     return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
@@ -86,19 +86,3 @@ def _alike(thumbnails: np.ndarray, left: np.ndarray, right: np.ndarray, *, max_d
         difference = np.abs(thumbnails[left[part]].astype(np.int16) - thumbnails[right[part]])
         alike[part] = difference.mean(axis=1) <= max_difference
     return alike
-
-
-def _components(left: np.ndarray, right: np.ndarray, *, count: int) -> np.ndarray:
-    """Component number of each of ``count`` nodes joined by the edges left[i] - right[i]."""
-    edges = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
-    return connected_components(edges, directed=False)[1]
-
-
-def join_groups(groups: list[str], clusters: np.ndarray) -> list[str]:
-    """Merge declared groups that share a near-duplicate cluster; a joined group takes its first name by sort order."""
-    names, codes = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
-    nodes = len(names) + np.asarray(clusters, dtype=np.int64)
-    component = _components(codes, nodes, count=int(nodes.max(initial=-1)) + 1)[: len(names)]
-    # names are sorted, so the first node of a component carries its first name
-    _, first, member = np.unique(component, return_index=True, return_inverse=True)
-    return [str(name) for name in names[first[member]][codes]]

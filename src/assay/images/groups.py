@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from assay.data.groups import join_groups
 from assay.data.roles import role_named
-from assay.images.duplicates import join_groups
 
 # So many folders or stems, of so many files each, look like videos or shoots.
 FEWEST_BUNDLES = 3

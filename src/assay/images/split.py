@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from assay.data.groups import join_groups
 from assay.data.roles import (
     CLASSES,
     assign_folds,
@@ -14,7 +15,7 @@ from assay.data.roles import (
     borrow_roles,
     check_disjoint,
 )
-from assay.images.duplicates import Fingerprint, join_groups, near_duplicate_clusters
+from assay.images.duplicates import Fingerprint, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles
 

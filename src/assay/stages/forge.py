@@ -22,8 +22,9 @@ from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import ImageRejected, decode_rgb
+from assay.data.groups import join_groups
 from assay.data.roles import assign_roles
-from assay.images.duplicates import Fingerprint, fingerprint, join_groups, near_duplicate_clusters
+from assay.images.duplicates import Fingerprint, fingerprint, near_duplicate_clusters
 from assay.images.forge.families import (
     Photo,
     Reconstruct,
