@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import signal
 import sys
@@ -180,7 +181,9 @@ def tell(
     if output is not None:
         write_rows(rows, output)
     elif arguments.file is not None:
-        rows.to_csv(sys.stdout, index=False, lineterminator="\n")
+        # pandas leaves a carriage return without quotes, which readers take for the end of a line.
+        quoting = csv.QUOTE_NONNUMERIC if rows["text"].astype(str).str.contains("\r").any() else csv.QUOTE_MINIMAL
+        rows.to_csv(sys.stdout, index=False, lineterminator="\n", quoting=quoting)
     else:
         print("\n".join(sentences))
     if arguments.file is not None:

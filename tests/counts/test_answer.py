@@ -35,7 +35,9 @@ def test_rows_keep_their_order_and_settings_of_their_own():
     assert said[0] == "3.0 units, bin 1 (2-9) by echo, probabilities by bin 0.25 0.75"
     assert said[1] == "error: empty text"
     # What stands for no character comes from bytes of the shell that are not UTF-8.
-    rows = answer(Echo(), pd.DataFrame({"text": ["a\udcff", "b"], "setting": [None, "\udcff"]}), setting=None)
+    rows = answer(
+        Echo(), pd.DataFrame({"text": ["a\udcff", "b"], "setting": [None, "\udcff"]}, dtype=object), setting=None
+    )
     assert rows["reason"].str.startswith("invalid text: the surrogate U+DCFF stands at character").tolist() == [
         True,
         True,

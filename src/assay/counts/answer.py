@@ -9,7 +9,7 @@ import pandas as pd
 from assay.core.io import read_json
 from assay.core.torch_setup import pick_device
 from assay.counts.prediction import CountPredictor, load_predictor
-from assay.counts.table import text_problem
+from assay.counts.table import full_text, text_problem
 from assay.data.path_text import plain_text
 
 
@@ -36,7 +36,7 @@ def answer(predictor: CountPredictor, questions: pd.DataFrame, *, setting: str |
     """
     own = questions["setting"].where(questions["setting"].notna(), setting).fillna("")
     problems = [
-        text_problem(text) or (text_problem(value) if value else None)
+        text_problem(text) or text_problem(full_text(text, value))
         for text, value in zip(questions["text"], own, strict=True)
     ]
     usable = pd.Series([problem is None for problem in problems], index=questions.index, dtype=bool)

@@ -60,13 +60,13 @@ def whole_count(value: Any, *, max_count: int | None) -> int | tuple[str, str]:
 
 def text_problem(text: Any) -> tuple[str, str] | None:
     """Why a text can't be read by a model: (reason, detail), or None."""
-    if not isinstance(text, str) or not text_form(text):
+    if not isinstance(text, str):
         return "empty text", ""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         return "invalid text", f"the surrogate U+{ord(text[error.start]):04X} stands at character {error.start + 1}"
-    return None
+    return None if text_form(text) else ("empty text", "")
 
 
 def check_rows(

@@ -14,7 +14,20 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+# So many characters beyond ASCII to one that is wrong, and the encoding is right, but damaged.
+RARE = 10
 NAMES = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+
+
+# First bytes of files that are no text, whatever their name says.
+OTHERS = {
+    b"PK\x03\x04": "a spreadsheet or a zip archive; save the sheet as CSV UTF-8, or unpack it",
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"PAR1": "parquet; give it the suffix .parquet",
+    b"SQLite format 3": "an SQLite database; write the table as CSV",
+    b"%PDF": "a PDF; write the table as CSV",
+    b"version https://git-lfs": "a pointer of Git LFS; git lfs pull brings the file itself",
+}
 
 
 def decode_text(content: bytes, *, name: str) -> str:
@@ -26,6 +39,8 @@ def decode_text(content: bytes, *, name: str) -> str:
     Raises:
         ValueError: another encoding; line and byte are counted from 1, and the command that converts is told.
     """
+    if kind := next((kind for start, kind in OTHERS.items() if content.startswith(start)), None):
+        raise ValueError(f"the file is {kind}")
     mark, codec = next(((mark, codec) for mark, codec in MARKS if content.startswith(mark)), (b"", "utf-8"))
     if codec.startswith("utf-32"):
         raise ValueError(f"the file is UTF-32; {_convert(name, 'UTF-32')}")
@@ -40,10 +55,13 @@ def decode_text(content: bytes, *, name: str) -> str:
         before = body[: error.start].decode(codec)
         line = (before.count("\n") or before.count("\r")) + 1
         byte = len(mark) + error.start + 1
+        place = f"line {line}, byte {byte} is not {NAMES[codec]} ({error.reason})"
+        shown = body.decode(codec, "replace")
+        bad = shown.count("\ufffd")
+        if sum(character > "\x7f" for character in shown) > RARE * bad:
+            raise ValueError(f"{place}, but nearly all of the file is: mend that line") from None
         found = _guess(body) if codec == "utf-8" else "UTF-16"
-        raise ValueError(
-            f"line {line}, byte {byte} is not {NAMES[codec]} ({error.reason}); {_convert(name, found)}"
-        ) from None
+        raise ValueError(f"{place}; {_convert(name, found)}") from None
 
 
 def _guess(content: bytes) -> str:

@@ -46,6 +46,7 @@ def _more_lines(lines: list[str], first: int) -> bool:
 
 
 def _line_object(line: str, number: int) -> dict[str, Any] | str:
+    line = line.removeprefix("\ufeff")  # of files put together
     if not line.strip():
         return f"line {number} is blank"
     try:
@@ -69,9 +70,13 @@ def _items(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
             break
         try:
             value, end_of_item = DECODER.raw_decode(text, start)
-        except (ValueError, RecursionError) as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"line {line} is not JSON ({_shown(error)}); {HOW}") from error
-        yield line, _object(value, line, raw=text[start:end_of_item])
+        except ValueError as error:  # of our own: the item ends somewhere, and the others can be read
+            _, end_of_item = json.JSONDecoder().raw_decode(text, start)
+            yield line, f"line {line}: {error}"
+        else:
+            yield line, _object(value, line, raw=text[start:end_of_item])
         start, first = _skip(text, end_of_item), False
         if text[start : start + 1] != ",":
             break
@@ -96,10 +101,11 @@ def _object(value: Any, line: int, *, raw: str) -> dict[str, Any] | str:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    record: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in record:
+            raise ValueError(f"the key {name!r} stands there twice")
+        record[name] = value
     return record
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import string
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -65,22 +66,29 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
     return frame.assign(**{UNREADABLE: pd.Series(problems, dtype=object)}) if any(problems) else frame
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """The ``columns`` alone, None for all: others may be large, or of types that have no Python values."""
     try:
         # Not read_table, which makes columns of folders called name=value.
         with pq.ParquetFile(path) as file:
-            table = file.read()
-        return _frame(zip(table.column_names, map(_values, table.columns), strict=True))
-    except (pa.ArrowException, OverflowError) as error:
+            names = [name for name in file.schema_arrow.names if columns is None or name.strip(NAME_ENDS) in columns]
+            table = file.read(columns=names)
+            rows = file.metadata.num_rows
+        frame = _frame((name, _values(name, table.column(at))) for at, name in enumerate(table.column_names))
+        return frame.reindex(range(rows)).astype(object)
+    except pa.ArrowException as error:
         raise ValueError(str(error)) from error
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    """Python values; a text that is not UTF-8 stays bytes."""
+def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
+    """Python values; a text that is not UTF-8 stays bytes. Raises ValueError, naming the column, where there are none."""
     try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        return [_decoded(value) for value in column.cast(pa.binary()).to_pylist()]
+        try:
+            return column.to_pylist()
+        except UnicodeDecodeError:
+            return [_decoded(value) for value in column.cast(pa.binary()).to_pylist()]
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueError(f"column {name}: {error}") from error
 
 
 def _decoded(value: bytes | None) -> Any:
@@ -114,12 +122,12 @@ READERS: dict[str, tuple[str, Callable[[Path], pd.DataFrame]]] = {
 }
 
 
-def read_frame(path: Path) -> pd.DataFrame:
+def read_frame(path: Path, *, columns: Collection[str] | None = None) -> pd.DataFrame:
     """A CSV, TSV, JSON lines, JSON or parquet file, by suffix: objects, each value as it stands there, None for missing.
 
     In CSV and TSV only an empty field is missing: ``NA``, ``null`` and the like are texts. A blank line is a row of
     missing values. A line of JSON that holds no object is a row with its reason, which names the line, in the column
-    `UNREADABLE`; where every row can be read there is no such column.
+    `UNREADABLE`; where every row can be read there is no such column. Of parquet only ``columns`` are read, if named.
 
     Raises:
         ValueError, OSError (`READ_ERRORS`): not a table that can be read; what it is and what to do is told.
@@ -130,7 +138,7 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise ValueError(f"suffix {path.suffix!r} is not known; {how}")
     name, read = READERS[suffix]
     try:
-        return read(path)
+        return _read_parquet(path, columns) if suffix == ".parquet" else read(path)
     except READ_ERRORS as error:
         raise ValueError(f"not readable as {name}: {error}") from error
 
@@ -144,15 +152,21 @@ def read_source(path: Path, *, field: str, columns: Sequence[str], optional: Seq
     if not path.is_file():
         raise ValueError(f"{field} {str(path)!r}: no such file; give packages or a file with {' and '.join(columns)}")
     try:
-        frame = read_frame(path)
+        frame = read_frame(path, columns={*columns, *optional})
     except READ_ERRORS as error:
         raise ValueError(f"{field} {path}: {error}") from error
-    lacking = sorted(set(columns) - set(frame.columns))
-    if lacking:
-        raise ValueError(f"{field} {path} lacks the column(s) {lacking}; it has {list(frame.columns)}")
-    if frame.empty:
-        raise ValueError(f"{field} {path} has no rows; give at least one")
+    _check_columns(frame, columns, path, what=f"{field} {path}")
     return _with_columns(frame, [*columns, *optional])
+
+
+def _check_columns(frame: pd.DataFrame, columns: Sequence[str], path: Path | None, *, what: str) -> None:
+    """Raise a ValueError, which begins with ``what``, for a table without rows or without one of the columns."""
+    if not len(frame):
+        raise ValueError(f"{what} has no rows; give at least one")
+    if lacking := sorted(set(columns) - set(frame.columns)):
+        parquet = path is not None and path.suffix.lower() == ".parquet"
+        names = pq.read_schema(path).names if parquet else list(frame.columns)
+        raise ValueError(f"{what} lacks the column(s) {lacking}; it has {names}")
 
 
 def text_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -175,7 +189,7 @@ def text_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(value: Any) -> str | None:
     # A column of whole numbers with gaps is written as floats by some programs.
-    whole = isinstance(value, float) and value.is_integer()
+    whole = isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value)
     return None if value is None else str(int(value) if whole else value)
 
 
@@ -205,14 +219,14 @@ def _with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def read_inputs(path: Path | None, *, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Column text, and ``optional`` ones, of a table, or of a text file (None: standard input) with a text per line.
 
-    An empty field or line is an empty text. `UNREADABLE` is there as `text_cells` of the optional columns gives it.
+    All are as `text_cells` gives them, with `UNREADABLE` where it is needed; an empty field or line is an empty text.
 
     Raises:
         ValueError: no such file, unreadable, or a table without a column text.
     """
     try:
         if path is not None and path.suffix.lower() in (READERS | REFUSED):
-            frame = read_frame(path)
+            frame = read_frame(path, columns={"text", *optional})
         else:
             # Bytes, since standard input's own decoding depends on the locale; without one nothing is there to read.
             content = path.read_bytes() if path else sys.stdin.buffer.read() if sys.stdin else b""
@@ -220,16 +234,12 @@ def read_inputs(path: Path | None, *, optional: Sequence[str] = ()) -> pd.DataFr
             frame = pd.DataFrame({"text": split_lines(text)}, dtype=object)
     except READ_ERRORS as error:
         raise ValueError(f"{path or 'standard input'} can't be read: {error}") from error
-    if "text" not in frame:
-        raise ValueError(f"{path} has no column text; it has {list(frame.columns)}")
+    if not (frame.empty and "text" in frame):
+        _check_columns(frame, ["text"], path, what=str(path or "standard input"))
     if path is not None and path.suffix.lower() in (".csv", ".tsv"):
         frame["text"] = frame["text"].fillna("")
-    found = text_cells(_with_columns(frame, optional)).astype(object)
-    found = found.where(found.notna(), None)
-    found.insert(0, "text", frame["text"])
-    if UNREADABLE in found:
-        found.loc[found[UNREADABLE].notna(), "text"] = None
-    return found
+    found = text_cells(_with_columns(frame, ["text", *optional])).astype(object)
+    return found.where(found.notna(), None)
 
 
 def write_rows(rows: pd.DataFrame, output: Path) -> None:
