@@ -89,7 +89,7 @@ def test_parquet_keeps_what_is_no_text_and_whole_numbers_beside_gaps(tmp_path: P
         ("q.csv", b"text\nfirst\n\nthird\n", ["first", "", "third"]),
         ("T.CSV", "text,label\n服务差,negative\n".encode(), ["服务差"]),
         ("t.TSV", b"label\ttext\n1\tNA\n", ["NA"]),
-        ("t.JSONL", b'{"text": "a"}\n\n{"text": null}\n{"text": 7}\n', ["a", None, None, 7]),
+        ("t.JSONL", b'{"text": "a"}\n\n{"text": null}\n{"text": 7}\n', ["a", None, None, "7"]),
         ("t.json", b'[{"text": "a"}]', ["a"]),
         ("t.ndjson", b'{"text": "a"}', ["a"]),
         ("empty.txt", b"", []),
