@@ -512,7 +512,7 @@ def test_a_chat_that_is_rejected(folder, reason, record):
 def test_labels_that_differ_are_all_told(folder):
     record = llava() | {"messages": chat_of(answer="C")["messages"], "label": "tiles"}
     detail = read(jsonl(folder, record))[1]["detail"].item()
-    assert detail == "of one row messages says 'C', conversations says 'carpet', label says 'tiles'"
+    assert detail == "messages says 'C', conversations says 'carpet', label says 'tiles'; one row has one class"
 
 
 # Files

@@ -152,7 +152,7 @@ def _label_of(record: dict[str, Any], known: Mapping[str, str], classes: Sequenc
     named = {text if text in labels else known.get(_folded(text)) for text in given.values()}
     if len(named) > 1:
         told = ", ".join(f"{place} says {shown(text)!r}" for place, text in given.items())
-        raise RowRejected(Reason.CONFLICTING_LABELS, f"of one row {told}")
+        raise RowRejected(Reason.CONFLICTING_LABELS, f"{told}; one row has one class")
     if (label := named.pop()) is None:
         raise RowRejected(Reason.UNKNOWN_LABEL, f"{shown(next(iter(given.values())))!r} is none of {', '.join(labels)}")
     return label
