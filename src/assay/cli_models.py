@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,9 @@ def image_inputs(arguments: argparse.Namespace) -> tuple[Iterator[Input], Counte
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     stdin = sys.stdin.buffer if sys.stdin else None
     left: Counter[str] = Counter()
-    return expand(arguments.paths, recursive=arguments.recursive, stdin=stdin, null=arguments.null, left=left), left
+    inputs = expand(arguments.paths, recursive=arguments.recursive, stdin=stdin, null=arguments.null, left=left)
+    # One is asked for now: a list that can't be read is refused before models are opened and a header is printed.
+    return chain(list(islice(inputs, 1)), inputs), left
 
 
 def put_rows(

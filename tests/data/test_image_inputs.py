@@ -70,8 +70,8 @@ def test_with_recursive_come_those_of_subfolders() -> None:
     assert sorted(paths_of("a/**", recursive=True)) == [*BELOW, "a/notes.txt"]
 
 
-@pytest.mark.usefixtures("tree")
-def test_a_list_holds_files_and_folders_as_they_are_named() -> None:
+def test_a_list_holds_files_and_folders_as_they_are_named(tree: Path) -> None:
+    (tree / "two\nlines.png").touch()
     listed = b"a/2.png\n\nb[1].png\r\ngone*.png\na/deep\nlast\xff.png"
     wanted = ["a/2.png", "b[1].png", "gone*.png", "a/deep/3.webp", os.fsdecode(b"last\xff.png")]
     assert paths_of("-", listed=listed) == wanted
@@ -92,9 +92,39 @@ def test_a_list_may_begin_with_a_byte_order_mark(listed: bytes, wanted: list[str
     assert paths_of("-", listed=listed) == wanted
 
 
-def test_a_list_that_is_no_utf16_is_told_by_line_and_byte() -> None:
-    with pytest.raises(ValueError, match=r"the list on standard input: line 2, byte 7 is not UTF-16 .*iconv"):
-        paths_of("-", listed="a\n".encode("utf-16") + b"\x00")
+@pytest.mark.parametrize(
+    ("listed", "null", "told"),
+    [
+        ("a\n".encode("utf-16") + b"\x00", False, r": line 2, byte 7 is not UTF-16 .*iconv"),
+        ("a.png\n".encode("utf-16"), True, r": it is UTF-16.* leave out --null.*iconv"),
+        (b"a.png\0b.png\0", False, r" holds NUL bytes: give --null .* UTF-16LE .*iconv"),
+        ("a.png\nb.png\n".encode("utf-16-le"), False, r" holds NUL bytes: give --null .* UTF-16LE .*iconv"),
+    ],
+)
+def test_a_list_in_another_form_than_it_should_be_is_refused(listed, null, told) -> None:
+    with pytest.raises(ValueError, match=f"the list on standard input{told}"):
+        paths_of("-", listed=listed, null=null)
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ('"a/2.png"', "without quotes"),
+        ("'a/2.png'", "without quotes"),
+        ("a\\2.png", "write / for"),
+        (" a/2.png", "without spaces"),
+        ("https://a.org/2.png?size=1", "nothing is fetched"),
+        ("a/2.png\nb1.png\n", "leave out --null"),
+    ],
+)
+def test_a_name_of_no_file_that_shows_why_has_a_hint(tree, name, told) -> None:
+    (item,) = expand(["-"], recursive=False, stdin=io.BytesIO(name.encode()), null=True)
+    assert item.problem.startswith("not_a_file: ")
+    assert told in item.problem
+    if "/" not in name:
+        (tree / name).touch()
+        assert paths_of("-", listed=name.encode(), null=True) == [name]
 
 
 NOTES, DEEP = "not judged: 1 .txt", "2 subfolder(s) without --recursive"

@@ -77,7 +77,7 @@ def test_pixels_and_header(tmp_path: Path, kind: str, image: np.ndarray) -> None
     assert (info.file_bytes, info.is_lossy) == (path.stat().st_size, True)
     assert (rgb.dtype, rgb.shape, rgb.flags.writeable) == (np.uint8, (40, 60, 3), True)
     assert np.abs(rgb.astype(int) - image).max() <= 3
-    assert rejection(path, max_pixels=2399).detail == "60x40 pixels declared, at most 2399 are taken"
+    assert rejection(path, max_pixels=2399).detail == "60x40 pixels declared, at most 2399 are taken (max_pixels)"
     grey = image[..., 0]
     path.write_bytes(written(grey, kind))
     assert np.abs(decode_rgb(path, max_pixels=LIMIT).astype(int) - grey[..., None]).max() <= 2
@@ -112,7 +112,7 @@ def test_a_size_beyond_the_limit_is_refused_before_a_parser_decodes(tmp_path, mo
         monkeypatch.setattr(name, None)
     error = rejection(path)
     assert error.reason == Reason.TOO_MANY_PIXELS
-    assert error.detail == f"{side}x{side} pixels declared, at most {LIMIT} are taken"
+    assert error.detail == f"{side}x{side} pixels declared, at most {LIMIT} are taken (max_pixels)"
 
 
 def test_a_file_too_long_for_memory_is_refused(tmp_path, monkeypatch, image):

@@ -201,12 +201,69 @@ def test_a_photograph_folder_that_is_none_or_empty(make: Any) -> None:
         fetch_photos.main()
 
 
-def test_photographs_of_which_none_can_be_decoded() -> None:
-    save(Path("photographs/tiny.png"), scene(1)[:20, :20])
+ODD_FILES = {
+    "a/b/notes.txt": "not_an_image",
+    "a/__b.txt": "not_an_image",
+    "broken.jpg": "not_a_file",
+    "pipe": "not_a_file",
+    "within": "not_a_file",
+    "loop.jpg": "outside",
+    "out.jpg": "outside",
+    "outer": "outside",
+    "words": "outside",
+    ".hid.jpg": "hidden",
+    ".ipynb_checkpoints/0-checkpoint.jpg": "hidden",
+}
+
+
+def odd_files(folder: Path) -> None:
+    """The files of `ODD_FILES`, and some that are passed over."""
+    for name in (".hid.jpg", ".ipynb_checkpoints/0-checkpoint.jpg", "../elsewhere/a.jpg"):
+        save(folder / name, scene(1))
+    for name in ("a/b/notes.txt", "a/__b.txt", ".DS_Store", "README.md", "a/README", "scenes.dvc", "../secret"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("words")
+    links = {"loop.jpg": "loop.jpg", "broken.jpg": "gone.jpg", "within": "a", ".lock": "me@here"}
+    links |= {"out.jpg": "../elsewhere/a.jpg", "outer": "../elsewhere", "words": "../secret"}
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    os.mkfifo(folder / "pipe")
+
+
+@pytest.mark.parametrize("group", [None, "folder", r"(\d+)"])
+def test_a_folder_of_which_nothing_can_be_used(group: str | None) -> None:
+    odd_files(Path("photographs"))
+    write_params(fetch_photos__group=group)
+    with pytest.raises(
+        ValueError, match=r"(?s)no file can be used, .*11 rejected\n.*  2 hidden: .*photos/rejected\.csv"
+    ):
+        fetch_photos.main()
+    table = pd.read_csv("data/photos/rejected.csv")
+    assert dict(zip(table["file"], table["reason"], strict=True)) == ODD_FILES
+    assert list(Path("data/photos/pictures").iterdir()) == []
+
+
+def test_every_file_of_a_folder_is_a_photograph_or_has_its_reason() -> None:
+    odd_files(Path("photographs"))
+    pictures = {"README_room.jpg", "a/README.png", "here.png", "latin\\xe9.jpg"}
+    for number, name in enumerate(("README_room.jpg", "a/README.png", os.fsdecode(b"latin\xe9.jpg"))):
+        save(Path("photographs") / name, scene(number))
+    Path("photographs/here.png").symlink_to("a/README.png")
     write_params()
     fetch_photos.main()
-    with pytest.raises(ValueError, match=r"none of 1 photograph\(s\) can be used.*too_small"):
+    assert set(pd.read_csv("data/photos/photos.csv")["origin"]) == {f"own: {name}" for name in pictures}
+    assert set(pd.read_csv("data/photos/rejected.csv")["file"]) == set(ODD_FILES)
+
+
+def test_photographs_of_which_none_can_be_decoded() -> None:
+    for name in ("a__b.png", "c.png"):
+        save(Path("photographs") / name, scene(1)[:20, :20])
+    write_params()
+    fetch_photos.main()
+    told = r"none of 2 photograph\(s\) can be used, e\.g\. a__b\.png; 2 rejected\n  2 too_small: .*\n.*forged/rejected\.csv"
+    with pytest.raises(ValueError, match=told):
         forge.main()
+    assert rejected("data/forged/rejected.csv") == {"a__b.png": "too_small", "c.png": "too_small"}
 
 
 def test_every_image_is_accepted_or_has_its_reason() -> None:

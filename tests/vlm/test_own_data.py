@@ -153,6 +153,9 @@ FORMS = [
     llava() | {"conversations": [{"from": "system", "value": "Sort."}, *llava()["conversations"]]},
     {"messages": llava()["conversations"], "images": ["a.png"]},
     {"conversations": chat_of()["messages"], "images": ["a.png"]},
+    # What is said twice is the same class.
+    *(chat_of("a.png", label=label) for label in (None, "", " Car pet", "soft", "C")),
+    llava() | {"messages": chat_of(answer="C")["messages"], "images": ["a.png"]},
 ]
 SUFFIXES = (".jsonl", ".json", ".parquet", ".JSONL")
 
@@ -283,7 +286,15 @@ def test_the_names_of_numbered_labels_in_a_parquet_file(folder):
 @pytest.mark.parametrize(
     "spelled",
     [
-        *("{home}/sub/d.png", "./sub/d.png", "sub\\d.png", ".\\sub\\d.png", "{home}\\sub\\d.png", "sub//./d.png"),
+        *(
+            "{home}/sub/d.png",
+            " sub/d.png ",
+            "./sub/d.png",
+            "sub\\d.png",
+            ".\\sub\\d.png",
+            "{home}\\sub\\d.png",
+            "sub//./d.png",
+        ),
         "{alias}/sub/d.png",
     ],
 )
@@ -296,9 +307,10 @@ def test_a_path_that_leads_below_the_folder(folder, spelled):
         assert usable[["image", "group"]].to_numpy().tolist() == [["sub/d.png", "sub/d"]]
 
 
-def test_a_backslash_may_be_a_part_of_a_name(folder):
-    (folder / "a.png").rename(folder / "sub\\a.png")
-    assert read(csv(folder, "sub\\a.png,carpet"))[0]["image"].tolist() == ["sub\\a.png"]
+@pytest.mark.parametrize("name", ["sub\\a.png", " a.png"])
+def test_a_backslash_or_space_may_be_a_part_of_a_name(folder, name):
+    (folder / "b.png").rename(folder / name)
+    assert read(csv(folder, f"{name},carpet"))[0]["image"].tolist() == [name]
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -468,6 +480,11 @@ BAD_CHATS = {
         chat_with(ASKED),
         *(chat_of("a.png", answer=answer) for answer in ("", "  \n", None, [])),
     ],
+    "conflicting labels": [
+        *(chat_of("a.png", label=label) for label in ("tiles", "T", "unheard of", 1)),
+        chat_of("a.png", answer="unheard of", label="carpet"),
+        llava() | {"messages": chat_of(answer="tiles")["messages"]},
+    ],
     "several answers": [chat_with(ASKED, ANSWERED, turn("user", "Sure?"), turn("assistant", "tiles"))],
     "malformed record": [
         *({"messages": turns, "images": ["a.png"]} for turns in ("hello", {}, [], 3)),
@@ -490,6 +507,12 @@ BAD_CHATS = {
 )
 def test_a_chat_that_is_rejected(folder, reason, record):
     assert only_reason(jsonl(folder, record)) == reason
+
+
+def test_labels_that_differ_are_all_told(folder):
+    record = llava() | {"messages": chat_of(answer="C")["messages"], "label": "tiles"}
+    detail = read(jsonl(folder, record))[1]["detail"].item()
+    assert detail == "messages says 'C', conversations says 'carpet', label says 'tiles'; one row has one class"
 
 
 # Files

@@ -116,15 +116,16 @@ def _opened(path: Path, *, max_pixels: int) -> Iterator[tuple[ImageFile.ImageFil
     try:
         with _open_regular(path) as file, _open_kind(file, max_pixels=limit) as image:
             if image.width * image.height > limit:
-                detail = f"{image.width}x{image.height} pixels declared, at most {limit} are taken"
-                raise ImageRejected(Reason.TOO_MANY_PIXELS, detail)
+                declared = f"{image.width}x{image.height} pixels declared"
+                raise Image.DecompressionBombError(f"{declared}, at most {limit} are taken (max_pixels)")
             yield image, _info(image, file, path)
     except ImageRejected as error:
         raise ImageRejected(error.reason, error.detail, path.name) from error.__cause__
     except UnidentifiedImageError as error:  # its text holds the path
         raise ImageRejected(Reason.NOT_AN_IMAGE, f"none of {', '.join(FORMATS)}", path.name) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageRejected(Reason.TOO_MANY_PIXELS, str(error), path.name) from error
+        more = "; Pillow takes no more" if limit < max_pixels else ""
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"{error}{more}", path.name) from error
     except _BAD_BYTES as error:
         raise ImageRejected(_reason(str(error)), f"{type(error).__name__}: {error}", path.name) from error
 
@@ -148,11 +149,23 @@ def _open_kind(file: BinaryIO, *, max_pixels: int) -> ImageFile.ImageFile:
         except ImportError as error:
             detail = f"{kind} is read by the package {PACKAGES[kind]}, which is not installed ({error})"
             raise ImageRejected(Reason.UNSUPPORTED_FORMAT, detail) from error
-    image = None if kind not in (*PLAIN, None) else Image.open(file, formats=PLAIN)
+    image = None if kind not in (*PLAIN, None) else _open_plain(kind, file)
     if image is None or _is_raw(image):
         detail = f"{kind if image is None else RAW}: make a JPEG, PNG or TIFF of it"
         raise ImageRejected(Reason.UNSUPPORTED_FORMAT, detail)
     return image
+
+
+def _open_plain(kind: str | None, file: BinaryIO) -> ImageFile.ImageFile:
+    """Open a picture with Pillow, of any size: its own limit comes before ours and does not tell the sides."""
+    try:
+        return Image.open(file, formats=PLAIN)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        if kind is None:
+            raise
+        file.seek(0)
+        # The parser alone, which has read the header and found it whole just now.
+        return Image.OPEN[kind][0](file, "")
 
 
 def _is_raw(image: ImageFile.ImageFile) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import json
 import os
 import sys
@@ -23,8 +24,10 @@ from assay.core.io import atomic_path
 from assay.core.progress import progress
 from assay.data.decode import ImageRejected, Reason
 from assay.data.encodings import decode_text, split_lines
-from assay.data.path_text import escape_path
+from assay.data.path_text import URL, escape_path
 from assay.data.picture_kinds import looks_like_a_picture
+
+AS_UTF8 = "convert it: iconv -f UTF-16LE -t UTF-8"
 
 Row = dict[str, Any]
 Found = TypeVar("Found")
@@ -71,7 +74,7 @@ def _named(argument: str, *, recursive: bool, stdin: IO[bytes] | None, null: boo
     if argument == "-" and stdin is not None:
         for path in _listed(stdin, null=null):
             yield from _file_or_folder(path, recursive=recursive)
-    elif has_magic(argument) and not os.path.lexists(argument):
+    elif has_magic(argument) and not os.path.lexists(argument) and not URL.match(argument):
         yield from _matches(argument, recursive=recursive)
     else:
         yield from _file_or_folder(argument, recursive=recursive)
@@ -96,31 +99,41 @@ def _listed(stream: IO[bytes], *, null: bool) -> Iterator[str]:
     one of UTF-16, as PowerShell writes it, says how to read the list.
 
     Raises:
-        ValueError: UTF-16 that can't be decoded.
+        ValueError: UTF-16 that can't be decoded, or with ``null``; NUL bytes without it.
     """
-    if not null:
-        first = stream.readline()
-        if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            try:
-                text = decode_text(first + stream.read(), name="LIST")
-            except ValueError as error:
-                raise ValueError(f"the list on standard input: {error}") from None
-            yield from (line for line in split_lines(text) if line)
-            return
-        lines = chain([first.removeprefix(codecs.BOM_UTF8)], stream)
-        yield from (os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\n").removesuffix(b"\r")))
+    first = stream.read(2**16) if null else stream.readline()
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            if null:
+                raise ValueError(f"it is UTF-16, whose characters hold NUL bytes; leave out --null, or {AS_UTF8}")
+            text = decode_text(first + stream.read(), name="LIST")
+        except ValueError as error:
+            raise ValueError(f"the list on standard input: {error}") from None
+        yield from (line for line in split_lines(text) if line)
         return
+    first = first.removeprefix(codecs.BOM_UTF8)
+    for name in _until_nul(first, stream) if null else chain([first], stream):
+        if not null and b"\0" in name:
+            raise ValueError(
+                "the list on standard input holds NUL bytes: give --null if names end in them (find -print0); if it is "
+                f"UTF-16LE without a byte order mark, {AS_UTF8}"
+            )
+        if name := name if null else name.removesuffix(b"\n").removesuffix(b"\r"):
+            yield os.fsdecode(name)
+
+
+def _until_nul(block: bytes, stream: IO[bytes]) -> Iterator[bytes]:
     rest = b""
-    while block := stream.read(2**16):
+    while block:
         *whole, rest = (rest + block).split(b"\0")
-        yield from (os.fsdecode(path) for path in whole if path)
-    if rest:
-        yield os.fsdecode(rest)
+        yield from whole
+        block = stream.read(2**16)
+    yield rest
 
 
 def _file_or_folder(path: str, *, recursive: bool) -> Iterator[Input | Left]:
     if not os.path.isdir(path):
-        yield Input(path)
+        yield Input(path, None if os.path.lexists(path) else _why_missing(path))
         return
     pictures = 0
     for each in _folder(path, recursive=recursive):
@@ -129,6 +142,21 @@ def _file_or_folder(path: str, *, recursive: bool) -> Iterator[Input | Left]:
     if not pictures:
         where = "" if recursive else " itself (--recursive looks into subfolders)"
         yield Input(path, f"no_pictures: no picture in the folder{where}")
+
+
+def _why_missing(path: str) -> str | None:
+    """Why nothing is there, where the name itself shows it."""
+    if URL.match(path):
+        return f"{Reason.NOT_A_FILE}: a URL, and nothing is fetched; save the picture and give its path"
+    for is_so, hint in (
+        ("\n" in path, "the name holds line breaks; leave out --null where each name has a line"),
+        (path[:1] in ("'", '"') and path[-1:] == path[:1], "write the name without quotes"),
+        (path != path.strip(), "write the name without spaces around it"),
+        ("\\" in path, "write / for \\ between folders"),
+    ):
+        if is_so:
+            return f"{Reason.NOT_A_FILE}: {os.strerror(errno.ENOENT)}; {hint}"
+    return None
 
 
 def _folder(folder: str, *, recursive: bool) -> Iterator[Input | Left]:

@@ -117,7 +117,9 @@ def open_modern(kind: str, file: BinaryIO, *, max_pixels: int) -> ImageFile.Imag
     width, height = largest_declared(data) if kind != "JXL" else (0, 0)
     # What is coded may be wider and higher by less than a block of its coding; the picture's own size is checked later.
     if max(0, width - BLOCK) * max(0, height - BLOCK) > max_pixels:
-        raise Image.DecompressionBombError(f"{width}x{height} pixels declared, at most {max_pixels} are taken")
+        raise Image.DecompressionBombError(
+            f"{width}x{height} pixels declared, at most {max_pixels} are taken (max_pixels)"
+        )
     whole = io.BytesIO(data)
     if kind == "AVIF":
         if not AvifImagePlugin.SUPPORTED:

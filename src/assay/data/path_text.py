@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+URL = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""The beginning of what is no path: nothing is fetched."""
 # What stands for a byte that is not UTF-8, or for a backslash, in a path that was escaped.
 ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
 

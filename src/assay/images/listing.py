@@ -15,6 +15,8 @@ from assay.data.path_text import escape_path, unescape_path
 # role: as the source declares it, or missing.
 COLUMNS = ["image_path", "label", "dataset", "group", "generator", "role"]
 REJECTED = ["file", "dataset", "reason", "detail"]
+# What the origin of an own photograph begins with.
+OWN = "own: "
 # Details of a reason, or names of folders, that a message shows.
 SHOWN = 8
 
@@ -66,6 +68,12 @@ def combine(listings: list[Listing]) -> Listing:
     rejected = pd.concat([item.rejected for item in listings], ignore_index=True)
     problems = [item.problem for item in listings if item.problem is not None]
     return drop_conflicts(Listing(rows, rejected, problems[0] if problems else None))
+
+
+def names_of_photos(photos: pd.DataFrame) -> pd.Series:
+    """Photographs (columns file and origin) as their user knows them: own ones below the folder they came from."""
+    is_own = photos["origin"].str.startswith(OWN)
+    return photos["file"].where(~is_own, photos["origin"].str.removeprefix(OWN))
 
 
 def rejected_in_words(rejected: pd.DataFrame) -> str:

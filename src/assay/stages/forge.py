@@ -35,10 +35,12 @@ from assay.images.forge.families import (
     manifest_row,
     scale_to_short_side,
 )
+from assay.images.listing import names_of_photos, rejected_in_words
 from assay.params.images import Forge, Images
 
 PHOTOS = Path("data/photos")
 OUTPUT = Path("data/forged")
+REFUSED = OUTPUT / "rejected.csv"
 
 
 def decode_photo(task: tuple[Path, Path], *, params: Images) -> Fingerprint | ImageRejected | None:
@@ -52,8 +54,11 @@ def decode_photo(task: tuple[Path, Path], *, params: Images) -> Fingerprint | Im
     return fingerprint(pixels, hash_side=params.prepare.near_duplicates.hash_side)
 
 
-def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFrame]:
-    """Decode all photographs into ``scratch``, join near-duplicates and give every group its role."""
+def load_photos(scratch: Path, params: Images) -> list[Photo]:
+    """Decode all photographs into ``scratch``, join near-duplicates and give every group its role.
+
+    Those that can't be used are written to `REFUSED`.
+    """
     table = pd.read_csv(PHOTOS / "photos.csv", dtype=str, keep_default_na=False)
     tasks = [(PHOTOS / "pictures" / name, scratch / f"{number}.npy") for number, name in enumerate(table["file"])]
     work = ordered_map(partial(decode_photo, params=params), tasks, workers=params.runtime.workers)
@@ -62,14 +67,19 @@ def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFram
     rejected = pd.DataFrame(
         [
             (name, str(r.reason), r.detail)
-            for name, r in zip(table["file"], results, strict=True)
+            for name, r in zip(names_of_photos(table), results, strict=True)
             if isinstance(r, ImageRejected)
         ],
         columns=["file", "reason", "detail"],
     )
+    # Written at once, since what follows may stop for want of these photographs.
+    write_csv(REFUSED, rejected)
     kept = table[~np.array(is_rejected, dtype=bool)]
     if kept.empty:
-        raise ValueError(f"none of {len(table)} photograph(s) can be used, the first because: {results[0]}")
+        raise ValueError(
+            f"none of {len(table)} photograph(s) can be used, e.g. {rejected['file'].iloc[0]}; "
+            f"{rejected_in_words(rejected)}\nAll of them: {REFUSED}"
+        )
     prints = [result for result in results if not isinstance(result, ImageRejected)]
     limits = params.prepare.near_duplicates
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
@@ -81,8 +91,7 @@ def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], pd.DataFram
         seed=params.runtime.seed,
     )
     pixels = [target for (_, target), bad in zip(tasks, is_rejected, strict=True) if not bad]
-    photos = [Photo(*item) for item in zip(kept["file"], groups, roles.loc[groups], pixels, strict=True)]
-    return photos, rejected
+    return [Photo(*item) for item in zip(kept["file"], groups, roles.loc[groups], pixels, strict=True)]
 
 
 def learn_generator(photos: list[Photo], settings: Forge, *, seed: int, threads: int) -> Reconstruct | None:
@@ -119,13 +128,12 @@ def main() -> None:
             (OUTPUT / name).mkdir(parents=True, exist_ok=True)
         if (PHOTOS / "photos.csv").read_text(encoding="utf-8").count("\n") < 2:
             print("no photographs were fetched: nothing is forged")
-            manifest, rejected = manifest_frame([]), pd.DataFrame(columns=["file", "reason", "detail"])
+            manifest = manifest_frame([])
+            write_csv(REFUSED, pd.DataFrame(columns=["file", "reason", "detail"]))
         else:
             with tempfile.TemporaryDirectory(dir=OUTPUT) as scratch:
-                photos, rejected = load_photos(Path(scratch), params)
-                manifest = forge_all(photos, params)
+                manifest = forge_all(load_photos(Path(scratch), params), params)
         write_csv(OUTPUT / "manifest.csv", manifest)
-        write_csv(OUTPUT / "rejected.csv", rejected)
     print(pd.crosstab(manifest["role"], manifest["generator"]).to_string())
 
 

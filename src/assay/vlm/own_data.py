@@ -16,7 +16,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from assay.data.roles import ROLES, role_named
 from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
 from assay.params.vlm import AnswerClass
-from assay.vlm.own_forms import CHATS, IMAGES, Reason, RowRejected, label_of, model_text, picture_of, shown, text_of
+from assay.vlm.own_forms import CHATS, IMAGES, Reason, RowRejected, labels_of, model_text, picture_of, shown, text_of
 from assay.vlm.own_pictures import Pictures
 
 ROWS = ["row", "image", "file", "label", "group", "caption", "role"]
@@ -62,7 +62,7 @@ def read_own(
                 raise RowRejected(Reason.UNREADABLE, problem)
             picture = picture_of(record)
             image = picture.name
-            label = _class_of(label_of(record), known, classes)
+            label = _label_of(record, known, classes)
             group = text_of(record.get("group"), "group").strip()
             caption = model_text(record.get("caption"), "caption").strip() or None
             role = _role_of(record)
@@ -144,13 +144,17 @@ def _folded(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def _class_of(text: str, known: Mapping[str, str], classes: Sequence[AnswerClass]) -> str:
-    """The label of the class that a label or answer names."""
+def _label_of(record: dict[str, Any], known: Mapping[str, str], classes: Sequence[AnswerClass]) -> str:
+    """The label of the one class that a record's label and answers name."""
     labels = [item.label for item in classes]
-    if text in labels:
-        return text
-    if (label := known.get(_folded(text))) is None:
-        raise RowRejected(Reason.UNKNOWN_LABEL, f"{shown(text)!r} is none of {', '.join(labels)}")
+    given = labels_of(record)
+    # Two ways of writing one class are no contradiction.
+    named = {text if text in labels else known.get(_folded(text)) for text in given.values()}
+    if len(named) > 1:
+        told = ", ".join(f"{place} says {shown(text)!r}" for place, text in given.items())
+        raise RowRejected(Reason.CONFLICTING_LABELS, f"{told}; one row has one class")
+    if (label := named.pop()) is None:
+        raise RowRejected(Reason.UNKNOWN_LABEL, f"{shown(next(iter(given.values())))!r} is none of {', '.join(labels)}")
     return label
 
 

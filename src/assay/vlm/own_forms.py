@@ -77,9 +77,9 @@ def model_text(value: Any, name: str, *, placeholders: int = 0) -> str:
     return text
 
 
-def is_chat(record: dict[str, Any]) -> bool:
-    """Whether a record is a chat; all others are rows of a table."""
-    return any(record.get(key) is not None for key in CHATS)
+def _chats(record: dict[str, Any]) -> list[str]:
+    """The keys under which a record holds a chat; without any it is a row of a table."""
+    return [key for key in CHATS if record.get(key) is not None]
 
 
 def picture_of(record: dict[str, Any]) -> Picture:
@@ -92,7 +92,7 @@ def picture_of(record: dict[str, Any]) -> Picture:
         raise RowRejected(Reason.NOT_ONE_IMAGE, f"the record has {' and '.join(extra)}")
     listed, single = _pictures(record.get("images")), _pictures(record.get("image"))
     given = [*listed, *(picture for picture in single if picture not in listed)]
-    parts = [part for _, turn in (_turns(record) if is_chat(record) else []) for part in turn]
+    parts = [part for key in _chats(record) for _, turn in _turns(record, key) for part in turn]
     named = [_picture(part.get("image") or part.get("path")) for part in parts if part["type"] == "image"]
     # A part without a path only says where the image goes, and one that is listed is no second image.
     pictures = [*given, *(picture for picture in named if picture not in given)]
@@ -116,17 +116,23 @@ def _picture(entry: Any) -> Picture:
     return Picture(text_of(entry.get("path"), "image"), content if isinstance(content, bytes) else None)
 
 
-def label_of(record: dict[str, Any]) -> str:
-    """The label of a row of a table or the answer of a chat, without space around it; RowRejected where there is none."""
-    label = (_answer(record) if is_chat(record) else model_text(record.get("label"), "label")).strip()
-    if not label:
+def labels_of(record: dict[str, Any]) -> dict[str, str]:
+    """Answers of chats and ``label``, each by where it stands and without space around it.
+
+    Raises RowRejected where there is none, or a chat has none.
+    """
+    chats = _chats(record)
+    found = {key: _answer(record, key).strip() for key in chats}
+    label = model_text(record.get("label"), "label").strip()
+    if label or not chats:
+        found["label"] = label
+    if not all(found.values()):
         raise RowRejected(Reason.NO_LABEL, "the label or answer is empty")
-    return label
+    return found
 
 
-def _turns(record: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(role, parts) of each turn of a chat; a text is one part."""
-    key = next(key for key in CHATS if record.get(key) is not None)
+def _turns(record: dict[str, Any], key: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(role, parts) of each turn of the chat ``key``; a text is one part."""
     if not isinstance(record[key], list):
         raise RowRejected(Reason.MALFORMED, f"{key} is no list")
     turns = []
@@ -144,9 +150,9 @@ def _turns(record: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     return turns
 
 
-def _answer(record: dict[str, Any]) -> str:
-    """The answer of a chat, "" where there is none."""
-    turns = _turns(record)
+def _answer(record: dict[str, Any], key: str) -> str:
+    """The answer of the chat ``key``, "" where there is none."""
+    turns = _turns(record, key)
     roles = [role for role, _ in turns]
     if roles.count("assistant") > 1:
         raise RowRejected(Reason.SEVERAL_ANSWERS, f"{roles.count('assistant')} turns of the assistant")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from assay.core.io import inside, sha256_bytes, sha256_file
 from assay.data.decode import ImageRejected, decode_with_info
+from assay.data.path_text import URL
 from assay.vlm.own_forms import Picture, Reason, RowRejected
 
 # The processor of Qwen2-VL and Qwen2.5-VL refuses (smart_resize) an image whose sides differ by more than this factor.
 ASPECT = 200
-URL = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 OUTSIDE = "the path has '..' or leads out of the file's folder, as it stands there or by a link"
 
 
@@ -47,6 +46,9 @@ class Pictures:
 
     def _relative(self, name: str) -> str:
         """A path as the file spells it, as one relative to the folder; what does not lead below it is refused."""
+        # Lists are written with spaces after their commas, but a name may have them, too.
+        if not os.path.exists(self._folder / name):
+            name = name.strip()
         if URL.match(name):
             scheme = name.partition(":")[0].lower()
             raise RowRejected(

@@ -98,10 +98,12 @@ def test_names_that_are_not_utf8_go_through_arguments_and_standard_output(start:
         (["--models", "nowhere", "x.png"], "no nowhere/cascade/cascade.json: run dvc repro evaluate_cascade"),
         (["x.png", "--output", "rows.xls"], "suffix '.xls' is not known; use .csv, .jsonl, .parquet"),
         (["x.png", "--batch-size", "0"], "0 is not at least 1"),
+        (["-"], "holds NUL bytes: give --null"),
+        (["-", "--output", "rows.csv"], "holds NUL bytes: give --null"),
     ],
 )
 def test_what_can_not_be_done_is_one_message_and_status_2(assay, tmp_path, arguments, message):
-    status, output, error = assay(*arguments)
+    status, output, error = assay(*arguments, stdin=b"a.png\0b.png\0")
     assert (status, output) == (2, b"")
     last = error.splitlines()[-1]
     assert last.startswith("assay predict: ")
