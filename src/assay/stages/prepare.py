@@ -27,7 +27,7 @@ from assay.images.manifest import sample_id
 from assay.images.model.store import open_writer
 from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
 from assay.images.sources import list_sources
-from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
+from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split, near_duplicates
 from assay.params.images import Audit, Images
 
 OUTPUT = Path("data/processed")
@@ -129,7 +129,7 @@ def main() -> None:
     table = frame.pivot_table(index="split", columns="generator", values="sample_id", aggfunc="count", fill_value=0)
     print(table.reindex(ROLES).to_string())
     print(findings_table([*findings, *check_fold_table(folds)]))
-    for line in (borrowed(frame), rejected_in_words(rejected)):
+    for line in (borrowed(frame), near_duplicates(frame), rejected_in_words(rejected)):
         print(line, end="\n" if line else "")
     print(f"metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
     print("assay check --data: what the later stages need, and the time, memory and disk that they will take")
