@@ -54,8 +54,8 @@ def save_examples(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, store:
     # Real images may name a generator, too: the camera, or "real" as anyone spells it.
     real = (test["label"] == 0).to_numpy()
     generators = test["generator"].to_numpy()
-    masks = {"real": real} | {name: ~real & (generators == name) for name in sorted(set(generators[~real]))}
-    for name, mask in masks.items():
+    named = [(name, ~real & (generators == name)) for name in sorted(set(generators[~real]))]
+    for name, mask in [("real", real), *named]:
         chosen = test[mask].iloc[:: max(1, mask.sum() // EXAMPLES)].head(EXAMPLES)
         rows.append(list(store.pixels[store.rows_of(list(chosen["sample_id"]))]))
         titles.append(f"{name}\nmean p {probs[mask].mean():.2f}")
