@@ -9,7 +9,7 @@ import pytest
 from assay.data.path_text import unescape_path
 from assay.images.listing import Listing
 from assay.images.sources import list_path
-from assay.params.images import Labelled, Source
+from assay.params.images import External, Labelled, Source
 
 REAL, FORGED = 0, 1
 FACES = "original_sequences/youtube/c23/videos"
@@ -103,9 +103,13 @@ def test_files_in_no_class_or_in_both_have_a_reason(tmp_path: Path) -> None:
         "notes.txt": ("no_class", "folder '.' names no class"),
         "train/real/test/e.png": ("two_roles", "folder 'train/real/test' names the roles test and train"),
     }
+    (tmp_path / "m.csv").write_text("path,label,role\na.png,0,holdout\nb.png,1,val\n")
     drawn = Source(dataset="own", kind="folders", path="own", roles="drawn")
-    rejected = list_path(tmp_path, dataset="own", how=drawn, field="prepare.sources").rejected
-    assert "two_roles" not in set(rejected["reason"])
+    for how in (drawn, External(name="own", path="own")):
+        # Roles that nobody asks for are no reason.
+        for path, reasons in ((tmp_path, {"no_class", "two_classes"}), (tmp_path / "m.csv", set())):
+            listing = list_path(path, dataset="own", how=how, field="prepare.sources")
+            assert (set(listing.rejected["reason"]), listing.rows["role"].notna().sum()) == (reasons, 0)
 
 
 VIDEOS = [f"{FACES}/{name}/{n}.png" for name in ("000", "003", "007") for n in range(3)]

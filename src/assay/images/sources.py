@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +26,7 @@ from assay.images import frame_lists
 from assay.images.class_names import LABELS, Place, class_words, label_of, names_of, place_of
 from assay.images.groups import group_names, warn_if_bundled
 from assay.images.listing import SHOWN, Listing, combine, make_listing
-from assay.params.images import Labelled, Prepare, Source
+from assay.params.images import External, Labelled, Prepare, Source
 
 # What the stage forge writes.
 FORGED = Path("data/forged/manifest.csv")
@@ -62,9 +61,10 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
             continue
         folder = posixpath.dirname(name)
         if folder not in places:
-            places[folder] = place_of(folder, words)
+            place = place_of(folder, words)
+            places[folder] = place if _has_roles(how) else place._replace(roles=set())
         place = places[folder]
-        reason = _check_file(name, place, root, drawn=isinstance(how, Source) and how.roles == "drawn")
+        reason = _check_file(name, place, root)
         if reason is None:
             kept.append((min(place.labels), name, place))
         else:
@@ -102,8 +102,13 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def _check_file(name: str, place: Place, root: Path, *, drawn: bool) -> tuple[str, str] | None:
-    """Why a file of a tree is rejected: (reason, detail), or None. ``drawn``: the roles that it declares don't count."""
+def _has_roles(how: Labelled) -> bool:
+    """Whether the roles that a set declares are looked at; in an external set all images have one part."""
+    return not isinstance(how, External) and not (isinstance(how, Source) and how.roles == "drawn")
+
+
+def _check_file(name: str, place: Place, root: Path) -> tuple[str, str] | None:
+    """Why a file of a tree is rejected: (reason, detail), or None."""
     folder = posixpath.dirname(name) or "."
     if _is_hidden(name):
         return "hidden", "a name with a dot in front hides it, or its folder: rename that, if the picture is to count"
@@ -115,7 +120,7 @@ def _check_file(name: str, place: Place, root: Path, *, drawn: bool) -> tuple[st
         return "no_class", f"folder {escape_path(folder)!r} names no class"
     if len(place.labels) > 1:
         return "two_classes", f"folder {escape_path(folder)!r} names both classes"
-    if len(place.roles) > 1 and not drawn:
+    if len(place.roles) > 1:
         return "two_roles", f"folder {escape_path(folder)!r} names the roles {' and '.join(sorted(place.roles))}"
     try:
         inside(root, name)
@@ -267,7 +272,8 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
         table = table if how.group is None else table.assign(group=None)
     rejected: list[tuple[str, ...]] = []
     kept: list[tuple[dict[Any, Any], str, int]] = []
-    texts = text_cells(table[[name for name in COLUMNS_READ if name in table]])
+    read = [name for name in COLUMNS_READ if name in table and (name != "role" or _has_roles(how))]
+    texts = text_cells(table[read])
     for number, (given, cells) in enumerate(zip(table["path"], texts.to_dict("records"), strict=True), start=1):
         # A cell of spaces is an empty one; a table of texts has NaN for None.
         record = {name: cell if isinstance(cell, str) and cell.strip() else None for name, cell in cells.items()}
@@ -318,8 +324,6 @@ def list_sources(settings: Prepare, *, root: Path = Path()) -> Listing:
     for source in settings.sources:
         path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
         listing = list_path(path, dataset=source.dataset, how=source, field="prepare.sources")
-        if source.roles == "drawn":
-            listing = replace(listing, rows=listing.rows.assign(role=None))
         if source.kind == "forge" and listing.rows.empty:
             raise ValueError(
                 f"prepare.sources asks for dataset {source.dataset} of kind forge, but forge made nothing: set "
