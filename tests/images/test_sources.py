@@ -1,5 +1,6 @@
 """Listing labelled images: what can't be used becomes a row with a reason."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def reasons(rejected: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def test_folders_of_two_classes(tmp_path: Path) -> None:
-    make(tmp_path, "real/a.jpg", "real/sub/b.png", "forged/a.webp", "forged/.hidden.jpg", "real/.trash/c.jpg")
+    make(tmp_path, "real/a.jpg", "real/sub/b.png", "forged/a.webp")
     listing = listed(tmp_path, "own")
     rows = listing.rows
     assert list(rows.columns) == COLUMNS
@@ -56,6 +57,16 @@ def test_folders_of_two_classes(tmp_path: Path) -> None:
     assert rows["role"].isna().all()
 
 
+def test_hidden_pictures_are_rows_with_a_reason_and_other_hidden_files_are_none(tmp_path: Path) -> None:
+    make(tmp_path, "real/a.jpg", "fake/a.jpg", ".fake2/fake/b.png", "fake/.thumbs/c.png", "real/._a.jpg", ".DS_Store")
+    (tmp_path / "real/.d").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "real/.lock").symlink_to("gone")
+    listing = listed(tmp_path)
+    assert len(listing.rows) == 2
+    hidden = (".fake2/fake/b.png", "fake/.thumbs/c.png", "real/.d")
+    assert reasons(listing.rejected) == [((tmp_path / name).as_posix(), "hidden") for name in hidden]
+
+
 def test_links_in_folders_are_rows_with_a_reason(tmp_path: Path) -> None:
     root, outside = tmp_path / "own", tmp_path / "outside"
     make(root, "real/a.jpg", "forged/b.jpg")
@@ -68,7 +79,7 @@ def test_links_in_folders_are_rows_with_a_reason(tmp_path: Path) -> None:
     assert reasons(listing.rejected) == [
         ((root / "forged/both.jpg").as_posix(), "two_labels"),
         ((root / "real/a.jpg").as_posix(), "two_labels"),
-        ((root / "real/folder").as_posix(), "outside"),
+        ((root / "real/folder").as_posix(), "linked_folder"),
         ((root / "real/leads_out.jpg").as_posix(), "outside"),
     ]
 
@@ -82,6 +93,8 @@ def test_a_tree_that_lacks_a_class_names_its_folders_and_the_parameter(tmp_path:
         assert told in listing.problem
     assert "2 no_class: folder 'dalle' names no class (2)" in rejected_in_words(listing.rejected)
     assert listed(tmp_path, classes={"forged": ["DALLE "]}).problem is None
+    (tmp_path / "fake").symlink_to(tmp_path / "dalle")
+    assert "'fake' is a link to a folder; links are not followed: put the folder there" in str(listed(tmp_path).problem)
     empty = listed(tmp_path / "dalle").problem
     assert empty is not None
     assert "no real and no forged image" in empty
@@ -141,11 +154,51 @@ def test_classes_that_the_user_names(tmp_path: Path) -> None:
     assert "label 'fake' names no class; real: 1, genuine; forged: aigc (1)" in rejected_in_words(listing.rejected)
     with pytest.raises(ValidationError, match=r"\['ai'\] stand in both classes"):
         Labelled.model_validate({"classes": {"real": ["ai"], "forged": ["AI "]}})
+    for name in ("a/camera", "camera\\", "", " "):
+        with pytest.raises(ValidationError, match="the name of a folder, or a value of the column label; no path"):
+            Labelled.model_validate({"classes": {"real": [name]}})
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ((3, 3.0, "3", "3.0", " 3"), "3"),
+        (("g0", "g0 "), "g0"),
+        (("e\u0301", "\u00e9"), "\u00e9"),
+        ((2**63 + 1,), 2**63 + 1),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_group_is_one_however_it_is_written(
+    tmp_path: Path, written: tuple[object, ...], name: object, suffix: str
+) -> None:
+    rows = [{"path": f"{n}.png", "label": n % 2, "group": group} for n, group in enumerate((*written, " ", None))]
+    frame, path = pd.DataFrame(rows, dtype=object), tmp_path / f"m{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    alone = [(tmp_path / f"{n}.png").as_posix() for n in (len(rows) - 2, len(rows) - 1)]
+    assert list(listed(path).rows["group"]) == [*(f"own/{name}" for _ in written), *alone]
+
+
+def test_cells_that_hold_no_text_are_rows_with_a_reason(tmp_path: Path) -> None:
+    cells = {"label": [1], "group": ["g"], "generator": {"a": 1}, "path": ["i.png"], "boxes": None}
+    rows = [{"path": "a.png", "label": 0, "boxes": [1]}, *({"path": "i.png", "label": 0, n: cells[n]} for n in cells)]
+    listing = listed(write(tmp_path / "m.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    assert len(listing.rows) + (listing.rejected["reason"] == "repeated").sum() == 2
+    unreadable = listing.rejected[listing.rejected["reason"] == "unreadable"]
+    told = [("label", "list"), ("group", "list"), ("generator", "dict"), ("path", "list")]
+    wanted = [f"column {name} holds no text but {kind}" for name, kind in told]
+    assert [detail.split(":")[0] for detail in unreadable["detail"]] == wanted
+    assert list(unreadable["file"]) == ["i.png", "i.png", "i.png", "['i.png']"]
+    listing = listed(save(tmp_path, ".parquet", path=[b"i.png"], label=[0]))
+    assert "column path holds no text but bytes" in listing.rejected["detail"].item()
 
 
 def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
     root = tmp_path / "set"
-    make(root, "good.jpg", "two.jpg", "again.jpg")
+    make(root, "good.jpg", "good3.jpg", "two.jpg", "again.jpg")
     make(tmp_path, "secret.jpg")
     (root / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     lines = [
@@ -167,16 +220,20 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
         "again.jpg,1,g1,",
         "again.jpg,1,g2,",
         "good2.jpg,1,,",
+        " good3.jpg ,1,,",
+        "https://example.org/a.jpg,1,,",
+        "data:image/png;base64_AA,1,,",
     ]
     listing = listed(write(root / "m.csv", "path,label,group,role\n" + "\n".join(lines)), "ds")
     at = root.as_posix()
-    assert list(listing.rows["image_path"]) == [f"{at}/good.jpg", f"{at}/again.jpg", f"{at}/good2.jpg"]
-    assert list(listing.rows["group"]) == [f"{at}/good.jpg", "ds/g1", f"{at}/good2.jpg"]
+    assert list(listing.rows["image_path"]) == [f"{at}/{name}.jpg" for name in ("good", "again", "good2", "good3")]
+    assert list(listing.rows["group"]) == [f"{at}/good.jpg", "ds/g1", f"{at}/good2.jpg", f"{at}/good3.jpg"]
     wanted = {
         "missing_value": ["None", "nolabel.jpg", "nolabel2.jpg"],
         "bad_label": ["seven.jpg", "word.jpg", "half.jpg"],
         "outside": ["../secret.jpg", "sub/../good.jpg", f"{tmp_path}/secret.jpg", "link.jpg"],
         "bad_role": ["role.jpg"],
+        "url": ["https://example.org/a.jpg", "data:image/png;base64_AA"],
         "two_labels": [f"{at}/two.jpg"] * 3,
         "repeated": [f"{at}/again.jpg"],
     }
@@ -197,6 +254,8 @@ def test_every_bad_row_has_its_reason(tmp_path: Path) -> None:
         ("m.txt", "path,label\na,0\n", r"suffix '.txt' is not known; use .csv"),
         ("m.json", '{"d": {"real": {"train": [1]}}}', "d > real > train holds a list, no videos; a list of frames is"),
         ("m.json", '{"d": {"real": {"frames": []}}}', "frames stand at d > real; a list of frames is"),
+        ("m.json", '{"path": {"0": "a.png"}, "label": {"0": 1}}', r"array of objects .*: to_json\(orient='records'\)"),
+        ("m.json", '{"a.mp4": {"label": "FAKE"}}', r"a.mp4 > label holds a str.*to_json\(orient='records'\)"),
         ("gone", None, "source ds: no folder"),
         ("gone.csv", None, r"no manifest at .*gone\.csv"),
     ],

@@ -117,13 +117,32 @@ def test_a_group_in_two_declared_roles_is_an_error_also_through_an_undeclared_on
             1,
             r"shares the declared val with .*: 1 forged group\(s\) are too few.* to train",
         ),
+        (
+            ("train", "val", "test"),
+            "val",
+            0,
+            r"role val: .*0 forged group\(s\) are too few.*or set roles: drawn for the source",
+        ),
+        (
+            ("train", "test"),
+            "train",
+            3,
+            r"the declared train with .* 3 forged .*declare more of them, or set roles: drawn",
+        ),
+        (("train", "test"), "test", 0, r"role test: .*so that it gets a part of train"),
+        (
+            ("test",),
+            "test",
+            20,
+            r"role train: .*declare some real images as train, or set roles: drawn.*role val: .* val or train, or",
+        ),
     ],
 )
 def test_a_role_without_both_labels_is_named(declares: tuple[str, ...], dropped: str, kept: int, told: str) -> None:
     frame, prints = declared(each=4)
-    frame = frame.assign(role=frame["role"].where(frame["role"].isin(declares), "train"))
+    frame = frame.assign(role=frame["role"].where(frame["role"].isin(declares), declares[0]))
     lost = frame.index[(frame["role"] == dropped) & (frame["label"] == 1)][kept:]
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=f"(?s){told}"):
         split(frame.drop(lost).reset_index(drop=True), [p for at, p in enumerate(prints) if at not in lost])
 
 
@@ -148,6 +167,11 @@ def test_a_split_of_three_roles_is_filled_and_said() -> None:
 def test_too_few_groups_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"5 group\(s\) hold real images.*at least 6"):
         split(*images(5))
+    frame, prints = images(8)
+    prints[4:16:2] = [prints[0]] * 6
+    told = r"e\.g\. p000_0\.jpg and p002_0\.jpg, join 7 groups into 1 \(prepare\.near_duplicates"
+    with pytest.raises(ValueError, match=rf"2 group\(s\) hold real.*from other sources\. 7 near-duplicates, {told}"):
+        split(frame, prints)
 
 
 def test_the_fold_table_names_every_training_row_once() -> None:

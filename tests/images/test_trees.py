@@ -9,7 +9,7 @@ import pytest
 from assay.data.path_text import unescape_path
 from assay.images.listing import Listing
 from assay.images.sources import list_path
-from assay.params.images import Labelled
+from assay.params.images import External, Labelled, Source
 
 REAL, FORGED = 0, 1
 FACES = "original_sequences/youtube/c23/videos"
@@ -91,6 +91,7 @@ def test_trees_as_they_come(tmp_path: Path, tree: dict[str, tuple[object, ...]])
 
 def test_files_in_no_class_or_in_both_have_a_reason(tmp_path: Path) -> None:
     make(tmp_path, "real/a.png", "fake/b.png", "real/x/fake/c.png", "other/d.png", "notes.txt")
+    make(tmp_path, "train/real/test/e.png", "train/fake/training/f.png")
     rejected = listed(tmp_path).rejected
     found = {
         Path(file).relative_to(tmp_path).as_posix(): (reason, detail)
@@ -100,7 +101,15 @@ def test_files_in_no_class_or_in_both_have_a_reason(tmp_path: Path) -> None:
         "real/x/fake/c.png": ("two_classes", "folder 'real/x/fake' names both classes"),
         "other/d.png": ("no_class", "folder 'other' names no class"),
         "notes.txt": ("no_class", "folder '.' names no class"),
+        "train/real/test/e.png": ("two_roles", "folder 'train/real/test' names the roles test and train"),
     }
+    (tmp_path / "m.csv").write_text("path,label,role\na.png,0,holdout\nb.png,1,val\n")
+    drawn = Source(dataset="own", kind="folders", path="own", roles="drawn")
+    for how in (drawn, External(name="own", path="own")):
+        # Roles that nobody asks for are no reason.
+        for path, reasons in ((tmp_path, {"no_class", "two_classes"}), (tmp_path / "m.csv", set())):
+            listing = list_path(path, dataset="own", how=how, field="prepare.sources")
+            assert (set(listing.rejected["reason"]), listing.rows["role"].notna().sum()) == (reasons, 0)
 
 
 VIDEOS = [f"{FACES}/{name}/{n}.png" for name in ("000", "003", "007") for n in range(3)]
@@ -194,7 +203,9 @@ def test_lists_of_frames(tmp_path: Path, compressed: bool) -> None:
         (FORGED, f"own/{video}000_003", "FF-F2F", "train"),
         (FORGED, f"own/{video}700_701", "FF-new", "test"),
     ]
-    assert list(listing.rejected["reason"]) == ["missing_value"]
+    (rejected,) = listing.rejected.to_dict("records")
+    told = "FaceForensics++ > FF-DF > train > c40 > empty holds no frames"
+    assert (rejected["reason"], rejected["detail"]) == ("unreadable", told)
     joined = listed(path, group=r"[\\/](\d{3})(?:_(\d{3}))?[\\/]").rows["group"]
     assert joined.nunique() == 4 - 1
 

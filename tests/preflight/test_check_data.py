@@ -61,10 +61,10 @@ def _workplace(tmp_path, monkeypatch):
 
 
 def test_without_any_data_it_says_what_to_run(capsys):
-    write_params()
+    write_params(prepare__sources=[{"dataset": "photos", "kind": "forge"}])
     assert main(["check", "--data", "--quick"]) == 2
     said = capsys.readouterr().err
-    assert "images: no own: run dvc repro prepare" in said
+    assert "images: no data/forged/manifest.csv: run dvc repro forge" in said
     assert "counts: no data/counts/rows/train.parquet: run dvc repro prepare_counts" in said
     assert "vlm: no data/vlm/rows/train.jsonl: run dvc repro prepare_vlm" in said
     assert "no line has data yet" in said
@@ -83,6 +83,22 @@ def test_sources_are_counted_before_they_are_prepared(capsys):
     write_params()
     assert main(["check", "--data", "--quick"]) == 1
     assert "4 group(s) hold forged images" in capsys.readouterr().out
+
+
+def test_what_prepare_would_say_of_its_sources_is_said(capsys):
+    write_params()
+    assert main(["check", "--data", "--quick"]) == 1
+    assert "error    prepare  source own: no folder own" in capsys.readouterr().out
+    pictures(12)
+    (Path("own") / "notes.txt").write_text("mine")
+    main(["check", "--data", "--quick"])
+    assert "warning  prepare, files" in (said := capsys.readouterr().out)
+    assert "1 rejected\n  1 no_class: folder '.' names no class" in said
+    Path("own/real").rename("own/reals")
+    assert main(["check", "--data", "--quick"]) == 1
+    said = capsys.readouterr().out
+    assert "source own: no real image in own" in said
+    assert "13 no_class: folder 'reals' names no class (12)" in said
 
 
 def test_errors_of_two_lines_are_counted_together(capsys):

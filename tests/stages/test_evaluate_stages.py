@@ -12,8 +12,9 @@ from ruamel.yaml import YAML
 
 from assay.core.params import ParamsError, load
 from assay.core.tensors import save_tensors
+from assay.images import evaluation_plots
 from assay.images.model.prediction import load_predictor
-from assay.images.model.store import open_writer
+from assay.images.model.store import PixelStore, open_writer
 from assay.images.scoring import external_set
 from assay.params.images import External, Images
 from assay.stages import calibrate, evaluate, score_stage1, train_stage1
@@ -154,3 +155,18 @@ def test_calibration_takes_val_and_rejects_test(here: Path, monkeypatch: pytest.
     write_params(calibrate={"role": "test"})
     with pytest.raises(ParamsError, match=r"calibrate\.role: got 'test'"):
         calibrate.main()
+
+
+def test_examples_are_rows_of_real_images_and_of_each_forged_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.DataFrame(
+        {"sample_id": list("abcd"), "label": [0, 0, 1, 1], "generator": ["Real", "camera", "gan", "real"]}
+    )
+    store = PixelStore(np.arange(4), pd.Series(range(4), index=list("abcd")), "")
+    drawn: dict[str, list] = {}
+    monkeypatch.setattr(
+        evaluation_plots,
+        "save_contact_sheet",
+        lambda _, rows, *, row_titles, title: drawn.update(zip(row_titles, rows, strict=True)),
+    )
+    evaluation_plots.save_examples(Path(), table, np.array([0.1, 0.3, 0.8, 0.9]), store=store)
+    assert drawn == {"real\nmean p 0.20": [0, 1], "gan\nmean p 0.80": [2], "real\nmean p 0.90": [3]}

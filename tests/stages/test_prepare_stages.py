@@ -87,10 +87,10 @@ def digests() -> dict[str, str]:
     return {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def check_store(rows: pd.DataFrame, side: int = 32) -> None:
-    """Every manifest row has its pixels in the store, equal to decoding the file."""
+def check_store(rows: pd.DataFrame, side: int = 32, more: int = 0) -> None:
+    """Every manifest row has its pixels in the store, equal to decoding the file; so many others are there, too."""
     store = open_store(Path("data/processed"))
-    assert len(store.pixels) == len(rows)
+    assert len(store.pixels) == len(rows) + more
     assert hashlib.sha256(store.pixels.tobytes()).hexdigest() == store.sha256
     at = store.rows_of(list(rows["sample_id"]))
     assert len(set(at)) == len(rows)
@@ -280,6 +280,11 @@ def test_every_image_is_accepted_or_has_its_reason() -> None:
     (real / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     Image.new("1", (1001, 1000)).save(real / "large.png")
     save(real / "small.png", scene(203)[:20])
+    save(real / "both.png", scene(208))
+    save(Path("own/forged/copy.bmp"), scene(208))
+    Image.new("RGB", (40, 40)).save(real / "black1.png")
+    Image.new("RGB", (50, 50)).save("own/forged/black2.png")
+    Image.new("RGB", (50, 50)).save("own/forged/black3.png")
     save(Path("listed/a.jpg"), scene(204))
     save(Path("listed/b.jpg"), scene(205))
     lines = ["a.jpg,0", "b.jpg,forged", "gone.jpg,1", "../own/real/p00.png,0", "c.jpg,maybe", "b.jpg,1"]
@@ -296,15 +301,18 @@ def test_every_image_is_accepted_or_has_its_reason() -> None:
         "p00.png": "outside",
         "c.jpg": "bad_label",
         "b.jpg": "repeated",
+        **dict.fromkeys(("both.png", "copy.bmp", "black1.png", "black2.png", "black3.png"), "two_labels"),
     }
+    details = pd.read_csv("data/processed/rejected.csv").set_index("file")["detail"]
+    assert "the same picture as own/forged/copy.bmp, which has the other" in details["own/real/both.png"]
     rows = manifests()
     names = set(rows["image_path"])
     assert {"own/real/cmyk.jpg", "own/real/deep.png", "listed/a.jpg", "listed/b.jpg"} <= names
     formats = rows.set_index("image_path")["format"]
     assert (formats["own/real/misnamed.heic"], formats["own/real/phone.jpg"]) == ("AVIF", "JXL")
     assert len(rows) == 40 + 6
-    assert read_json("metrics/data.json")["rejected"] == 9
-    check_store(rows)
+    assert read_json("metrics/data.json")["rejected"] == 9 + 5
+    check_store(rows, more=5)
 
 
 def test_nothing_but_bad_files_is_an_error_with_its_rows() -> None:

@@ -60,12 +60,12 @@ def label_of(value: object, words: Mapping[str, int]) -> int | None:
 
 
 class Place(NamedTuple):
-    """What the folders of a path say: the labels they name, the folders above and below the class folder, the role."""
+    """What the folders of a path say: the labels and roles they name, the folders above and below the class folder."""
 
     labels: set[int]
     above: tuple[str, ...]
     below: tuple[str, ...]
-    role: str | None
+    roles: set[str]
 
 
 def place_of(folder: str, words: Mapping[str, int]) -> Place:
@@ -79,6 +79,6 @@ def place_of(folder: str, words: Mapping[str, int]) -> Place:
     if not all(word.isdigit() for word in named.values()):
         named = {at: word for at, word in named.items() if not word.isdigit()}
     first = min(named, default=0)
-    role = next((role for role in map(role_named, folders) if role is not None), None)
+    roles = {role for role in map(role_named, folders) if role is not None}
     rest = tuple(name for at, name in enumerate(folders) if at >= first and at not in named)
-    return Place({words[word] for word in named.values()}, folders[:first], rest, role)
+    return Place({words[word] for word in named.values()}, folders[:first], rest, roles)

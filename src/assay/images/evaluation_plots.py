@@ -49,10 +49,13 @@ def save_roc(
 
 
 def save_examples(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, store: PixelStore) -> None:
-    """examples.png: images of the test role, a row per generator, with the mean probability of forged."""
+    """examples.png: images of the test role, a row of real ones and one per generator, with the mean probability."""
     rows, titles = [], []
-    for name in ["real", *sorted(set(test["generator"]) - {"real"})]:
-        mask = (test["generator"] == name).to_numpy()
+    # Real images may name a generator, too: the camera, or "real" as anyone spells it.
+    real = (test["label"] == 0).to_numpy()
+    generators = test["generator"].to_numpy()
+    named = [(name, ~real & (generators == name)) for name in sorted(set(generators[~real]))]
+    for name, mask in [("real", real), *named]:
         chosen = test[mask].iloc[:: max(1, mask.sum() // EXAMPLES)].head(EXAMPLES)
         rows.append(list(store.pixels[store.rows_of(list(chosen["sample_id"]))]))
         titles.append(f"{name}\nmean p {probs[mask].mean():.2f}")

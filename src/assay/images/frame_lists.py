@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from assay.data.encodings import read_text
+from assay.data.tables import UNREADABLE
 
 # The labels of its lists that no folder is named by.
 WORDS = {
@@ -39,7 +40,7 @@ def _videos(node: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
 def read_frame_list(path: Path) -> pd.DataFrame | None:
     """One row per frame: path, label, group (the video, whatever its label and compression), generator (the label), role.
 
-    A video without frames is a row without a path. None for JSON of another form: an array, or an object per line.
+    A video without frames is a row that says so (`UNREADABLE`). None for other JSON: an array, or an object per line.
 
     Raises:
         ValueError: nested as such a list, but with something else where videos are to be; or no text.
@@ -52,14 +53,17 @@ def read_frame_list(path: Path) -> pd.DataFrame | None:
     if not isinstance(content, dict) or not content or not all(isinstance(part, dict) for part in content.values()):
         return None
     try:
-        for (dataset, label, split, *_, video), body in _videos(content, ()):
+        for keys, body in _videos(content, ()):
+            dataset, label, split, *_, video = keys
+            problem = None if body["frames"] else f"{' > '.join(keys)} holds no frames"
             for frame in body["frames"] or [None]:
                 # Lists made under Windows have its separators.
-                name = None if frame is None else str(frame).replace("\\", "/")
-                rows.append((name, body.get("label", label), f"{dataset}/{video}", label, split))
+                name = frame.replace("\\", "/") if isinstance(frame, str) else frame
+                rows.append((name, body.get("label", label), f"{dataset}/{video}", label, split, problem))
     except ValueError as error:
         raise ValueError(
             f"{error}; a list of frames is {{dataset: {{label: {{split: {{video: {{label, frames: [...]}}}}}}}}}}, with a "
-            "compression above the videos if need be"
+            "compression above the videos if need be; any other list is JSON lines or an array of objects with path and "
+            "label: to_json(orient='records')"
         ) from error
-    return pd.DataFrame(rows, columns=["path", "label", "group", "generator", "role"], dtype=object)
+    return pd.DataFrame(rows, columns=["path", "label", "group", "generator", "role", UNREADABLE], dtype=object)

@@ -5,6 +5,7 @@ Names that are not UTF-8 stand in both escaped (``unescape_path`` gives them bac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -60,6 +61,26 @@ def drop_conflicts(listing: Listing) -> Listing:
         parts.append(part.assign(reason=reason, detail=detail))
     kept = rows[~conflicting & ~repeated].reset_index(drop=True)
     return Listing(kept, pd.concat(parts, ignore_index=True), listing.problem)
+
+
+def two_labels(rows: pd.DataFrame, digests: Sequence[bytes]) -> pd.DataFrame:
+    """Rejected rows (`REJECTED`): images equal in every stored pixel, of which some are real and some forged.
+
+    Args:
+        rows: columns image_path, dataset, label.
+        digests: of each row's stored pixels.
+    """
+    items = list(zip(rows["image_path"], rows["dataset"], rows["label"], digests, strict=True))
+    first: dict[tuple[bytes, int], str] = {}
+    for path, _, label, digest in items:
+        first.setdefault((digest, label), path)
+    detail = "as stored (prepare.size, resize) the same picture as {}, which has the other label"
+    found = [
+        (path, dataset, "two_labels", detail.format(first[digest, 1 - label]))
+        for path, dataset, label, digest in items
+        if (digest, 1 - label) in first
+    ]
+    return pd.DataFrame(found, columns=REJECTED)
 
 
 def combine(listings: list[Listing]) -> Listing:

@@ -18,7 +18,7 @@ import pandas as pd
 from assay.core.params import read_yaml
 from assay.data.findings import FEW_GROUPS, Finding, need, roles_by_class
 from assay.data.roles import CLASSES, ROLES
-from assay.images.split import role_advice
+from assay.images.split import near_duplicates, role_advice
 from assay.params.images import Prepare
 from assay.params.stacking import Stacking
 
@@ -40,7 +40,8 @@ def check_prepared(frame: pd.DataFrame, *, settings: Prepare, num_kfold_stages: 
     """Both classes, in enough groups for every role and every fold.
 
     Args:
-        frame: columns split, role (as declared, or missing), label, group_id; a row per image.
+        frame: columns split, role (as declared, or missing), label, group_id; a row per image. With those that
+            `group_and_split` adds, near-duplicates that cost groups are named.
         settings: of the section ``prepare``.
         num_kfold_stages: folds that dvc.yaml names; None: not known.
     """
@@ -59,6 +60,8 @@ def check_prepared(frame: pd.DataFrame, *, settings: Prepare, num_kfold_stages: 
             text += (
                 f"roles with {folds} folds in train need at least {needed} groups: add {name} images from other sources"
             )
+            joined = near_duplicates(frame) if "cluster" in frame else ""
+            text += f". {joined}" if joined else ""
         found.append(need(f"class {name}", text, error=True))
     # What a class lacks in all it lacks in its roles too.
     advice = partial(role_advice, frame, donor=settings.borrow_from)

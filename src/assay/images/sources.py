@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,18 +19,23 @@ import pandas as pd
 
 from assay.core.io import inside
 from assay.data.path_text import escape_path, plain_text, unescape_path
+from assay.data.picture_kinds import looks_like_a_picture
 from assay.data.roles import ROLES, role_named
-from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
+from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame, text_cells
 from assay.images import frame_lists
 from assay.images.class_names import LABELS, Place, class_words, label_of, names_of, place_of
 from assay.images.groups import group_names, warn_if_bundled
 from assay.images.listing import SHOWN, Listing, combine, make_listing
-from assay.params.images import Labelled, Prepare
+from assay.params.images import External, Labelled, Prepare, Source
 
 # What the stage forge writes.
 FORGED = Path("data/forged/manifest.csv")
 # Folders that hold the forms of a video, and name no generator.
 CONTAINERS = {"frames", "videos", "images", "faces", "crops", "raw", "c0", "c23", "c40"}
+# The columns of a manifest that are read.
+COLUMNS_READ = ("path", "label", "group", "generator", "role", UNREADABLE)
+# Not the letter of a drive.
+ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> Listing:
@@ -40,7 +45,8 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
     another folder, a video's, lies between that and the file. Folders named train, val or test declare a role.
 
     Args:
-        root: the tree. Links to folders are not followed; they stay in the list, so that decoding names them.
+        root: the tree. Links to folders are not followed, and hidden files not used: both are rejected, of the hidden
+            ones those that are pictures.
         dataset: the source's name.
         how: names of the classes, and the rule for groups.
         field: the list of parameters that names the source, for messages.
@@ -51,11 +57,12 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
     places: dict[str, Place] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = path.relative_to(root).as_posix()
-        if name.startswith(".") or "/." in name:
+        if _is_hidden(name) and not _is_picture(path):
             continue
         folder = posixpath.dirname(name)
         if folder not in places:
-            places[folder] = place_of(folder, words)
+            place = place_of(folder, words)
+            places[folder] = place if _has_roles(how) else place._replace(roles=set())
         place = places[folder]
         reason = _check_file(name, place, root)
         if reason is None:
@@ -76,18 +83,45 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
     for (label, name, place), group in zip(kept, groups, strict=True):
         generator = "real" if label == 0 else _generator(place, scenes) or dataset
         image_path = escape_path((root / name).as_posix())
-        rows.append((image_path, label, dataset, f"{dataset}/{group}", escape_path(generator), place.role))
+        rows.append(
+            (image_path, label, dataset, f"{dataset}/{group}", escape_path(generator), min(place.roles, default=None))
+        )
     problem = _lacking_class(root, kept, rejected, words=words, told=(field, dataset))
     return make_listing(rows, rejected, problem)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a hidden file is a picture. One that can't be opened (a lock is a link to nothing) is taken for none."""
+    try:
+        return looks_like_a_picture(os.fspath(path))
+    except OSError:
+        return False
+
+
+def _has_roles(how: Labelled) -> bool:
+    """Whether the roles that a set declares are looked at; in an external set all images have one part."""
+    return not isinstance(how, External) and not (isinstance(how, Source) and how.roles == "drawn")
 
 
 def _check_file(name: str, place: Place, root: Path) -> tuple[str, str] | None:
     """Why a file of a tree is rejected: (reason, detail), or None."""
     folder = posixpath.dirname(name) or "."
+    if _is_hidden(name):
+        return "hidden", "a name with a dot in front hides it, or its folder: rename that, if the picture is to count"
+    if os.path.isdir(root / name):
+        return "linked_folder", (
+            f"{escape_path(name)!r} is a link to a folder; links are not followed: put the folder there, or name its path"
+        )
     if not place.labels:
         return "no_class", f"folder {escape_path(folder)!r} names no class"
     if len(place.labels) > 1:
         return "two_classes", f"folder {escape_path(folder)!r} names both classes"
+    if len(place.roles) > 1:
+        return "two_roles", f"folder {escape_path(folder)!r} names the roles {' and '.join(sorted(place.roles))}"
     try:
         inside(root, name)
     except ValueError as error:
@@ -124,9 +158,10 @@ def _lacking_class(
     found = Counter(PurePosixPath(os.path.relpath(name, root)).parent.as_posix() for name in names)
     shown = ", ".join(f"{escape_path(name)} ({count})" for name, count in found.most_common(SHOWN))
     allowed = "; ".join(f"{name}: {names_of(words, LABELS[name])}" for name in lacking)
+    links = "".join(f". {detail}" for _, _, reason, detail in rejected if reason == "linked_folder")
     return (
         f"source {told[1]}: no {' and no '.join(lacking)} image in {root}, since no folder that holds files is named so "
-        f"({allowed}). Folders with files: {shown or 'none'}. Name yours in {told[0]}, dataset {told[1]}: classes: "
+        f"({allowed}). Folders with files: {shown or 'none'}{links}. Name yours in {told[0]}, dataset {told[1]}: classes: "
         "{real: [...], forged: [...]}"
     )
 
@@ -149,12 +184,14 @@ def _groups(names: list[str], places: list[Place], *, how: Labelled, field: str)
 def _existing(root: Path, name: str) -> Path:
     """A manifest's path: as it stands, or, where no such file is there, in another way of writing the same name.
 
-    Those are: escaped as Assay writes names that are not UTF-8, composed or decomposed, with the separators of Windows.
+    Those are: without spaces around it, escaped as Assay writes names that are not UTF-8, composed or decomposed, with
+    the separators of Windows.
     """
     path = inside(root, name)
     if os.path.exists(path):
         return path
     for other in (
+        name.strip(),
         unescape_path(name),
         unicodedata.normalize("NFC", name),
         unicodedata.normalize("NFD", name),
@@ -185,10 +222,17 @@ def _check_row(
             "bad_role",
             f"role {role!r}; allowed are {', '.join(ROLES)}, and validation, valid, dev, training, testing",
         )
+    if found := ADDRESS.match(record["path"]):
+        return "url", f"{found[0]}... is no file: nothing is fetched; save it beside the manifest and give its path"
     try:
-        return _existing(root, str(record["path"])), label
+        return _existing(root, record["path"]), label
     except ValueError as error:
         return "outside", str(error)
+
+
+def _group_word(text: str) -> str:
+    """A declared group as it is compared: composed, without spaces around it, and 3.0 as 3."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", unicodedata.normalize("NFC", text).strip())
 
 
 def _read_manifest(path: Path) -> tuple[pd.DataFrame, bool]:
@@ -228,15 +272,17 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
         table = table if how.group is None else table.assign(group=None)
     rejected: list[tuple[str, ...]] = []
     kept: list[tuple[dict[Any, Any], str, int]] = []
-    for number, cells in enumerate(table.to_dict("records"), start=1):
-        # A cell of spaces is an empty one.
-        record = {name: None if isinstance(cell, str) and not cell.strip() else cell for name, cell in cells.items()}
+    read = [name for name in COLUMNS_READ if name in table and (name != "role" or _has_roles(how))]
+    texts = text_cells(table[read])
+    for number, (given, cells) in enumerate(zip(table["path"], texts.to_dict("records"), strict=True), start=1):
+        # A cell of spaces is an empty one; a table of texts has NaN for None.
+        record = {name: cell if isinstance(cell, str) and cell.strip() else None for name, cell in cells.items()}
         checked = _check_row(record, number, path.parent, words)
         if isinstance(checked[0], Path):
             kept.append((record, escape_path(checked[0].as_posix()), int(checked[1])))
         else:
-            rejected.append((plain_text(str(record["path"])), dataset, checked[0], plain_text(str(checked[1]))))
-    free = [str(record["path"]) for record, *_ in kept if record.get("group") is None]
+            rejected.append((plain_text(str(given)), dataset, checked[0], plain_text(str(checked[1]))))
+    free = [record["path"] for record, *_ in kept if record.get("group") is None]
     given = iter(
         _groups(
             free,
@@ -253,10 +299,10 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
             # Where no rule says otherwise, a row stands alone.
             group = f"{dataset}/{group}" if how.group is not None else image_path
         else:
-            group = f"{dataset}/{group}"
+            group = f"{dataset}/{_group_word(group)}"
         if generator is None:
             generator = "real" if label == 0 else dataset
-        rows.append((image_path, label, dataset, group, str(generator), None if role is None else role_named(role)))
+        rows.append((image_path, label, dataset, group, generator.strip(), None if role is None else role_named(role)))
     return make_listing(rows, rejected)
 
 
@@ -278,8 +324,6 @@ def list_sources(settings: Prepare, *, root: Path = Path()) -> Listing:
     for source in settings.sources:
         path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
         listing = list_path(path, dataset=source.dataset, how=source, field="prepare.sources")
-        if source.roles == "drawn":
-            listing = replace(listing, rows=listing.rows.assign(role=None))
         if source.kind == "forge" and listing.rows.empty:
             raise ValueError(
                 f"prepare.sources asks for dataset {source.dataset} of kind forge, but forge made nothing: set "

@@ -21,12 +21,13 @@ from assay.params.shared import Roles
 
 MANIFEST = ["image_path", "label", "dataset", "split", "sample_id", "group_id", "generator"]
 MANIFEST += ["width", "height", "format", "file_bytes", "jpeg_quality"]
+DRAWN = "set roles: drawn for the source"
 
 
 def group_and_split(
     rows: pd.DataFrame, prints: Sequence[Fingerprint | None], *, settings: Prepare, roles: Roles, seed: int
 ) -> pd.DataFrame:
-    """Add ``group_id`` (near-duplicates joined) and ``split`` (a role) to the rows of decoded images.
+    """Add ``cluster`` (of near-duplicates), ``group_id`` (these joined) and ``split`` (a role) to the rows of images.
 
     A role that a source declares stays, and holds for all rows of its group; other groups get one by ``assign_roles``.
     Roles that are empty then get groups of ``settings.borrow_from``.
@@ -42,7 +43,8 @@ def group_and_split(
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
     declared = rows["role"].notna()
     _check_collisions(rows[declared], clusters[declared.to_numpy()], name="near-duplicate images")
-    frame = rows.assign(group_id=np.asarray(join_groups(list(rows["group"]), clusters), dtype=object))
+    joined = np.asarray(join_groups(list(rows["group"]), clusters), dtype=object)
+    frame = rows.assign(cluster=clusters, group_id=joined)
     _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), name="images of one group")
     given = frame[declared].groupby("group_id")["role"].first()
     free = frame[~frame["group_id"].isin(given.index)]
@@ -63,6 +65,18 @@ def _draw(free: pd.DataFrame, *, shares: Mapping[str, float], seed: int, folds: 
     if train.groupby("label")["group_id"].nunique().reindex([0, 1], fill_value=0).min() >= folds:
         return drawn
     return assign_roles(free, shares=shares, seed=seed, least=folds)
+
+
+def near_duplicates(frame: pd.DataFrame) -> str:
+    """Which declared groups `group_and_split` joined, in words with a pair of images; empty if none."""
+    alike = frame[frame.groupby("cluster")["group"].transform("nunique") > 1]
+    if alike.empty:
+        return ""
+    pair = alike[alike["cluster"] == alike["cluster"].iloc[0]].drop_duplicates("group")["image_path"]
+    return (
+        f"{len(alike)} near-duplicates, e.g. {pair.iloc[0]} and {pair.iloc[1]}, join {alike['group'].nunique()} groups into "
+        f"{alike['group_id'].nunique()} (prepare.near_duplicates: what counts as one)"
+    )
 
 
 def borrowed(frame: pd.DataFrame) -> str:
@@ -94,21 +108,27 @@ def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) ->
 def role_advice(frame: pd.DataFrame, role: str, label: int, *, donor: str) -> str:
     """What gives a role images of a class that it lacks."""
     name = CLASSES[label]
+    groups = frame[frame["label"] == label].groupby("role")["group_id"].nunique()
+    declared = set(frame["role"].dropna())
+    # What gives in earnest; and whatever was declared, not to look at it helps.
+    donor = donor if donor in declared - {role} else "train"
     moved = frame[frame["role"].notna() & (frame["role"] != frame["split"])]
     lenders = moved.loc[(moved["role"] == role) | (moved["split"] == role), "role"]
     if len(lenders):
         lender = lenders.iloc[0]
-        groups = frame.loc[(frame["role"] == lender) & (frame["label"] == label), "group_id"].nunique()
+        other = "train" if lender == "val" else "val"
+        # Another lender helps only where this one keeps what it has, and that one has some.
+        borrow = f"set prepare.borrow_from to {other}" if min(groups.get(lender, 0), groups.get(other, 0)) else DRAWN
         return (
             f"which shares the declared {lender} with {', '.join(sorted({lender, *moved['split']} - {role}))}: "
-            f"{groups} {name} group(s) are too few for that; declare more of them, or set prepare.borrow_from to "
-            f"{'train' if lender == 'val' else 'val, and declare some val'}"
+            f"{groups.get(lender, 0)} {name} group(s) are too few for that; declare more of them, or {borrow}"
         )
-    if (frame["role"] == role).any():
-        return (
-            f"declare it for some of the {name} images, or for none at all, so that it gets a part of "
-            f"{donor if donor != role else 'train'} (prepare.borrow_from)"
-        )
+    if role in declared:
+        part = f"for none at all, so that it gets a part of {donor} (prepare.borrow_from)"
+        lends = role not in (donor, "train") and groups.get(donor, 0) > 1
+        return f"declare it for some of the {name} images, or {part if lends else DRAWN}"
+    if frame["role"].notna().all():
+        return f"declare some {name} images as {' or '.join(dict.fromkeys((role, 'train')))}, or {DRAWN}"
     return f"add {name} images of other groups, or raise roles.{role}"
 
 

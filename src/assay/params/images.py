@@ -16,8 +16,15 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 QualityRange = Annotated[list[Quality], Len(2, 2), AfterValidator(ordered)]
 
 
+def check_class_name(value: str | int | float | bool) -> str | int | float | bool:
+    """A class is named by one folder or one value; what has a separator would match none."""
+    if not str(value).strip() or re.search(r"[/\\]", str(value)):
+        raise ValueError("allowed: the name of a folder, or a value of the column label; no path, and nothing empty")
+    return value
+
+
 # Names of classes may be read as numbers or booleans from YAML.
-ClassName = str | int | float | bool
+ClassName = Annotated[str | int | float | bool, AfterValidator(check_class_name)]
 
 
 def check_group(value: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from assay.core.io import read_json
 from assay.data.findings import Finding, need, roles_by_class, shares_advice
 from assay.data.roles import CLASSES, ROLES
+from assay.images.listing import Listing, rejected_in_words
 from assay.images.manifest import read_manifest
 from assay.images.preflight import assumed_folds, check_later, check_prepared, pipeline_folds
 from assay.images.sources import FORGED, list_sources
@@ -33,19 +34,24 @@ class NotPrepared(ValueError):
     """The data of a line are not there yet; the message names the stage that makes them."""
 
 
-def counted_images(params: Stacking, root: Path) -> pd.DataFrame:
-    """Rows of the sources with the roles that they would get; no image is decoded, no near-duplicate looked for.
+def counted_images(params: Stacking, root: Path) -> tuple[Listing, pd.DataFrame]:
+    """The sources as they are listed, and their rows with the roles that they would get.
+
+    No image is decoded, no near-duplicate looked for.
 
     Raises:
-        NotPrepared: a source is not there.
+        NotPrepared: forge has not run.
+        ValueError: what ``prepare`` would stop on: a source that is not there, can't be read or lacks a class.
     """
-    for source in params.prepare.sources:
-        path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
-        if not path.exists():
-            raise NotPrepared(f"no {path}: run dvc repro {'forge' if source.kind == 'forge' else 'prepare'}")
-    rows = list_sources(params.prepare, root=root).rows
-    return group_and_split(
-        rows, [None] * len(rows), settings=params.prepare, roles=params.roles, seed=params.runtime.seed
+    if any(source.kind == "forge" for source in params.prepare.sources) and not (root / FORGED).exists():
+        raise NotPrepared(f"no {root / FORGED}: run dvc repro forge")
+    listing = list_sources(params.prepare, root=root)
+    if listing.problem is not None:
+        raise ValueError(f"{listing.problem}\n{rejected_in_words(listing.rejected)}")
+    prints = [None] * len(listing.rows)
+    settings = params.prepare
+    return listing, group_and_split(
+        listing.rows, prints, settings=settings, roles=params.roles, seed=params.runtime.seed
     )
 
 
@@ -53,17 +59,23 @@ def check_images(params: Stacking, root: Path) -> list[Finding]:
     """The images line: of data/processed, or of the sources as they are listed.
 
     Raises:
-        NotPrepared: neither is there.
+        NotPrepared: neither is there, since forge has not run.
     """
     found, table = [], root / PROCESSED / "folds.csv"
     if table.is_file():
         frame = pd.concat([read_manifest(root / PROCESSED, role) for role in ROLES], ignore_index=True)
         frame["role"], folds = None, pd.read_csv(table, dtype={"sample_id": str, "group_id": str})
     else:
-        frame = counted_images(params, root)
+        try:
+            listing, frame = counted_images(params, root)
+        except NotPrepared:
+            raise
+        except ValueError as error:
+            return [need("prepare", str(error), error=True)]
         folds = assumed_folds(frame[frame["split"] == "train"], folds=params.prepare.folds)
         text = "counted from names: nothing is decoded, near-duplicates are not joined. dvc repro prepare says more"
         found.append(need("prepare", text, warning=True))
+        found.append(need("prepare, files", rejected_in_words(listing.rejected), warning=len(listing.rejected) > 0))
     found += check_prepared(frame, settings=params.prepare, num_kfold_stages=pipeline_folds(root / "dvc.yaml"))
     # Where a class is missing there is nothing to count.
     if frame["label"].nunique() == len(CLASSES) and len(folds):

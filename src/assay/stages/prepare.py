@@ -8,7 +8,9 @@ metrics/data.json.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from itertools import compress
 from pathlib import Path
 
 import pandas as pd
@@ -22,12 +24,12 @@ from assay.data.path_text import plain_text, unescape_path
 from assay.data.roles import ROLES
 from assay.images.audit import column_summary, metadata_auc
 from assay.images.decode_set import Refused, decode_all, decode_settings
-from assay.images.listing import REJECTED, Listing, rejected_in_words
+from assay.images.listing import REJECTED, Listing, rejected_in_words, two_labels
 from assay.images.manifest import sample_id
 from assay.images.model.store import open_writer
 from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
 from assay.images.sources import list_sources
-from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
+from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split, near_duplicates
 from assay.params.images import Audit, Images
 
 OUTPUT = Path("data/processed")
@@ -38,13 +40,16 @@ FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
 def decode_into_store(listing: Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
-    """Write the pixel store; returns the rows it holds, all rejected files, and the rows' fingerprints."""
+    """Write the pixel store; returns the rows to use, all rejected files, and the rows' fingerprints.
+
+    The store holds what `two_labels` rejects, too: that is known only when all is written.
+    """
     settings = params.prepare
     limits = decode_settings(settings, side=settings.size)
     paths = [unescape_path(path) for path in listing.rows["image_path"]]
     kept: list[int] = []
     sample_ids: list[str] = []
-    facts, failed, prints = [], [], []
+    facts, failed, prints, digests = [], [], [], []
     with open_writer(OUTPUT, side=settings.size, sample_ids=sample_ids) as writer:
         results = decode_all(paths, limits, workers=params.runtime.workers)
         names = zip(listing.rows["image_path"], listing.rows["dataset"], strict=True)
@@ -58,11 +63,17 @@ def decode_into_store(listing: Listing, params: Images) -> tuple[pd.DataFrame, p
             facts.append(tuple(getattr(info, name) for name in FACTS))
             prints.append(result.fingerprint)
             sample_ids.append(sample_id(image_path))
+            digests.append(hashlib.sha256(result.pixels.tobytes()).digest())
             writer.append(result.pixels[None])
     rows = listing.rows.iloc[kept].reset_index(drop=True).assign(sample_id=sample_ids)
     rows = rows.join(pd.DataFrame(facts, columns=FACTS))
-    rejected = pd.concat([listing.rejected, pd.DataFrame(failed, columns=REJECTED)], ignore_index=True)
-    return rows, rejected, prints
+    # Of what forge makes none is asked: now and then it changes nothing, say where it inpaints plain black.
+    forged = {source.dataset for source in settings.sources if source.kind == "forge"}
+    own = ~rows["dataset"].isin(forged)
+    both = two_labels(rows[own], list(compress(digests, own)))
+    rejected = pd.concat([listing.rejected, pd.DataFrame(failed, columns=REJECTED), both], ignore_index=True)
+    good = ~rows["image_path"].isin(both["file"])
+    return rows[good].reset_index(drop=True), rejected, list(compress(prints, good))
 
 
 def audit_shortcuts(train: pd.DataFrame, settings: Audit, *, folds: int, seed: int) -> dict[str, object]:
@@ -129,7 +140,7 @@ def main() -> None:
     table = frame.pivot_table(index="split", columns="generator", values="sample_id", aggfunc="count", fill_value=0)
     print(table.reindex(ROLES).to_string())
     print(findings_table([*findings, *check_fold_table(folds)]))
-    for line in (borrowed(frame), rejected_in_words(rejected)):
+    for line in (borrowed(frame), near_duplicates(frame), rejected_in_words(rejected)):
         print(line, end="\n" if line else "")
     print(f"metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
     print("assay check --data: what the later stages need, and the time, memory and disk that they will take")
