@@ -86,6 +86,16 @@ def test_items_of_an_array_have_lines_and_reasons(tmp_path):
     assert read(tmp_path, "[ ]") == read(tmp_path, "") == []
 
 
+def test_many_keys_and_files_put_together(tmp_path):
+    keys = ", ".join(f'"{number}": 1' for number in range(30_000))
+    (row,) = read(tmp_path, f'{{{keys}, "29999": 2}}\n')
+    assert "the key '29999' stands there twice" in row[1]
+    assert read(tmp_path, '{"a": 1}\n\ufeff{"a": 2}\n') == [(1, {"a": 1}), (2, {"a": 2})]
+    first, second, third = read(tmp_path, '[{"a": 1},\n{"a": NaN},\n{"a": 1, "a": 2}]')
+    assert first == (1, {"a": 1})
+    assert (second[1], third[1]) == ("line 2: NaN is no finite number", "line 3: the key 'a' stands there twice")
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -1,6 +1,7 @@
 """Tables that users bring: three formats, one reading, and errors that name the place."""
 
 import io
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -128,3 +129,15 @@ def test_optional_columns_of_inputs_are_there_in_any_case(tmp_path: Path) -> Non
     assert read_inputs(tmp_path / "a.csv").columns.tolist() == ["text"]
     (tmp_path / "a.txt").write_text("q\n")
     assert read_inputs(tmp_path / "a.txt", optional=("setting",)).to_numpy().tolist() == [["q", None]]
+
+
+def test_of_parquet_only_what_is_needed_is_read(tmp_path: Path) -> None:
+    odd = pa.array([2**62, 1], pa.timestamp("us"))
+    pq.write_table(
+        pa.table({" text ": ["a", "b"], "odd": odd, "price": [Decimal("1.00"), None]}), tmp_path / "a.parquet"
+    )
+    assert read_inputs(tmp_path / "a.parquet", optional=("price",)).to_numpy().tolist() == [["a", "1"], ["b", None]]
+    with pytest.raises(ValueError, match="column odd: "):
+        read_frame(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"lacks the column\(s\) \['label'\]; it has \[' text ', 'odd', 'price'\]"):
+        read_source(tmp_path / "a.parquet", field="x.source", columns=("text", "label"))

@@ -78,7 +78,7 @@ def _check_record(record: list[str], raw: str, line: int, *, header: list[str], 
     if record and header and record[0].startswith("\ufeff") and ",".join(record).lstrip("\ufeff") == ",".join(header):
         raise ValueError(f"line {line} is the header again, behind a byte order mark, as files put together have it")
     # A field that itself begins so is in quotes, and its own are doubled.
-    if any(SPACED.match(field) for field in record) and re.search(rf'(^|{re.escape(delimiter)})[ \t]+"', raw):
+    if any(SPACED.match(field) for field in record) and re.search(rf'(^|{re.escape(delimiter)})[ \t]+"(?!")', raw):
         raise ValueError(
             f"line {line}: a space stands before a double quote, so that it quotes nothing; delete the space"
         )
