@@ -185,8 +185,10 @@ def tell(
         write_rows(rows, output)
     elif arguments.file is not None:
         # pandas leaves a carriage return without quotes, which readers take for the end of a line.
-        quoting = csv.QUOTE_NONNUMERIC if rows["text"].astype(str).str.contains("\r").any() else csv.QUOTE_MINIMAL
-        rows.to_csv(sys.stdout, index=False, lineterminator="\n", quoting=quoting)
+        broken = bool(rows["text"].astype(str).str.contains("\r").any())
+        rows.to_csv(
+            sys.stdout, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
+        )
     else:
         print("\n".join(sentences))
     if arguments.file is not None:

@@ -55,13 +55,13 @@ def decode_text(content: bytes, *, name: str) -> str:
         before = body[: error.start].decode(codec)
         line = (before.count("\n") or before.count("\r")) + 1
         byte = len(mark) + error.start + 1
-        place = f"line {line}, byte {byte} is not {NAMES[codec]} ({error.reason})"
-        shown = body.decode(codec, "replace")
+        told = f"line {line}, byte {byte} is not {NAMES[codec]} ({error.reason})"
+        shown = body.decode(codec, "retold")
         bad = shown.count("\ufffd")
         if sum(character > "\x7f" for character in shown) > RARE * bad:
-            raise ValueError(f"{place}, but nearly all of the file is: mend that line") from None
+            raise ValueError(f"{told}, but nearly all of the file is: mend that line") from None
         found = _guess(body) if codec == "utf-8" else "UTF-16"
-        raise ValueError(f"{place}; {_convert(name, found)}") from None
+        raise ValueError(f"{told}; {_convert(name, found)}") from None
 
 
 def _guess(content: bytes) -> str:
