@@ -147,7 +147,10 @@ class Small:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That project, run once."""
     found = Small(tmp_path_factory.mktemp("small"))
-    package = [f"src/assay/{name}.py" for name in ("closure", "core/io", "core/params", "core/stage", "__init__")]
+    package = [
+        f"src/assay/{name}.py"
+        for name in ("closure", "core/dvc_links", "core/io", "core/params", "core/stage", "__init__")
+    ]
     files = {name: (ROOT / name).read_text() for name in [*package, "src/assay/core/__init__.py"]} | {
         "src/assay/stages/__init__.py": "",
         "src/assay/stages/greet.py": STAGE,

@@ -167,7 +167,15 @@ def test_an_edit_invalidates_its_stages_and_no_other(repo, here, key, value, wan
     assert {stage.name for stage in themselves | behind} == wanted
 
 
-METRIC = {"evaluate", "train_meta", "evaluate_cascade", "evaluate_counts", "evaluate_text", "vlm_predict"}
+METRIC = {
+    "evaluate",
+    "evaluate_alignment",
+    "train_meta",
+    "evaluate_cascade",
+    "evaluate_counts",
+    "evaluate_text",
+    "vlm_predict",
+}
 LOOP = {"train_stage1"} | EVERY_TRAINING
 # Normalising stands beside the augmentations, and every network's input goes through it.
 INPUT = LOOP | KFOLD | INITS

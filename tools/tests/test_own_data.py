@@ -12,7 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from assay.core.io import atomic_path, inside, read_npy, write_npy
 from assay.core.params import read_yaml
-from assay.images.manifest import combine, list_path
+from assay.images.listing import combine
+from assay.images.sources import list_path
+from assay.params.images import Labelled
 from assay_tools.gates import green_clone, problems
 from assay_tools.own_data import unseen_by_dvc
 from assay_tools.workspace import git_files, warnings
@@ -207,10 +209,11 @@ def test_cached_files_are_files_whatever_links_dvc_makes(pictures, types, monkey
     one = Path("data/own/sources/我的/real/1.png")
     assert one.is_symlink() == (kind == "symlink")
     assert (one.stat().st_nlink > 1) == (kind == "hardlink") or one.is_symlink()
+    how = Labelled()
     found = combine(
         [
-            list_path(Path("data/own/sources/我的"), dataset="mine"),
-            list_path(one.parents[2] / "bought/list.csv", dataset="b"),
+            list_path(Path("data/own/sources/我的"), dataset="mine", how=how, field="f"),
+            list_path(one.parents[2] / "bought/list.csv", dataset="b", how=how, field="f"),
         ]
     )
     # Equal pictures are two files, as they are without links.
