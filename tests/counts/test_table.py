@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.counts.table import check_rows, full_text, limit_rows, split_groups
+from assay.counts.question import full_text
+from assay.counts.table import check_rows, limit_rows, split_groups
 
 
 def table(**columns: list[object]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from assay.core.io import read_json
 from assay.core.torch_setup import pick_device
 from assay.counts.prediction import CountPredictor, load_predictor
-from assay.counts.table import full_text, text_problem
+from assay.counts.question import full_text, text_problem
 from assay.data.path_text import plain_text
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from assay.counts.bins import Bins, bins_from_json, cut
 from assay.counts.networks import load_network, load_tokenizer, read_record
 from assay.counts.objectives import Objective, objective_from_json
-from assay.counts.table import full_text
+from assay.counts.question import full_text
 from assay.params.counts import TrainCounts
 from assay.training.networks import batched_logits
 

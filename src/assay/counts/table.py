@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 
+from assay.counts.question import full_text, text_form, text_problem
 from assay.data.groups import join_groups
 
 ROLES = ("train", "val", "test")
@@ -20,16 +20,6 @@ REJECTED = ["row", "text", "reason", "detail"]
 SHOWN = 60
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MAX_INT64 = 2**63 - 1
-
-
-def full_text(question: str, setting: str | None) -> str:
-    """What a model reads: the setting that produces the answer first, so that truncation never cuts it."""
-    return f"{setting.strip()}: {question.strip()}" if setting and setting.strip() else question.strip()
-
-
-def text_form(text: str) -> str:
-    """What stays of a text that is read as the same: composed (NFC), without white space and invisible characters."""
-    return "".join(filter(str.isprintable, unicodedata.normalize("NFC", text))).replace(" ", "")
 
 
 def whole_count(value: Any, *, max_count: int | None) -> int | tuple[str, str]:
@@ -56,17 +46,6 @@ def whole_count(value: Any, *, max_count: int | None) -> int | tuple[str, str]:
     if number > (limit := max_count or MAX_INT64):
         return "count above max_count" if max_count else "count too large", f"{shown}; the largest is {limit}"
     return int(number)
-
-
-def text_problem(text: Any) -> tuple[str, str] | None:
-    """Why a text can't be read by a model: (reason, detail), or None."""
-    if not isinstance(text, str):
-        return "empty text", ""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return "invalid text", f"the surrogate U+{ord(text[error.start]):04X} stands at character {error.start + 1}"
-    return None if text_form(text) else ("empty text", "")
 
 
 def check_rows(

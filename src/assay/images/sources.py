@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -18,14 +16,15 @@ from typing import Any
 import pandas as pd
 
 from assay.core.io import inside
-from assay.data.path_text import escape_path, plain_text, unescape_path
+from assay.data.path_text import escape_path, plain_text
 from assay.data.picture_kinds import looks_like_a_picture
-from assay.data.roles import ROLES, role_named
+from assay.data.roles import role_named
 from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame, text_cells
 from assay.images import frame_lists
-from assay.images.class_names import LABELS, Place, class_words, label_of, names_of, place_of
+from assay.images.class_names import LABELS, Place, class_words, names_of, place_of
 from assay.images.groups import group_names, warn_if_bundled
 from assay.images.listing import SHOWN, Listing, combine, make_listing
+from assay.images.manifest_rows import check_row, group_word
 from assay.params.images import External, Labelled, Prepare, Source
 
 # What the stage forge writes.
@@ -34,8 +33,6 @@ FORGED = Path("data/forged/manifest.csv")
 CONTAINERS = {"frames", "videos", "images", "faces", "crops", "raw", "c0", "c23", "c40"}
 # The columns of a manifest that are read.
 COLUMNS_READ = ("path", "label", "group", "generator", "role", UNREADABLE)
-# Not the letter of a drive.
-ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> Listing:
@@ -181,60 +178,6 @@ def _groups(names: list[str], places: list[Place], *, how: Labelled, field: str)
     return group_names(told, plain, rule=how.group or "file", field=field)
 
 
-def _existing(root: Path, name: str) -> Path:
-    """A manifest's path: as it stands, or, where no such file is there, in another way of writing the same name.
-
-    Those are: without spaces around it, escaped as Assay writes names that are not UTF-8, composed or decomposed, with
-    the separators of Windows.
-    """
-    path = inside(root, name)
-    if os.path.exists(path):
-        return path
-    for other in (
-        name.strip(),
-        unescape_path(name),
-        unicodedata.normalize("NFC", name),
-        unicodedata.normalize("NFD", name),
-        name.replace("\\", "/"),
-    ):
-        if other != name and os.path.exists(root / other):
-            return inside(root, other)
-    return path
-
-
-def _check_row(
-    record: Mapping[Any, Any], number: int, root: Path, words: Mapping[str, int]
-) -> tuple[str, str] | tuple[Path, int]:
-    """Where the row's file lies and its label, or why the row is rejected: (reason, detail)."""
-    if record.get(UNREADABLE) is not None:
-        return "unreadable", str(record[UNREADABLE])
-    for column in ("path", "label"):
-        if record[column] is None:
-            return "missing_value", f"column {column} is empty in row {number}"
-    label = label_of(record["label"], words)
-    if label is None:
-        return "bad_label", (
-            f"label {record['label']!r} names no class; real: {names_of(words, 0)}; forged: {names_of(words, 1)}"
-        )
-    role = record.get("role")
-    if role is not None and role_named(role) is None:
-        return (
-            "bad_role",
-            f"role {role!r}; allowed are {', '.join(ROLES)}, and validation, valid, dev, training, testing",
-        )
-    if found := ADDRESS.match(record["path"]):
-        return "url", f"{found[0]}... is no file: nothing is fetched; save it beside the manifest and give its path"
-    try:
-        return _existing(root, record["path"]), label
-    except ValueError as error:
-        return "outside", str(error)
-
-
-def _group_word(text: str) -> str:
-    """A declared group as it is compared: composed, without spaces around it, and 3.0 as 3."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", unicodedata.normalize("NFC", text).strip())
-
-
 def _read_manifest(path: Path) -> tuple[pd.DataFrame, bool]:
     """A manifest as a table with the columns path and label, and whether it lists videos' frames."""
     try:
@@ -277,11 +220,13 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
     for number, (given, cells) in enumerate(zip(table["path"], texts.to_dict("records"), strict=True), start=1):
         # A cell of spaces is an empty one; a table of texts has NaN for None.
         record = {name: cell if isinstance(cell, str) and cell.strip() else None for name, cell in cells.items()}
-        checked = _check_row(record, number, path.parent, words)
+        checked = check_row(record, number, path.parent, words)
         if isinstance(checked[0], Path):
             kept.append((record, escape_path(checked[0].as_posix()), int(checked[1])))
         else:
-            rejected.append((plain_text(str(given)), dataset, checked[0], plain_text(str(checked[1]))))
+            # A whole picture may stand where its path is to be.
+            name = given if isinstance(given, str) else str(given)[:120]
+            rejected.append((plain_text(name), dataset, checked[0], plain_text(str(checked[1]))))
     free = [record["path"] for record, *_ in kept if record.get("group") is None]
     given = iter(
         _groups(
@@ -299,7 +244,7 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
             # Where no rule says otherwise, a row stands alone.
             group = f"{dataset}/{group}" if how.group is not None else image_path
         else:
-            group = f"{dataset}/{_group_word(group)}"
+            group = f"{dataset}/{group_word(group)}"
         if generator is None:
             generator = "real" if label == 0 else dataset
         rows.append((image_path, label, dataset, group, generator.strip(), None if role is None else role_named(role)))
