@@ -129,17 +129,23 @@ def test_what_stands_there_is_kept(tmp_path, content, wanted):
             ("a\n" + "很好\n" * 9).encode() + b"\xe5\xa5\n",
             "line 11, byte 66 is not UTF-8 .*nearly all of the file is: mend",
         ),
+        ('a, "b"\n1,2\n', "line 1: spaces stand before a double quote"),
         (b"PK\x03\x04...", "a spreadsheet or a zip archive; save the sheet as CSV"),
         (b"\x1f\x8b...", "compressed by gzip"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; git lfs pull"),
-        ("sep=,\na,b\n1,2\n", "line 1 .sep=. is Excel's own; delete it"),
-        ("  \na,b\n1,2\n", "line 1 is blank"),
+        ("sep=,\na,b\n1,2\n", "delete line 1 .sep=., which is Excel's own"),
+        ("  \na,b\n1,2\n", "line 1 names no column"),
         ("a，b\n1，2\n", "the header is one field"),
-        ('a,b\n1,"2"\n "x", "y"\n', "line 3: a space stands before a double quote"),
-        ("a,b\n1,2\n\ufeffa,b\n3,4\n", "line 3 is the header again"),
+        ('a,b\n1,"2"\n "x", "y"\n', "line 3: spaces stand before a double quote"),
+        ("a,b\n1,2\n\ufeffa,b\n3,4\n", "line 3 is the header once more"),
         ("a,b\n".encode("utf-16-le"), "line 1, byte 2 is NUL: UTF-16LE without its byte order mark"),
     ],
 )
 def test_what_would_shift_or_get_lost_is_named(tmp_path, content, told):
     with pytest.raises(ValueError, match=told):
         read(tmp_path, content)
+
+
+def test_records_that_swallow_others_are_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match=r"1 record\(s\) span lines .* from line 2"):
+        assert len(read(tmp_path, 'a,b\n1,"x\n2,y\n3,z"\n')) == 2

@@ -128,6 +128,7 @@ BAD = [
     ("fetch_counts.causal_lm_config.hidden_size", 66, "multiple of 2"),
     ("prepare_text.roles.tune", 0.1, "prepare_text.roles.tune: unknown key"),
     ("prepare_text.classes", [0, 1], "prepare_text.classes.0"),
+    ("prepare_text.classes", ["a", " a"], "prepare_text.classes"),
     ("prepare_text.near_duplicates.threshold", 0, "prepare_text.near_duplicates.threshold"),
     ("pretrain_text.encoder.hidden_size", 190, "encoder: hidden_size 190 must be a multiple of num_h"),
     ("pretrain_text.mask_share", 1.0, "pretrain_text.mask_share"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 
 # Up to the end of the header, which may hold line breaks in quotes.
 HEADER = re.compile(r'(?:[^"\r\n]++|"[^"]*+")*+(\r?\n|\r)')
-EXCEL = re.compile(r"sep=.?[\r\n]")
-SPACED = re.compile(r'[ \t]+"')
+# A quote after spaces is no quote to the csv module, but a part of the field.
+SPACED = re.compile(r'\s+"')
 SHOWN = 5
 
 
@@ -24,34 +25,40 @@ def parse_delimited(text: str, *, delimiter: str) -> tuple[list[str], list[list[
 
     Raises:
         ValueError: no header, records with more or fewer fields than it (the lines are named), quotes that are not
-            balanced, or stand behind a space, or a CR in a field without quotes. Lines are counted from 1.
+            balanced, or a CR in a field without quotes. Lines are counted from 1.
     """
-    _check_start(text)
+    if not text.strip("\r\n"):
+        raise ValueError("the file is empty; its first line must name the columns")
     found = HEADER.match(text)
-    held: list[str] = []
-    lines = _lines(text, end="\r" if found and found[1] == "\r" else "\n", held=held)
+    lines = list(_lines(text, end="\r" if found and found[1] == "\r" else "\n"))
     limit = csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(iter(lines), delimiter=delimiter, strict=True)
     records: list[list[str]] = []
     wrong: list[tuple[int, int]] = []
+    spanning: list[int] = []
     header: list[str] = []
     begin = 1
     try:
         for record in reader:
-            _check_record(record, "".join(held), begin, header=header, delimiter=delimiter)
-            held.clear()
+            raw = lines[begin - 1 : reader.line_num]
+            _check_quotes(record, raw, begin, delimiter=delimiter)
             if not header:
                 header = record
+                _check_header(header, begin)
+            elif record and record[0].startswith("\ufeff") and [record[0].strip("\ufeff"), *record[1:]] == header:
+                raise ValueError(f"line {begin} is the header once more, with a byte order mark; delete it")
             elif len(record) in (0, len(header)):
                 records.append(record or [""] * len(header))
             else:
                 wrong.append((begin, len(record)))
+            if any(line.count(delimiter) == len(header) - 1 > 0 for line in raw[1:-1]):
+                spanning.append(begin)
             begin = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(_quoting(str(error), begin, reader.line_num)) from None
     finally:
         csv.field_size_limit(limit)
-    if len(header) == 1 and set(header[0]) & set(";|\t,\uff0c\uff1b"):
+    if len(header) == 1 and set(header[0]) & set(";|\t,，"):
         raise ValueError(f"the header is one field, {header[0]!r}: separate fields by commas in .csv, by tabs in .tsv")
     if wrong:
         shown = ", ".join(f"line {line} has {count}" for line, count in wrong[:SHOWN])
@@ -61,37 +68,42 @@ def parse_delimited(text: str, *, delimiter: str) -> tuple[list[str], list[list[
             f"{len(wrong)} of {len(wrong) + len(records)} records don't have the header's {len(header)} field(s): "
             f"{shown}{more}; put each field that holds a {mark} in double quotes, and end no line with a {mark}"
         )
+    _warn_of(spanning)
     return header, records
 
 
-def _check_start(text: str) -> None:
-    if not text.strip("\r\n"):
-        raise ValueError("the file is empty; its first line must name the columns")
-    if EXCEL.match(text):
-        raise ValueError("line 1 (sep=) is Excel's own; delete it")
-    if not text[: text.find("\n")].strip():
-        raise ValueError("line 1 is blank; the first line must name the columns")
-
-
-def _check_record(record: list[str], raw: str, line: int, *, header: list[str], delimiter: str) -> None:
-    """Raise a ValueError for a record that csv reads otherwise than its writer meant."""
-    if record and header and record[0].startswith("\ufeff") and ",".join(record).lstrip("\ufeff") == ",".join(header):
-        raise ValueError(f"line {line} is the header again, behind a byte order mark, as files put together have it")
-    # A field that itself begins so is in quotes, and its own are doubled.
-    if any(SPACED.match(field) for field in record) and re.search(rf'(^|{re.escape(delimiter)})[ \t]+"(?!")', raw):
-        raise ValueError(
-            f"line {line}: a space stands before a double quote, so that it quotes nothing; delete the space"
+def _warn_of(spanning: list[int]) -> None:
+    """Warn of records, by their first lines, that may have swallowed others."""
+    if spanning:
+        shown = ", ".join(map(str, spanning[:SHOWN]))
+        warnings.warn(
+            f"{len(spanning)} record(s) span lines that look like records themselves, the first from line {shown}: "
+            "is a double quote left open there?",
+            stacklevel=3,
         )
 
 
-def _lines(text: str, *, end: str, held: list[str]) -> Iterator[str]:
-    """The lines one by one, each put into ``held`` too."""
+def _check_quotes(record: list[str], raw: list[str], begin: int, *, delimiter: str) -> None:
+    """Raise a ValueError for a field with a quote after spaces, which would stay in the field."""
+    for value in filter(SPACED.match, record):
+        if re.search(rf"(?:^|{delimiter}){re.escape(value)}(?:{delimiter}|[\r\n]*$)", "".join(raw)):
+            raise ValueError(f"line {begin}: spaces stand before a double quote ({value[:40]!r}); delete them")
+
+
+def _check_header(header: list[str], line: int) -> None:
+    """Raise a ValueError for a first line that names no columns."""
+    if header and header[0].lower().startswith("sep="):
+        raise ValueError(f"delete line {line} ({header[0]}), which is Excel's own")
+    if header and not any(name.strip() for name in header):
+        raise ValueError(f"line {line} names no column; delete the lines before the header")
+
+
+def _lines(text: str, *, end: str) -> Iterator[str]:
     start = 0
     while start < len(text):
         found = text.find(end, start)
         stop = len(text) if found < 0 else found + 1
-        held.append(text[start:stop])
-        yield held[-1]
+        yield text[start:stop]
         start = stop
 
 

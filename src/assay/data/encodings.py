@@ -56,7 +56,7 @@ def decode_text(content: bytes, *, name: str) -> str:
         line = (before.count("\n") or before.count("\r")) + 1
         byte = len(mark) + error.start + 1
         told = f"line {line}, byte {byte} is not {NAMES[codec]} ({error.reason})"
-        shown = body.decode(codec, "retold")
+        shown = body.decode(codec, "replace")
         bad = shown.count("\ufffd")
         if sum(character > "\x7f" for character in shown) > RARE * bad:
             raise ValueError(f"{told}, but nearly all of the file is: mend that line") from None

@@ -18,6 +18,14 @@ def ascending(values: list[int]) -> list[int]:
     return values
 
 
+def class_names(values: list[str] | None) -> list[str] | None:
+    """Names without spaces at the ends; reject one that is empty or stands there twice."""
+    names = None if values is None else [name.strip() for name in values]
+    if names is not None and (not all(names) or len(set(names)) < len(names)):
+        raise ValueError(f"each class has one name, once; got {names}")
+    return names
+
+
 class FetchText(Section):
     source: str = Field(min_length=1, description="packages, or a table (docs/your-data.md) with text and label")
     vocabulary: str = Field(min_length=1, description="package, or a vocab.txt with a token per line")
@@ -44,7 +52,9 @@ class NearDuplicates(Section):
 class PrepareText(Section):
     roles: TextRoles
     unicode_form: Literal["NFKC", "NFC", "none"] = Field(description="NFKC makes full-width letters half-width")
-    classes: list[str] | None = Field(description="other labels are rejected; null: every label that occurs is a class")
+    classes: Annotated[list[str] | None, AfterValidator(class_names)] = Field(
+        description="other labels are rejected; null: every label that occurs is a class"
+    )
     near_duplicates: NearDuplicates
 
 

@@ -102,6 +102,9 @@ def main() -> None:
         write_json(METRICS, metrics)
     print(", ".join(f"{role} {metrics[f'{role}.n']:.0f}" for role in shares), "texts of", classes)
     print(f"{len(rejected)} rejected: {told(rejected)}")
+    alike = pd.Series(classes).groupby(pd.Series(classes).str.casefold()).agg(list)
+    for names in alike[alike.map(len) > 1]:
+        print(f"WARNING the classes {names} differ only in case; if they are one, write them alike")
     print(f"{metrics['near_duplicates']:.0f} texts are near-duplicates of another and share its role")
 
 
