@@ -9,17 +9,9 @@ import pytest
 from assay.core.params import load
 from assay.data.findings import findings_table, of_level, raise_errors
 from assay.data.roles import ROLES
-from assay.images.preflight import (
-    assumed_folds,
-    certified,
-    check_fold_table,
-    check_later,
-    check_prepared,
-    groups_to_certify,
-    pipeline_folds,
-)
-from assay.metrics.intervals import clopper_pearson, rows_to_certify
+from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
 from assay.params.stacking import Stacking
+from assay.preflight.images import assumed_folds, check_later
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = load(Stacking, ROOT / "params.yaml")
@@ -161,14 +153,6 @@ def test_what_a_later_stage_lacks_is_named_with_what_helps(need, groups, changes
 def test_a_fold_of_one_class_is_an_error():
     table = pd.DataFrame({"fold": [0, 0, 1], "label": [0, 1, 0], "group_id": ["a", "b", "c"]})
     assert [finding.level for finding in check_fold_table(table)] == ["warning", "error"]
-
-
-def test_certifying_agrees_with_the_interval_of_the_metrics():
-    for groups in (1, 5, 59, 299, 1000):
-        assert certified(groups) == pytest.approx(clopper_pearson(0, groups, side="upper")[1])
-    budgets = (0.001, 0.01, 0.05, 0.1, 0.5)
-    assert [groups_to_certify(budget) for budget in budgets] == [rows_to_certify(budget) for budget in budgets]
-    assert (groups_to_certify(0.05), groups_to_certify(0.01), certified(0)) == (59, 299, 1.0)
 
 
 def test_the_table_begins_with_the_worst(tmp_path):

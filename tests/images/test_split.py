@@ -8,10 +8,10 @@ import pytest
 
 from assay.core.params import load
 from assay.data.findings import raise_errors
-from assay.data.roles import ROLES
+from assay.data.roles import ROLES, borrowed
 from assay.images.duplicates import Fingerprint
 from assay.images.preflight import check_prepared
-from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split
+from assay.images.split import MANIFEST, fold_table, group_and_split
 from assay.params.images import Images
 
 PARAMS = load(Images, Path(__file__).resolve().parents[2] / "params.yaml")

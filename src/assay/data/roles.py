@@ -51,6 +51,54 @@ def borrow_roles(
     return pd.concat([roles.drop(drawn.index), drawn])
 
 
+def complete_roles(
+    frame: pd.DataFrame, *, shares: Mapping[str, float], donor: str, seed: int, folds: int = 1
+) -> pd.Series:
+    """The role of every group: as declared, which holds for all its rows, and drawn for the others.
+
+    Roles that are then empty get groups of the donor (`borrow_roles`). Where all are drawn, and a few large groups fill
+    train, so that its folds lack groups, it is drawn again with enough of them.
+
+    Args:
+        frame: columns ``group_id``, ``dataset``, ``label`` and ``role`` (missing where none is declared); one row per
+            image. A group has one declared role at most.
+        shares: role -> share of the groups.
+        donor: val or train.
+        seed: seeds the draw.
+        folds: into which train is to be parted.
+
+    Returns:
+        Series of role names, indexed by group_id.
+    """
+    given = frame.dropna(subset="role").groupby("group_id")["role"].first()
+    free = frame[~frame["group_id"].isin(given.index)]
+    chosen = [given]
+    if len(free):
+        drawn = assign_roles(free, shares=shares, seed=seed)
+        train = free[free["group_id"].map(drawn) == "train"]
+        groups = train.groupby("label")["group_id"].nunique().reindex(free["label"].unique(), fill_value=0)
+        if given.empty and groups.min() < folds:
+            drawn = assign_roles(free, shares=shares, seed=seed, least=folds)
+        chosen.append(drawn)
+    return borrow_roles(frame, pd.concat(chosen), donor=donor, shares=shares, seed=seed)
+
+
+def borrowed(frame: pd.DataFrame) -> str:
+    """What `complete_roles` took from declared roles for those that had no rows, in words; empty if nothing.
+
+    ``frame``: columns ``role`` (as declared, or missing), ``split`` (the role it has) and ``group_id``.
+    """
+    moved = frame[frame["role"].notna() & (frame["role"] != frame["split"])]
+    parts = []
+    for (source, role), part in moved.groupby(["role", "split"], sort=False):
+        left = int((frame["split"] == source).sum())
+        parts.append(
+            f"role {role} had no rows and takes {len(part)} images ({part['group_id'].nunique()} groups) from "
+            f"{source}, which keeps {left}"
+        )
+    return "\n".join(parts)
+
+
 def assign_roles(frame: pd.DataFrame, *, shares: Mapping[str, float], seed: int, least: int = 1) -> pd.Series:
     """Give every group one role, so that each role gets its share of every (dataset, label) stratum.
 

@@ -5,13 +5,16 @@ Names that are not UTF-8 stand in both escaped (``unescape_path`` gives them bac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from assay.core.dvc_links import real_name
 from assay.data.path_text import escape_path, unescape_path
+from assay.data.picture_kinds import looks_like_a_picture
 
 # role: as the source declares it, or missing.
 COLUMNS = ["image_path", "label", "dataset", "group", "generator", "role"]
@@ -91,6 +94,19 @@ def combine(listings: list[Listing]) -> Listing:
     return drop_conflicts(Listing(rows, rejected, problems[0] if problems else None))
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a relative path has a name that begins with a dot, of the file or of a folder."""
+    return name.startswith(".") or "/." in name
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by its name or first bytes; one that can't be opened (a link to nothing) is none."""
+    try:
+        return looks_like_a_picture(os.fspath(path))
+    except OSError:
+        return False
+
+
 def names_of_photos(photos: pd.DataFrame) -> pd.Series:
     """Photographs (columns file and origin) as their user knows them: own ones below the folder they came from."""
     is_own = photos["origin"].str.startswith(OWN)
@@ -108,3 +124,8 @@ def rejected_in_words(rejected: pd.DataFrame) -> str:
             shown = f"e.g. {part['file'].iloc[0]}: {part['detail'].iloc[0]}"
         parts.append(f"{len(part)} {reason}: {shown}")
     return f"{len(rejected)} rejected" + "".join(f"\n  {part}" for part in parts)
+
+
+def with_rejected(message: str, rejected: pd.DataFrame, path: Path, *, joint: str = "\n") -> str:
+    """An error about missing images, and behind it what was rejected, if anything, with the file that lists all of it."""
+    return f"{message}{joint}{rejected_in_words(rejected)}\nAll of them: {path}" if len(rejected) else message

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.io import inside
-from assay.data.path_text import unescape_path
+from assay.data.path_text import URL, unescape_path
 from assay.data.roles import ROLES, role_named
 from assay.data.tables import UNREADABLE
 from assay.images.class_names import label_of, names_of
-
-# Not the letter of a drive.
-ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def _existing(root: Path, name: str) -> Path:
@@ -60,7 +57,7 @@ def check_row(
             "bad_role",
             f"role {role!r}; allowed are {', '.join(ROLES)}, and validation, valid, dev, training, testing",
         )
-    if found := ADDRESS.match(record["path"]):
+    if found := URL.match(record["path"]):
         return "url", f"{found[0]}... is no file: nothing is fetched; save it beside the manifest and give its path"
     try:
         return _existing(root, record["path"]), label

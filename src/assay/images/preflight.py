@@ -1,32 +1,22 @@
-"""Before hours of training: what every later stage of the images line needs of the data, and whether it is there.
+"""Before hours of training: what can't work with the data, whatever the later parameters are; ``prepare`` stops on it.
 
-``check_prepared`` holds what can't work at all, whatever the later parameters are: ``prepare`` stops on it. The needs of
-single stages (``check_later``) depend on their parameters, on which ``prepare`` must not depend: ``assay check --data``
-tells them.
+What single stages need depends on their parameters, on which ``prepare`` must not depend: `assay.preflight.images`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from assay.core.params import read_yaml
-from assay.data.findings import FEW_GROUPS, Finding, need, roles_by_class
+from assay.data.findings import Finding, need, roles_by_class
 from assay.data.roles import CLASSES, ROLES
 from assay.images.split import near_duplicates, role_advice
 from assay.params.images import Prepare
-from assay.params.stacking import Stacking
 
 PIPELINE = Path("dvc.yaml")
-# LightGBM's own min_data_in_leaf, which no parameter changes, and that of the bake-off's model on logits.
-LEAF_ROWS, LOGITS_LEAF_ROWS = 20, 40
-# Fewer updates than this hardly move a network from its start.
-FEW_STEPS = 50
 
 
 def pipeline_folds(path: Path = PIPELINE) -> int | None:
@@ -95,139 +85,3 @@ def check_fold_table(folds: pd.DataFrame) -> list[Finding]:
             text += ": what is measured on it rests on one group of a class"
         found.append(need(f"fold {number}", text, error=least == 0, warning=least == 1))
     return found
-
-
-def rows_outside_folds(folds: pd.DataFrame) -> int:
-    """Rows of the smallest training set that leaves a fold out."""
-    return int(len(folds) - folds["fold"].value_counts().max())
-
-
-def check_networks(train: pd.DataFrame, val: pd.DataFrame, folds: pd.DataFrame, params: Stacking) -> list[Finding]:
-    """Batches and updates of stage 1 and the experts, and whether val can choose an epoch."""
-    networks = {"train_stage1": (params.train_stage1, len(train))}
-    for name in type(params.train_expert).model_fields:
-        networks[f"train_expert.{name}"] = (params.expert(name), rows_outside_folds(folds))
-    found = []
-    for name, (settings, rows) in networks.items():
-        steps = math.ceil(rows / settings.batch_size) * settings.epochs
-        text = f"{rows} rows in batches of {settings.batch_size}, {steps} updates in {settings.epochs} epoch(s)"
-        if settings.batch_size > rows:
-            text += f": a batch is all rows. Set {name}.batch_size to {max(2, rows // 8)} or less"
-        elif steps < FEW_STEPS:
-            text += f": few. Lower {name}.batch_size, or raise {name}.epochs"
-        found.append(need(f"{name}, batches", text, warning=settings.batch_size > rows or steps < FEW_STEPS))
-    if params.train_stage1.selection == "best":
-        least = int(min(val.loc[val["label"] == label, "group_id"].nunique() for label in range(len(CLASSES))))
-        text = f"the best of {params.train_stage1.epochs} epochs is chosen on {least} groups of a class"
-        if least < FEW_GROUPS:
-            text += ": by chance, mostly. train_stage1.selection: last chooses nothing"
-        found.append(need("train_stage1, epoch", text, warning=least < FEW_GROUPS))
-    return found
-
-
-def check_anchors(anchors: int, params: Stacking) -> Finding:
-    """Rows of calib, on which the folds' embeddings are aligned, against the dimensions of an embedding."""
-    dim = params.expert("maxvit").embedding_dim
-    text = f"{anchors} rows of calib for {dim} dimensions"
-    few = params.build_meta.alignment == "procrustes" and anchors <= dim
-    if few:
-        fitting = 2 ** int(math.log2(max(2, anchors - 1)))
-        text += f": the alignment goes through at most {max(anchors - 1, 0)} directions. Set embedding_dim of both "
-        text += f"experts to {fitting}, raise roles.calib, or set build_meta.alignment to none"
-    return need("build_meta, anchors", text, warning=few)
-
-
-def check_meta(folds: pd.DataFrame, params: Stacking) -> list[Finding]:
-    """Rows of X_meta against LightGBM's leaves, the search's largest tree and the number of columns."""
-    search, rows = params.train_meta.search, rows_outside_folds(folds)
-    settings = search.grid if search.method == "grid" else search.ranges.model_dump()
-    drawn = int(rows * min(settings.get("subsample", [1.0])))
-    text = f"{drawn} of {rows} rows at the smallest subsample; a split takes {2 * LEAF_ROWS}"
-    if drawn < 2 * LEAF_ROWS:
-        text += ": LightGBM gives one value to all. train_meta.ship: mean_logit needs no rows, or raise roles.train"
-    found = [need("train_meta, rows", text, warning=drawn < 2 * LEAF_ROWS)]
-    text = f"LightGBM on logits has leaves of {LOGITS_LEAF_ROWS} rows, {rows} rows fit it"
-    found.append(need("train_meta, logits", text, warning=rows < 2 * LOGITS_LEAF_ROWS))
-    leaves = int(max(settings.get("num_leaves", [31])))
-    text = f"up to {leaves} leaves of {LEAF_ROWS} rows"
-    if leaves * LEAF_ROWS > rows:
-        text += f": {rows} rows fill {rows // LEAF_ROWS}; larger values in train_meta.search change nothing"
-    found.append(need("train_meta, num_leaves", text, warning=leaves * LEAF_ROWS > rows))
-    columns = 2 * (params.expert("maxvit").embedding_dim + 1)
-    text = f"{columns} columns for {rows} rows"
-    if columns > rows:
-        text += (
-            ": more than rows. Lower embedding_dim of both experts, or ship without embeddings (mean_logit, logistic)"
-        )
-    found.append(need("train_meta, columns", text, warning=columns > rows))
-    return found
-
-
-def certified(groups: int) -> float:
-    """The leakage that no leak among so many groups certifies at 95 %: Clopper and Pearson (1934) at k = 0."""
-    return 1.0 - 0.05 ** (1.0 / groups) if groups else 1.0
-
-
-def groups_to_certify(budget: float) -> int:
-    """Groups without a leak that certify a budget: 59 for 5 %, 299 for 1 %."""
-    return math.ceil(math.log(0.05) / math.log1p(-budget) * (1 - 1e-12))
-
-
-def check_budgets(tune: pd.DataFrame, params: Stacking) -> list[Finding]:
-    """What the tune role can certify of both budgets of leakage."""
-    settings, found = params.evaluate_cascade, []
-    for label, name in enumerate(CLASSES):
-        budget = settings.budget_forged if label else settings.budget_real
-        groups = tune.loc[tune["label"] == label, "group_id"].nunique()
-        wanted, bound = groups_to_certify(budget), certified(groups)
-        text = f"no leak among {groups} {name} groups of tune certifies <= {bound:.1%}; {budget:.1%} takes {wanted}"
-        if bound > budget:
-            text += ": 'certified' is out of reach"
-            text += (
-                f". Raise roles.tune or evaluate_cascade.budget_{name}"
-                if settings.certify
-                else ", it will be 'observed'"
-            )
-        found.append(need(f"cascade, {name}", text, warning=settings.certify and bound > budget))
-    return found
-
-
-def check_evaluation(test: pd.DataFrame, params: Stacking, *, root: Path = Path()) -> list[Finding]:
-    """The robustness grid's images, and whether the external sets are there."""
-    wanted = params.evaluate.robustness.max_samples
-    text = f"{min(wanted, len(test))} of {len(test)} test rows"
-    few = len(test) < min(wanted, 100)
-    found = [need("evaluate.robustness", text + (": few for a grid of degradations" if few else ""), warning=few)]
-    for number, external in enumerate(params.evaluate.external):
-        there = (root / external.path).exists()
-        text = (
-            external.path
-            if there
-            else f"nothing at {external.path}: mend evaluate.external[{number}].path, or remove it"
-        )
-        found.append(need(f"external {external.name}", text, error=not there))
-    return found
-
-
-def check_later(
-    parts: Mapping[str, pd.DataFrame], folds: pd.DataFrame, params: Stacking, *, root: Path = Path()
-) -> list[Finding]:
-    """What every stage behind ``prepare`` needs, with its parameters.
-
-    Args:
-        parts: role -> rows with label and group_id.
-        folds: columns fold, label, group_id, of the train role.
-        root: the project.
-    """
-    found = check_fold_table(folds)
-    found += check_networks(parts["train"], parts["val"], folds, params)
-    found.append(check_anchors(len(parts["calib"]), params))
-    found += check_meta(folds, params)
-    found += check_budgets(parts["tune"], params)
-    return found + check_evaluation(parts["test"], params, root=root)
-
-
-def assumed_folds(train: pd.DataFrame, *, folds: int) -> pd.DataFrame:
-    """A fold table for rows that have none yet: groups dealt out in turn, as many as there are of each class."""
-    numbers = train.groupby("label")["group_id"].transform(lambda groups: pd.factorize(groups)[0])
-    return train.assign(fold=np.asarray(numbers, dtype=np.int64) % folds)

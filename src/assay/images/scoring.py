@@ -110,12 +110,12 @@ def external_set(
             kept.append(number)
             logits.append(predictor.array_logits(result.pixels[None])[0])
     rows = listing.rows.iloc[kept]
+    problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
+    rejections = pd.concat([listing.rejected, problems], ignore_index=True)
     if rows["label"].nunique() < 2:
-        said = rejected_in_words(listing.rejected)
+        said = rejected_in_words(rejections)
         raise ValueError(
             f"external set {name}: {len(rows)} usable images of one class; real and forged are needed; {said}"
         )
     scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"}).assign(logit=np.array(logits))
-    problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
-    rejections = pd.concat([listing.rejected, problems], ignore_index=True)
     return scores[["dataset", *KEYS, "logit"]].reset_index(drop=True), rejections

@@ -17,13 +17,12 @@ import pandas as pd
 
 from assay.core.io import inside
 from assay.data.path_text import escape_path, plain_text
-from assay.data.picture_kinds import looks_like_a_picture
 from assay.data.roles import role_named
 from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame, text_cells
 from assay.images import frame_lists
 from assay.images.class_names import LABELS, Place, class_words, names_of, place_of
 from assay.images.groups import group_names, warn_if_bundled
-from assay.images.listing import SHOWN, Listing, combine, make_listing
+from assay.images.listing import SHOWN, Listing, combine, is_hidden, is_picture, make_listing
 from assay.images.manifest_rows import check_row, group_word
 from assay.params.images import External, Labelled, Prepare, Source
 
@@ -54,7 +53,7 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
     places: dict[str, Place] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = path.relative_to(root).as_posix()
-        if _is_hidden(name) and not _is_picture(path):
+        if is_hidden(name) and not is_picture(path):
             continue
         folder = posixpath.dirname(name)
         if folder not in places:
@@ -87,18 +86,6 @@ def list_folders(root: Path, *, dataset: str, how: Labelled, field: str) -> List
     return make_listing(rows, rejected, problem)
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or "/." in name
-
-
-def _is_picture(path: Path) -> bool:
-    """Whether a hidden file is a picture. One that can't be opened (a lock is a link to nothing) is taken for none."""
-    try:
-        return looks_like_a_picture(os.fspath(path))
-    except OSError:
-        return False
-
-
 def _has_roles(how: Labelled) -> bool:
     """Whether the roles that a set declares are looked at; in an external set all images have one part."""
     return not isinstance(how, External) and not (isinstance(how, Source) and how.roles == "drawn")
@@ -107,7 +94,7 @@ def _has_roles(how: Labelled) -> bool:
 def _check_file(name: str, place: Place, root: Path) -> tuple[str, str] | None:
     """Why a file of a tree is rejected: (reason, detail), or None."""
     folder = posixpath.dirname(name) or "."
-    if _is_hidden(name):
+    if is_hidden(name):
         return "hidden", "a name with a dot in front hides it, or its folder: rename that, if the picture is to count"
     if os.path.isdir(root / name):
         return "linked_folder", (

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from assay.data.groups import join_groups
-from assay.data.roles import (
-    CLASSES,
-    assign_folds,
-    assign_roles,
-    borrow_roles,
-    check_disjoint,
-)
+from assay.data.roles import CLASSES, assign_folds, check_disjoint, complete_roles
 from assay.images.duplicates import Fingerprint, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles
@@ -29,8 +23,7 @@ def group_and_split(
 ) -> pd.DataFrame:
     """Add ``cluster`` (of near-duplicates), ``group_id`` (these joined) and ``split`` (a role) to the rows of images.
 
-    A role that a source declares stays, and holds for all rows of its group; other groups get one by ``assign_roles``.
-    Roles that are empty then get groups of ``settings.borrow_from``.
+    A role that a source declares stays, and holds for all rows of its group; the others follow `complete_roles`.
 
     Args:
         rows: columns label, dataset, group, role, image_path; one row per image.
@@ -46,25 +39,12 @@ def group_and_split(
     joined = np.asarray(join_groups(list(rows["group"]), clusters), dtype=object)
     frame = rows.assign(cluster=clusters, group_id=joined)
     _check_collisions(frame[declared], frame.loc[declared, "group_id"].to_numpy(), name="images of one group")
-    given = frame[declared].groupby("group_id")["role"].first()
-    free = frame[~frame["group_id"].isin(given.index)]
-    chosen = [given]
-    if len(free):
-        chosen.append(_draw(free, shares=roles.model_dump(), seed=seed, folds=settings.folds if given.empty else 1))
-    shares, donor = roles.model_dump(), settings.borrow_from
-    filled = borrow_roles(frame, pd.concat(chosen), donor=donor, shares=shares, seed=seed)
+    filled = complete_roles(
+        frame, shares=roles.model_dump(), donor=settings.borrow_from, seed=seed, folds=settings.folds
+    )
     frame = frame.assign(split=frame["group_id"].map(filled))
     check_disjoint(frame["split"], frame["group_id"])
     return frame
-
-
-def _draw(free: pd.DataFrame, *, shares: Mapping[str, float], seed: int, folds: int) -> pd.Series:
-    """Roles by ``assign_roles``; where a few large groups fill train, so that its folds lack groups, with enough of them."""
-    drawn = assign_roles(free, shares=shares, seed=seed)
-    train = free[free["group_id"].map(drawn) == "train"]
-    if train.groupby("label")["group_id"].nunique().reindex([0, 1], fill_value=0).min() >= folds:
-        return drawn
-    return assign_roles(free, shares=shares, seed=seed, least=folds)
 
 
 def near_duplicates(frame: pd.DataFrame) -> str:
@@ -77,19 +57,6 @@ def near_duplicates(frame: pd.DataFrame) -> str:
         f"{len(alike)} near-duplicates, e.g. {pair.iloc[0]} and {pair.iloc[1]}, join {alike['group'].nunique()} groups into "
         f"{alike['group_id'].nunique()} (prepare.near_duplicates: what counts as one)"
     )
-
-
-def borrowed(frame: pd.DataFrame) -> str:
-    """What `group_and_split` took from declared roles for those that had no rows, in words; empty if nothing."""
-    moved = frame[frame["role"].notna() & (frame["role"] != frame["split"])]
-    parts = []
-    for (source, role), part in moved.groupby(["role", "split"], sort=False):
-        left = int((frame["split"] == source).sum())
-        parts.append(
-            f"role {role} had no rows and takes {len(part)} images ({part['group_id'].nunique()} groups) from "
-            f"{source}, which keeps {left}"
-        )
-    return "\n".join(parts)
 
 
 def _check_collisions(rows: pd.DataFrame, clusters: np.ndarray, *, name: str) -> None:

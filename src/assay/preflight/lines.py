@@ -16,13 +16,14 @@ from assay.data.findings import Finding, need, roles_by_class, shares_advice
 from assay.data.roles import CLASSES, ROLES
 from assay.images.listing import Listing, rejected_in_words
 from assay.images.manifest import read_manifest
-from assay.images.preflight import assumed_folds, check_later, check_prepared, pipeline_folds
+from assay.images.preflight import check_prepared, pipeline_folds
 from assay.images.sources import FORGED, list_sources
 from assay.images.split import group_and_split
 from assay.params.counts import Counts, Staged
 from assay.params.stacking import Stacking
 from assay.params.text import Text
 from assay.params.vlm import Vlm
+from assay.preflight.images import assumed_folds, check_later
 
 PROCESSED = Path("data/processed")
 COUNTS, TEXT, VLM = Path("data/counts/rows"), Path("data/text/rows"), Path("data/vlm/rows")

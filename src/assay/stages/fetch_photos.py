@@ -24,9 +24,8 @@ from assay.data.fetch.archives import unpack
 from assay.data.fetch.photos import PINS, catalogue
 from assay.data.fetch.registry import fetch
 from assay.data.path_text import escape_path, plain_text
-from assay.data.picture_kinds import looks_like_a_picture
 from assay.images.groups import group_names, warn_if_bundled
-from assay.images.listing import OWN, names_of_photos, rejected_in_words
+from assay.images.listing import OWN, is_hidden, is_picture, names_of_photos, with_rejected
 from assay.params.images import Images
 
 OUTPUT = Path("data/photos")
@@ -76,7 +75,7 @@ def list_folder(folder: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
     ]
     for path in sorted(found):
         name = path.relative_to(folder).as_posix()
-        if (_is_hidden(name) or path.name.startswith("README") or path.suffix == ".dvc") and not _is_picture(path):
+        if (is_hidden(name) or path.name.startswith("README") or path.suffix == ".dvc") and not is_picture(path):
             continue
         reason = why_rejected(folder, name)
         if reason is None:
@@ -92,24 +91,13 @@ def why_rejected(folder: Path, name: str) -> tuple[str, str] | None:
         path = inside(folder, name)
     except ValueError as error:
         return "outside", plain_text(str(error))
-    if _is_hidden(name):
+    if is_hidden(name):
         return "hidden", "its name or a folder's begins with a dot; rename it if it is to be used"
     if path.is_dir():
         return "not_a_file", "a link to a folder; put the folder itself here"
     if not path.is_file():
         return "not_a_file", "a link to nothing" if path.is_symlink() else "not a regular file"
     return None if os.access(path, os.R_OK) else ("not_a_file", "without permission to read")
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or "/." in name
-
-
-def _is_picture(path: Path) -> bool:
-    try:
-        return looks_like_a_picture(str(path))
-    except OSError:
-        return False
 
 
 def from_folder(folder: Path, images: Path, *, group: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -171,10 +159,8 @@ def main() -> None:
         write_csv(OUTPUT / "photos.csv", photos)
         write_csv(OUTPUT / "rejected.csv", rejected)
         if photos.empty and len(rejected):
-            raise ValueError(
-                f"fetch_photos.source {params.source!r}: no file can be used, e.g. {rejected['file'].iloc[0]}; "
-                f"{rejected_in_words(rejected)}\nAll of them: {OUTPUT / 'rejected.csv'}"
-            )
+            told = f"fetch_photos.source {params.source!r}: no file can be used, e.g. {rejected['file'].iloc[0]}"
+            raise ValueError(with_rejected(told, rejected, OUTPUT / "rejected.csv", joint="; "))
     print(f"{len(photos)} photographs in {photos['group_id'].nunique()} scenes in {OUTPUT}, {len(rejected)} rejected")
 
 

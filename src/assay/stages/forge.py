@@ -35,7 +35,7 @@ from assay.images.forge.families import (
     manifest_row,
     scale_to_short_side,
 )
-from assay.images.listing import names_of_photos, rejected_in_words
+from assay.images.listing import names_of_photos, with_rejected
 from assay.params.images import Forge, Images
 
 PHOTOS = Path("data/photos")
@@ -76,10 +76,8 @@ def load_photos(scratch: Path, params: Images) -> list[Photo]:
     write_csv(REFUSED, rejected)
     kept = table[~np.array(is_rejected, dtype=bool)]
     if kept.empty:
-        raise ValueError(
-            f"none of {len(table)} photograph(s) can be used, e.g. {rejected['file'].iloc[0]}; "
-            f"{rejected_in_words(rejected)}\nAll of them: {REFUSED}"
-        )
+        told = f"none of {len(table)} photograph(s) can be used, e.g. {rejected['file'].iloc[0]}"
+        raise ValueError(with_rejected(told, rejected, REFUSED, joint="; "))
     prints = [result for result in results if not isinstance(result, ImageRejected)]
     limits = params.prepare.near_duplicates
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)

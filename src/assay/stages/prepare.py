@@ -21,15 +21,15 @@ from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.findings import findings_table, raise_errors
 from assay.data.path_text import plain_text, unescape_path
-from assay.data.roles import ROLES
+from assay.data.roles import ROLES, borrowed
 from assay.images.audit import column_summary, metadata_auc
 from assay.images.decode_set import Refused, decode_all, decode_settings
-from assay.images.listing import REJECTED, Listing, rejected_in_words, two_labels
+from assay.images.listing import REJECTED, Listing, rejected_in_words, two_labels, with_rejected
 from assay.images.manifest import sample_id
 from assay.images.model.store import open_writer
 from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
 from assay.images.sources import list_sources
-from assay.images.split import MANIFEST, borrowed, fold_table, group_and_split, near_duplicates
+from assay.images.split import MANIFEST, fold_table, group_and_split, near_duplicates
 from assay.params.images import Audit, Images
 
 OUTPUT = Path("data/processed")
@@ -97,11 +97,6 @@ def audit_shortcuts(train: pd.DataFrame, settings: Audit, *, folds: int, seed: i
     }
 
 
-def why_so_few(rejected: pd.DataFrame) -> str:
-    """What to add to an error about missing rows."""
-    return f"\n{rejected_in_words(rejected)}\nAll of them: {REFUSED}" if len(rejected) else ""
-
-
 def main() -> None:
     params = load(Images)
     settings, seed = params.prepare, params.runtime.seed
@@ -110,7 +105,7 @@ def main() -> None:
         # Written at once, since what follows may stop for want of these files.
         write_csv(REFUSED, listing.rejected)
         if listing.problem is not None:
-            raise ValueError(f"{listing.problem}{why_so_few(listing.rejected)}")
+            raise ValueError(with_rejected(listing.problem, listing.rejected, REFUSED))
         rows, rejected, prints = decode_into_store(listing, params)
         write_csv(REFUSED, rejected)
         try:
@@ -120,7 +115,7 @@ def main() -> None:
             train = frame[frame["split"] == "train"]
             folds = fold_table(train, folds=settings.folds, seed=seed)
         except ValueError as error:
-            raise ValueError(f"{error}{why_so_few(rejected)}") from error
+            raise ValueError(with_rejected(str(error), rejected, REFUSED)) from error
         for role in ROLES:
             write_csv(OUTPUT / f"{role}_manifest.csv", frame.loc[frame["split"] == role, MANIFEST])
         write_csv(OUTPUT / "folds.csv", folds)

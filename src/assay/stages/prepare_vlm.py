@@ -23,6 +23,7 @@ from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import decode_rgb
 from assay.data.fetch.language_models import fetch_processor
+from assay.data.roles import borrowed
 from assay.data.tables import told
 from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
@@ -32,7 +33,7 @@ from assay.vlm.preflight import check_conversations
 from assay.vlm.processor import load_processor, save_small_processor
 from assay.vlm.prompts import caption_conversations, conversations, high_prompt, risk_prompt
 from assay.vlm.scoring import answer_tokens
-from assay.vlm.splitting import borrowed, check_classes, split
+from assay.vlm.splitting import check_classes, split, with_roles
 
 SOURCE = Path("data/vlm/source")
 OUTPUT = Path("data/vlm/rows")
@@ -110,7 +111,7 @@ def main() -> None:
         unusable = pd.read_csv(SOURCE / "rejected.csv", keep_default_na=False)
         check_classes(table, roles, names, donor=donor, rejected=told(unusable))
         parts = {role: table[roles == role] for role in settings.roles.model_dump()}
-        lent = borrowed(table, roles)
+        lent = borrowed(with_roles(table).assign(split=roles))
         copies = augmented(parts["train"], settings, max_pixels=max_pixels, seed=seed)
         records = {role: conversations(part, settings) for role, part in parts.items()}
         records["train"] += conversations(copies, settings)
@@ -128,7 +129,7 @@ def main() -> None:
         write_json(METRICS, metrics)
         save_sheet(parts["train"], copies, names, max_pixels=max_pixels)
     print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"images, {len(copies)} augmented copies")
-    print("\n".join([*lent, *lines]))
+    print("\n".join([*([lent] if lent else []), *lines]))
     lengths = map(len, answer_tokens(processor.tokenizer, prompt.answers))
     print(f"tokens of each answer: {dict(zip(prompt.answers, lengths, strict=True))}")
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import pandas as pd
 
-from assay.data.roles import ROLES, assign_roles, borrow_roles, check_disjoint
+from assay.data.roles import ROLES, check_disjoint, complete_roles
 
 
 def split(table: pd.DataFrame, *, shares: Mapping[str, float], donor: str, seed: int) -> pd.Series:
     """The role of each row; all rows of a group have one.
 
-    A declared role holds for all rows of its group; other groups get one by ``assign_roles``, and then roles that are
-    empty get groups of the donor (``borrow_roles``).
+    A declared role holds for all rows of its group; the others follow ``complete_roles``.
 
     Args:
         table: columns label, group, and perhaps role, as it was declared (or None); one row per image.
@@ -24,37 +22,26 @@ def split(table: pd.DataFrame, *, shares: Mapping[str, float], donor: str, seed:
     Raises:
         ValueError: a group has two declared roles.
     """
-    frame = pd.DataFrame({"group_id": table["group"], "label": table["label"], "dataset": "vlm"})
-    declared = table["role"] if "role" in table else pd.Series(None, index=table.index, dtype=object)
-    pairs = pd.DataFrame({"group": table["group"], "role": declared}).dropna().drop_duplicates()
-    twice = pairs.groupby("group").size() > 1
+    frame = with_roles(table).assign(dataset="vlm")
+    pairs = frame[["group_id", "role"]].dropna().drop_duplicates()
+    twice = pairs.groupby("group_id").size() > 1
     if twice.any():
         group = twice.index[twice][0]
-        names = list(zip(table["name"], declared, strict=True))
+        names = list(zip(table["name"], frame["role"], strict=True))
         shown = [pair for pair, other in zip(names, table["group"], strict=True) if other == group][:4]
         raise ValueError(
             f"{int(twice.sum())} group(s) stand in more than one role, so a metric would rest on seen images: {group!r} "
             f"{shown}. Give the group one role, or leave the column role out"
         )
-    given = declared.groupby(table["group"]).first().dropna()
-    free = frame[~frame["group_id"].isin(given.index)]
-    drawn = [assign_roles(free, shares=shares, seed=seed)] if len(free) else []
-    roles = borrow_roles(frame, pd.concat([given, *drawn]), donor=donor, shares=shares, seed=seed)
-    found = table["group"].map(roles)
+    found = table["group"].map(complete_roles(frame, shares=shares, donor=donor, seed=seed))
     check_disjoint(found, table["group"])
     return found
 
 
-def borrowed(table: pd.DataFrame, roles: pd.Series) -> list[str]:
-    """What `split` took from declared roles for those that had no rows, a line for each."""
-    if "role" not in table:
-        return []
-    moved = Counter(zip(table["role"].dropna(), roles[table["role"].notna()], strict=True))
-    return [
-        f"role {role} had no rows and takes {count} image(s) from {declared}, which keeps {int((roles == declared).sum())}"
-        for (declared, role), count in moved.items()
-        if role != declared
-    ]
+def with_roles(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns group_id, label and role (as declared, or None) of a table with group, label and perhaps role."""
+    declared = table["role"] if "role" in table else pd.Series(None, index=table.index, dtype=object)
+    return pd.DataFrame({"group_id": table["group"], "label": table["label"], "role": declared})
 
 
 def check_classes(

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from ctypes.util import find_library
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -89,16 +90,23 @@ def _device(path: Path) -> tuple[int, Path]:
     return path.stat().st_dev, path
 
 
-def _cache(root: Path) -> tuple[Path, bool]:
-    """DVC's cache, and whether the workspace gets copies of what lies there."""
+class Cache(NamedTuple):
+    """DVC's cache of a project: its folder, and whether the workspace gets copies of what lies there."""
+
+    folder: Path
+    copies: bool
+
+
+def read_cache(root: Path) -> Cache:
+    """The cache as DVC is set up; opening the project for it takes a second, so it is asked once."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
         types = repo.config["cache"].get("type") or ["copy"]
-        return Path(repo.cache.local_cache_dir), not {"hardlink", "symlink"} & set(types)
+        return Cache(Path(repo.cache.local_cache_dir), not {"hardlink", "symlink"} & set(types))
 
 
-def lacking_space(root: Path, names: Collection[str]) -> tuple[list[str], list[str]]:
+def lacking_space(root: Path, names: Collection[str], cache: Cache) -> tuple[list[str], list[str]]:
     """Disks with less room than the outputs of these stages weighed when they last ran, by dvc.lock.
 
     Returns:
@@ -107,12 +115,11 @@ def lacking_space(root: Path, names: Collection[str]) -> tuple[list[str], list[s
     entries = locked_stages(root)
     outs = [out for name in names for out in entries.get(name, {}).get("outs", [])]
     weights = {out["path"]: int(out.get("size") or 0) for out in outs}
-    cache, copies = _cache(root)
     absent = sum(size for path, size in weights.items() if not (root / path).exists())
     largest = max((size for path, size in weights.items() if path.startswith("models/")), default=0)
     needs = {
-        "DVC's cache": (cache, sum(weights.values())),
-        "the workspace": (root, absent if copies else 0),
+        "DVC's cache": (cache.folder, sum(weights.values())),
+        "the workspace": (root, absent if cache.copies else 0),
         "checkpoints": (root / ".assay", CHECKPOINT * largest),
         "temporary files": (Path(tempfile.gettempdir()), 0),
     }
@@ -132,15 +139,14 @@ def lacking_space(root: Path, names: Collection[str]) -> tuple[list[str], list[s
     return full, tight
 
 
-def unwritable_cache(root: Path) -> list[str]:
+def unwritable_cache(cache: Cache) -> list[str]:
     """One line if no stage's outputs could be kept."""
-    cache, _ = _cache(root)
-    _, folder = _device((cache / "files/md5").absolute())
+    _, folder = _device((cache.folder / "files/md5").absolute())
     if os.access(folder, os.W_OK | os.X_OK):
         return []
     return [
         f"DVC's cache {folder} can't be written, so that no stage's outputs could be kept: take another, and this one as "
-        f"a remote to pull from: dvc cache dir --local .dvc/cache; dvc remote add --local shared '{cache}'"
+        f"a remote to pull from: dvc cache dir --local .dvc/cache; dvc remote add --local shared '{cache.folder}'"
     ]
 
 
@@ -153,8 +159,9 @@ def check_machine(stages: Collection[Stage], root: Path) -> list[str]:
     if not stages:
         return []
     refusing, other = wrong_packages(root, [stage.code for stage in stages])
-    full, tight = lacking_space(root, [stage.name for stage in stages])
-    sure = unwritable_cache(root) + full
+    cache = read_cache(root)
+    full, tight = lacking_space(root, [stage.name for stage in stages], cache)
+    sure = unwritable_cache(cache) + full
     if refusing:
         sure.insert(0, f"{LOCK} pins other packages than are installed: {', '.join(refusing)}: make setup")
     if sure:
@@ -174,7 +181,7 @@ def machine_warnings(root: Path = Path()) -> list[str]:
     from dvc.exceptions import NotDvcRepoError
 
     try:
-        _cache(root)
+        cache = read_cache(root)
     except NotDvcRepoError:
         return []  # assay_tools.gates.problems reports it
     entries = locked_stages(root)
@@ -184,6 +191,6 @@ def machine_warnings(root: Path = Path()) -> list[str]:
         if any(not (root / out["path"]).exists() for out in entry.get("outs", []))
     ]
     refusing, other = wrong_packages(root, [f"{OUTPUT}/{path.name}" for path in (root / OUTPUT).glob("*.json")])
-    full, tight = lacking_space(root, absent)
+    full, tight = lacking_space(root, absent, cache)
     found = [f"{LOCK} pins other packages than are installed: {', '.join(refusing)}: make setup"] if refusing else []
-    return [*found, *full, *tight, *unwritable_cache(root), *_differing(other)]
+    return [*found, *full, *tight, *unwritable_cache(cache), *_differing(other)]
