@@ -291,8 +291,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(run, tmp_path, monkeypa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # What torchrun and accelerate launch set.
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "1"}
+    # What torchrun and accelerate launch set. Without a number of threads accelerate gives each process all cores; a
+    # forked one then waits for the threads that its parent has.
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
 
     def train_part(rank: int) -> None:
         os.environ.update(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
