@@ -82,7 +82,8 @@ def jackknife_interval(point: float, left_out: npt.ArrayLike, *, df: float, scal
     log-odds of a share, Fisher's z of a correlation, the logarithm of a positive number.
 
     (nan, nan) with fewer than `MIN_GROUPS`, where a value is undefined (without one group there is one class only), and
-    where all values are equal: data that don't vary don't say how far a metric would.
+    where all values are equal: data that don't vary don't say how far a metric would. Only the difference of two systems
+    that say the same is 0 without doubt.
     """
     from scipy.stats import t
 
@@ -92,7 +93,7 @@ def jackknife_interval(point: float, left_out: npt.ArrayLike, *, df: float, scal
         return math.nan, math.nan
     error = math.sqrt((num_groups - 1) / num_groups * float(((values - values.mean()) ** 2).sum()))
     if error == 0.0:
-        return math.nan, math.nan
+        return (0.0, 0.0) if scale == "difference" and point == 0.0 else (math.nan, math.nan)
     reach = float(t.ppf((1.0 + LEVEL) / 2.0, max(df, 1.0))) * error
     if scale == "share" and 0.0 < point < 1.0:
         middle, half = math.log(point / (1.0 - point)), reach / (point * (1.0 - point))
