@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, t, ttest_1samp
 
 from assay.metrics.intervals import (
     MAX_BLOCKS,
@@ -13,6 +13,7 @@ from assay.metrics.intervals import (
     degrees_of_freedom,
     jackknife_interval,
     left_out_weights,
+    max_t_quantile,
     rows_to_certify,
 )
 
@@ -94,6 +95,19 @@ def test_an_interval_stays_where_the_metric_lives(scale, point, low, high):
 )
 def test_there_is_no_interval_where_nothing_says_how_wide(left_out):
     assert all(map(math.isnan, jackknife_interval(0.5, left_out, df=3, scale="share")))
+
+
+def test_max_t_lies_between_one_comparison_and_as_many_that_have_nothing_in_common():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(1, 60))
+    assert max_t_quantile(np.repeat(one, 5, axis=0), df=8) == pytest.approx(t.ppf(0.975, 8), rel=0.02)
+    assert max_t_quantile(np.zeros((3, 60)), df=8) == pytest.approx(t.ppf(0.975, 8))
+    # Many degrees of freedom: independent comparisons have Sidak's level.
+    apart = np.linalg.qr(rng.normal(size=(60, 5)))[0].T
+    apart -= apart.mean(axis=1, keepdims=True)
+    sidak = t.ppf(0.5 + 0.5 * 0.95 ** (1 / 5), 1e6)
+    assert max_t_quantile(apart, df=1e6) == pytest.approx(sidak, rel=0.02)
+    assert max_t_quantile(apart, df=8) > sidak
 
 
 def test_it_covers_the_mean_of_scenes_that_differ():

@@ -49,7 +49,7 @@ def _system_table(
     words: str = "what",
     costs: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """A row per system that is there: its key, what it is, n, its number of groups, and its metrics with intervals; then its cost, if given.
+    """A row per system that is there: its key, what it is, n, groups, its metrics with intervals, and its cost, if given.
 
     ``metrics`` maps keys to headings; ``words`` heads the second column.
     """
