@@ -39,7 +39,6 @@ def write_params(encoder: Path) -> None:
         if variant != "llm_lora":
             params["train_counts"][variant]["frozen_layers"] = 1
     params["train_counts"]["staged"]["head_epochs"] = 1.0
-    params["evaluate_counts"]["num_resamples"] = 100
     with Path("params.yaml").open("w") as stream:
         yaml.dump(params, stream)
 

@@ -18,17 +18,14 @@ PEERS = {"spearman": "tfidf_ridge", "macro_f1": "tfidf_logreg"}
 SETTING = "setting_mean"
 
 
-def measure(
-    truth: np.ndarray, groups: np.ndarray, said: Answers, bins: Mapping[str, Bins], *, num_resamples: int, seed: int
-) -> Resampled:
-    """All metrics on group-bootstrap resamples: of counts, of quantile bins, and as ``width_`` of equal-width bins."""
-    options = {"num_resamples": num_resamples, "seed": seed}
-    found = resample(truth, said.counts, groups, metrics=regression_metrics, **options)
+def measure(truth: np.ndarray, groups: np.ndarray, said: Answers, bins: Mapping[str, Bins]) -> Resampled:
+    """All metrics, resampled over groups: of counts, of quantile bins, and as ``width_`` of equal-width bins."""
+    found = resample(truth, said.counts, groups, metrics=regression_metrics)
     for kind, predicted, prefix in (("quantile", said.quantile, ""), ("equal_width", said.width, "width_")):
         metrics = partial(ordinal_metrics, num_classes=bins[kind].num_bins)
-        part = resample(bins[kind].assign(truth), predicted, groups, metrics=metrics, **options)
+        part = resample(bins[kind].assign(truth), predicted, groups, metrics=metrics)
         found.point.update({f"{prefix}{name}": value for name, value in part.point.items()})
-        found.draws.update({f"{prefix}{name}": values for name, values in part.draws.items()})
+        found.left_out.update({f"{prefix}{name}": values for name, values in part.left_out.items()})
     return found
 
 

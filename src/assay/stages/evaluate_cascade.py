@@ -52,7 +52,7 @@ def main() -> None:
             for role in ("calib", "tune", "test")
         )
         costs = read_json(SCORES / "costs.json")
-        found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=seed)
+        found = evaluate(calib, tune, test, costs=costs, settings=settings)
         metrics = flatten(found.reports) | nulled(found.others)
         write_json(METRICS, metrics)
         table = frontier_table(

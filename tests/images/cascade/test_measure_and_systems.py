@@ -63,7 +63,7 @@ ENSEMBLE = expit(MANY.ensemble_logits / 2)
 
 def reports_of(low: float, high: float, temperature: float) -> tuple[Decisions, dict[str, dict[str, float]]]:
     decisions = decide(TEST.stage1, expit(TEST.ensemble_logits / temperature), exit_real=low, exit_forged=high)
-    options = {"temperature": temperature, "num_resamples": 100, "seed": 0}
+    options = {"temperature": temperature}
     return decisions, system_reports(TEST, CALIB, decisions, **options)
 
 
@@ -115,11 +115,11 @@ def chance_at(share: float) -> tuple[float, float, float]:
     "ignore:temperature reached its bound", "ignore:Mean of empty slice", "ignore:invalid value"
 )
 def test_a_handful_of_rows_is_measured_whatever_they_hold(tmp_path: Path, kind: str, certify: bool) -> None:
-    settings = load(Stacking).evaluate_cascade.model_copy(update={"num_resamples": 50, "certify": certify})
+    settings = load(Stacking).evaluate_cascade.model_copy(update={"certify": certify})
     costs = {"stage1": 1, "ensemble": 9, "one": 4, "two": 5}
     for seed in range(3):
         calib, tune, test = (few_rows(3 * seed + number, kind) for number in range(3))
-        found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=0)
+        found = evaluate(calib, tune, test, costs=costs, settings=settings)
         write_json(tmp_path / "metrics.json", flatten(found.reports) | nulled(found.others))
         table = frontier_table(tune, test, temperature=1.0, costs=costs, budgets=[0.1], seed=0)
         save_frontier_png(tmp_path / "frontier.png", table, title="few")

@@ -34,7 +34,7 @@ class Evaluation:
 
 
 def evaluate(
-    calib: Measured, tune: Measured, test: Measured, *, costs: Mapping[str, int], settings: EvaluateCascade, seed: int
+    calib: Measured, tune: Measured, test: Measured, *, costs: Mapping[str, int], settings: EvaluateCascade
 ) -> Evaluation:
     """Fit on tune and calib, measure on test.
 
@@ -50,9 +50,7 @@ def evaluate(
     temperature = fit_ensemble_temperature(calib, deferred_mask(calib.stage1, **found.exits))
     probs = apply_temperature(test.ensemble_logits, temperature)
     decisions = decide(test.stage1, probs, **found.exits, unsure=settings.unsure)
-    reports = system_reports(
-        test, calib, decisions, temperature=temperature, num_resamples=settings.num_resamples, seed=seed
-    )
+    reports = system_reports(test, calib, decisions, temperature=temperature)
     stage1, ensemble = costs["stage1"], costs["ensemble"]
     share = float(decisions.deferred[test.slices["test"]].mean())
     experts = {name: cost for name, cost in costs.items() if name in test.expert_logits}

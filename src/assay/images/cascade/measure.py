@@ -70,7 +70,7 @@ def fit_ensemble_temperature(calib: Measured, deferred: np.ndarray) -> float:
 
 
 def system_reports(
-    test: Measured, calib: Measured, decisions: Decisions, *, temperature: float, num_resamples: int, seed: int
+    test: Measured, calib: Measured, decisions: Decisions, *, temperature: float
 ) -> dict[str, dict[str, float]]:
     """All metrics of every system on the seen families; of stage 1, ensemble and cascade also by slice.
 
@@ -85,7 +85,7 @@ def system_reports(
     labels, groups, seen = test.labels, test.keys["group_id"].to_numpy(), test.slices["test"]
 
     def report(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-        return summarise(labels[mask], values[mask], groups[mask], num_resamples=num_resamples, seed=seed)
+        return summarise(labels[mask], values[mask], groups[mask])
 
     reports = {name: report(values, seen) for name, values in probs.items()}
     deferred = seen & decisions.deferred
