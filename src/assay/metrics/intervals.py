@@ -12,6 +12,8 @@ import numpy.typing as npt
 from assay.metrics.discrimination import FloatArray, IntArray, check_size
 
 LEVEL = 0.95  # of confidence, of every interval
+# Groups below which there is no interval: a variance from four groups or fewer is itself mostly chance.
+MIN_GROUPS = 5
 # 1e6 float64 = 8 MB; a metric holds about ten arrays of this size at once, so 80 MB whatever n is.
 CHUNK_VALUES = 1_000_000
 
