@@ -13,8 +13,9 @@ batch 1 and 32, one system after the other in turn; medians over the turns:
 
 Pictures come from the pixel store, so decoding is not measured. Beside the ratio of ensemble to cascade stands the same
 ratio in multiply-accumulates, from metrics/cascade.json, of the shipped mode, at the share of test pictures that was
-deferred there. What the cascade saves against one refit network is ``speedup`` there. A network is seldom as fast as its operations promise, and a batch of which a third
-is deferred becomes a small batch: hence the two batch sizes. Not measured: accuracy, decoding, a GPU.
+deferred there (``speedup`` there is another one: against one refit network). A network is seldom as fast as its
+operations promise, and a batch of which a third is deferred becomes a small batch: hence the two batch sizes. Not
+measured: accuracy, decoding, a GPU.
 """
 
 from __future__ import annotations
