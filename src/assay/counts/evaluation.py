@@ -47,12 +47,10 @@ def count_metrics(
     return found
 
 
-def measure(
-    truth: np.ndarray, groups: np.ndarray, said: Answers, bins: Mapping[str, Bins], **options: Any
-) -> Resampled:
-    """`count_metrics` with what intervals need; ``options`` of `resample`."""
+def measure(truth: np.ndarray, groups: np.ndarray, said: Answers, bins: Mapping[str, Bins]) -> Resampled:
+    """`count_metrics` with what intervals need."""
     columns = np.column_stack([said.counts, said.quantile, said.width])
-    return resample(truth, columns, groups, metrics=partial(count_metrics, bins=bins), **options)
+    return resample(truth, columns, groups, metrics=partial(count_metrics, bins=bins))
 
 
 def on_val(truth: np.ndarray, said: Mapping[str, Answers], bins: Mapping[str, Bins]) -> dict[str, dict[str, float]]:

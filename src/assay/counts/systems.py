@@ -32,7 +32,7 @@ def variant_answers(folder: Path, texts: list[str], bins: Mapping[str, Bins], *,
 
 
 def matched_answers(counts: Mapping[str, np.ndarray], bins: Mapping[str, Bins]) -> dict[str, Answers]:
-    """Predicted counts by role, ``val`` among them; quantile bins are cut so that on val each is named as often as in train."""
+    """Predicted counts by role, ``val`` among them; quantile bins are cut so that on val each is named as often as due."""
     cuts = matched_cuts(counts["val"], bins["quantile"].shares)
     return {role: answers(values, bins, quantile=cut(values, cuts)) for role, values in counts.items()}
 

@@ -38,27 +38,15 @@ class Scored:
         return Scored(self.logits[mask], self.labels[mask], self.groups[mask], self.generators[mask])
 
 
-@dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are made."""
-
-    num_resamples: int
-    seed: int
-
-    def summarise(self, labels: np.ndarray, probs: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-        """Every binary metric with its interval."""
-        return summarise(labels, probs, groups, num_resamples=self.num_resamples, seed=self.seed)
-
-
-def calibration_report(scored: Scored, *, temperature: float, num_bins: int, bootstrap: Bootstrap) -> dict[str, float]:
+def calibration_report(scored: Scored, *, temperature: float, num_bins: int, seed: int) -> dict[str, float]:
     """All metrics after temperature, those of calibration before it too, and the noise floor of the ECE."""
     probs = apply_temperature(scored.logits, temperature)
-    report = bootstrap.summarise(scored.labels, probs, scored.groups)
-    before = bootstrap.summarise(scored.labels, apply_temperature(scored.logits, 1.0), scored.groups)
+    report = summarise(scored.labels, probs, scored.groups)
+    before = summarise(scored.labels, apply_temperature(scored.logits, 1.0), scored.groups)
     for name in CALIBRATION_METRICS:
         report |= {f"{name}_uncalibrated{end}": before[f"{name}{end}"] for end in ("", "_low", "_high")}
     for binning in ("width", "mass"):
-        floor = ece_noise_floor(probs, num_bins=num_bins, binning=binning, seed=bootstrap.seed)
+        floor = ece_noise_floor(probs, num_bins=num_bins, binning=binning, seed=seed)
         report |= {f"ece_{binning}_floor": floor.mean, f"ece_{binning}_floor_p95": floor.p95}
     return report
 
@@ -71,7 +59,7 @@ def evaluate(
     calibration: Mapping[str, Any],
     seen_families: set[str],
     num_bins: int,
-    bootstrap: Bootstrap,
+    seed: int,
 ) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
     """Metrics by slice, of Platt scaling, of the baselines and of external sets.
 
@@ -80,32 +68,31 @@ def evaluate(
         baselines: probabilities of the rows of the slice ``test`` (seen families), a column per baseline.
         external: scores of other sets, with a column dataset.
         calibration: what the stage calibrate wrote.
+        seed: of the noise floor of the ECE.
 
     Returns:
         name -> metric -> value, and slice -> bool [n].
     """
     scored, temperature = Scored.of(test), float(calibration["temperature"])
     slices = family_slices(scored.labels, scored.generators, seen=seen_families)
-    options: dict[str, Any] = {"temperature": temperature, "num_bins": num_bins, "bootstrap": bootstrap}
+    options: dict[str, Any] = {"temperature": temperature, "num_bins": num_bins, "seed": seed}
     reports = {name: calibration_report(scored.where(mask), **options) for name, mask in slices.items()}
     seen = scored.where(slices["test"])
     platt = apply_platt(seen.logits, PlattFit(**calibration["platt"]))
-    reports["platt"] = bootstrap.summarise(seen.labels, platt, seen.groups)
+    reports["platt"] = summarise(seen.labels, platt, seen.groups)
     for name in baselines.columns.drop("sample_id"):
-        reports[name] = bootstrap.summarise(seen.labels, baselines[name].to_numpy(), seen.groups)
+        reports[name] = summarise(seen.labels, baselines[name].to_numpy(), seen.groups)
     for dataset, rows in external.groupby("dataset", sort=False):
         reports[f"external.{dataset}"] = calibration_report(Scored.of(rows), **options)
     return reports, slices
 
 
-def robustness_table(
-    degraded: pd.DataFrame, *, cell: Sequence[str], temperature: float, bootstrap: Bootstrap
-) -> pd.DataFrame:
+def robustness_table(degraded: pd.DataFrame, *, cell: Sequence[str], temperature: float) -> pd.DataFrame:
     """AUC and balanced accuracy with their limits, a row per ``cell``, on the same images."""
     rows = []
     for values, part in degraded.groupby(list(cell), sort=False):
         scored = Scored.of(part)
-        result = bootstrap.summarise(scored.labels, apply_temperature(scored.logits, temperature), scored.groups)
+        result = summarise(scored.labels, apply_temperature(scored.logits, temperature), scored.groups)
         wanted = [f"{name}{end}" for name in ("auc", "balanced_accuracy") for end in ("", "_low", "_high")]
         names = dict(zip(cell, values, strict=True))
         rows.append(names | {"n": result["n"]} | {name: result[name] for name in wanted})

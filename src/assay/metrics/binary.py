@@ -1,4 +1,4 @@
-"""Every binary metric at once, with its group-bootstrap interval: what the evaluate stages publish."""
+"""Every binary metric at once, with its interval over groups: what the evaluate stages publish."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import numpy.typing as npt
 
 from assay.metrics.calibration_error import expected_calibration_error
 from assay.metrics.discrimination import FloatArray, probability_metrics, ranking_metrics, threshold_metrics
-from assay.metrics.intervals import check_groups, group_bootstrap_weights, percentile_interval
+from assay.metrics.intervals import (
+    MIN_GROUPS,
+    Scale,
+    blocks_of,
+    check_groups,
+    degrees_of_freedom,
+    jackknife_interval,
+    left_out_weights,
+)
 
 
 class WeightedMetrics(Protocol):
@@ -40,66 +48,77 @@ def binary_metrics(
     }
 
 
+# Metrics that are no shares of 0 to 1, by their scale. Their names may have a prefix (`width_macro_f1`).
+SCALES: dict[str, Scale] = {
+    **dict.fromkeys(("nll", "mse", "rmse", "mae"), "positive"),
+    **dict.fromkeys(("spearman", "kendall", "quadratic_kappa"), "correlation"),
+    "r2": "difference",
+}
+# No interval that was tried covers the ECE: see `Resampled.summary`.
+WITHOUT_INTERVAL = ("ece", "ece_width", "ece_mass")
+
+
 @dataclass(frozen=True)
 class Resampled:
-    """Metrics of a sample of ``n`` rows in ``n_groups`` groups: ``point`` on all of it, ``draws`` [B] on its resamples.
+    """Metrics of a sample of ``n`` rows in ``n_groups`` groups.
 
-    Two systems resampled with the same groups, number and seed met the same resamples: their draws may be subtracted.
+    Attributes:
+        point: metric -> value on all rows.
+        left_out: metric -> values [G] with one block of groups left out (`blocks_of`). Two systems measured on the same rows
+            left out the same: their values may be subtracted.
+        df: degrees of freedom of the blocks.
     """
 
     n: int
     n_groups: int
+    df: float
     point: dict[str, float]
-    draws: dict[str, FloatArray]
+    left_out: dict[str, FloatArray]
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """95 % interval of a metric, `jackknife_interval` on its scale."""
+        if name in WITHOUT_INTERVAL:
+            return math.nan, math.nan
+        return jackknife_interval(self.point[name], self.left_out[name], df=self.df, scale=SCALES.get(name, "share"))
 
     def summary(self) -> dict[str, float]:
-        """Flat dict: n, n_groups, then for each metric `name`, `name_low` and `name_high` (95 % percentile interval).
+        """Flat dict: n, n_groups, then for each metric `name`, `name_low` and `name_high` (95 % interval).
 
-        A limit is NaN where fewer than half of the resamples define the metric. The ECE of a resample is biased
-        upwards, so its interval may lie above the ECE itself: judge ECE by its noise floor.
+        A limit is NaN where there are too few groups or the metric is undefined without one of them. The ECE has none: it
+        can't be below 0 and is biased upwards, so that close to 0, where one would like it to be, no interval that was tried
+        covers the true one; it stands beside its noise floor.
         """
         summary: dict[str, float] = {"n": self.n, "n_groups": self.n_groups}
         for name, value in self.point.items():
-            low, high = percentile_interval(self.draws[name])
+            low, high = self.interval(name)
             summary |= {name: value, f"{name}_low": low, f"{name}_high": high}
         return summary
 
 
 def resample(
-    labels: npt.ArrayLike,
-    probs: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    num_resamples: int,
-    seed: int,
-    metrics: WeightedMetrics = binary_metrics,
+    labels: npt.ArrayLike, probs: npt.ArrayLike, groups: npt.ArrayLike, *, metrics: WeightedMetrics = binary_metrics
 ) -> Resampled:
-    """Metrics on the whole sample and on resamples of its groups [n]: rows of one group are drawn together.
+    """Metrics on the whole sample and without each of its groups [n].
 
     `labels` and `probs` are what `metrics` takes, a function with the signature of `binary_metrics`. ValueError if an input
     is malformed.
     """
     codes = check_groups(groups, size=np.asarray(labels).shape[0])
-    point = metrics(labels, probs)
-    chunks = [
-        metrics(labels, probs, weights=weights)
-        for weights in group_bootstrap_weights(codes, num_resamples=num_resamples, seed=seed)
-    ]
-    draws = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in point}
-    return Resampled(codes.size, int(codes.max()) + 1, {name: float(value[0]) for name, value in point.items()}, draws)
+    num_groups, point = int(codes.max()) + 1, metrics(labels, probs)
+    left_out = {name: np.empty(0) for name in point}
+    blocks = blocks_of(codes)
+    if num_groups >= MIN_GROUPS:
+        chunks = [metrics(labels, probs, weights=weights) for weights in left_out_weights(blocks)]
+        left_out = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in point}
+    values = {name: float(value[0]) for name, value in point.items()}
+    return Resampled(codes.size, num_groups, degrees_of_freedom(blocks), values, left_out)
 
 
 def summarise(
-    labels: npt.ArrayLike,
-    probs: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    num_resamples: int,
-    seed: int,
-    metrics: WeightedMetrics = binary_metrics,
+    labels: npt.ArrayLike, probs: npt.ArrayLike, groups: npt.ArrayLike, *, metrics: WeightedMetrics = binary_metrics
 ) -> dict[str, float]:
-    """`Resampled.summary` of `resample`: each metric with its group-bootstrap 95 % percentile interval."""
-    return resample(labels, probs, groups, num_resamples=num_resamples, seed=seed, metrics=metrics).summary()
+    """`Resampled.summary` of `resample`: each metric with its 95 % interval over groups."""
+    return resample(labels, probs, groups, metrics=metrics).summary()
 
 
 def nulled(metrics: Mapping[str, Any]) -> dict[str, Any]:

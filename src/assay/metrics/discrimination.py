@@ -1,7 +1,7 @@
 """How well scores separate forged (label 1, the positive class) from real (label 0).
 
 Every metric takes labels int [n] of 0 and 1, scores or probs float [n], and `weights` float [B, n]: row b counts how
-often each sample occurs in bootstrap resample b, and `None` stands for a single row of ones. Sorting happens once and
+much each sample counts in resample b, and `None` stands for a single row of ones. Sorting happens once and
 everything after it is vectorised over B. Results are float64 [B]. All raise ValueError if an input is malformed.
 """
 

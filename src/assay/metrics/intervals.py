@@ -1,4 +1,8 @@
-"""Intervals that say how far a metric can be trusted: group bootstrap, percentiles, Clopper-Pearson."""
+"""Intervals that say how far a metric can be trusted: a jackknife over groups, Clopper-Pearson.
+
+Rows of one group (a scene, a photograph, a video) are not independent, so what is left out is always a whole group. The
+percentile bootstrap over groups covers too rarely with few of them: ``benchmarks/interval_coverage.py`` compares.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,20 @@ from assay.metrics.discrimination import FloatArray, IntArray, check_size
 LEVEL = 0.95  # of confidence, of every interval
 # Groups below which there is no interval: a variance from four groups or fewer is itself mostly chance.
 MIN_GROUPS = 5
+# More groups than this are left out by the block. It also has the jackknife hold for metrics that jump (TPR at a fixed
+# FPR): for these one leaves out more than a few rows at a time (Shao and Wu 1989).
+MAX_BLOCKS = 100
 # 1e6 float64 = 8 MB; a metric holds about ten arrays of this size at once, so 80 MB whatever n is.
 CHUNK_VALUES = 1_000_000
+# Where a metric lives decides how an interval is made: on the scale on which it has no bounds, so that it keeps them.
+Scale = Literal["share", "correlation", "positive", "difference"]
 
 
 def check_groups(groups: npt.ArrayLike, *, size: int | None = None) -> IntArray:
     """Return the group of each row as codes 0 .. num_groups - 1, int64 [n].
 
     ValueError if `groups` is not 1-D, is empty, has not `size` rows or has a missing value: a row without a group would
-    silently break the independence that the bootstrap rests on.
+    silently break the independence that intervals rest on.
     """
     array = np.asarray(groups)
     if array.ndim != 1 or array.size == 0:
@@ -33,43 +42,73 @@ def check_groups(groups: npt.ArrayLike, *, size: int | None = None) -> IntArray:
     return np.unique(array, return_inverse=True)[1].astype(np.int64)
 
 
-def group_bootstrap_weights(groups: npt.ArrayLike, *, num_resamples: int, seed: int) -> Iterator[FloatArray]:
-    """Multiplicity of every row in each resample of whole groups (cluster bootstrap, Field and Welsh 2007).
+def blocks_of(groups: npt.ArrayLike) -> IntArray:
+    """The block that each row is left out with, as codes int64 [n]: its group, or one of `MAX_BLOCKS` sets of groups.
 
-    As many groups as there are get drawn with replacement and all rows of a group come together, because rows of one
-    group (a source photo, a video) are not independent. So resamples differ in their number of rows. The same seed gives
-    the same resamples however the rows are ordered.
-
-    Yields chunks float64 [b, n] that bound the memory; their b add up to `num_resamples`. Raises ValueError if that is
-    below 1 or `groups` [n] is malformed.
+    Groups are shared out at random, since their names may be sorted by what they are; always in the same way.
     """
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}; 1000 is usual")
     codes = check_groups(groups)
     num_groups = int(codes.max()) + 1
-    rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_VALUES // codes.size)
-    for start in range(0, num_resamples, chunk):
-        rows = min(chunk, num_resamples - start)
-        drawn = rng.integers(num_groups, size=(rows, num_groups))
-        drawn += num_groups * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)
-        yield counts.astype(np.float64)[:, codes]
+    if num_groups <= MAX_BLOCKS:
+        return codes
+    block: IntArray = np.random.default_rng(0).permutation(num_groups) % MAX_BLOCKS
+    return block[codes]
 
 
-def percentile_interval(draws: npt.ArrayLike) -> tuple[float, float]:
-    """Central 95 % percentile interval of bootstrap `draws` [B] (Efron 1979), as (low, high) in their unit.
+def left_out_weights(blocks: IntArray) -> Iterator[FloatArray]:
+    """Chunks of weights float64 [b, n], together a row for each block [n]: 0 for the rows of that block, else 1."""
+    num_blocks = int(blocks.max()) + 1
+    chunk = max(1, CHUNK_VALUES // blocks.size)
+    for start in range(0, num_blocks, chunk):
+        number = np.arange(start, min(start + chunk, num_blocks))
+        yield (number[:, None] != blocks).astype(np.float64)
 
-    Draws that are not finite (a resample with one class has no AUC) are left out. With fewer than half left the rest is
-    no fair sample and the answer is (nan, nan).
+
+def degrees_of_freedom(blocks: IntArray) -> float:
+    """1 / sum of squared shares of the blocks, less 1: their number less 1 where all are of one size.
+
+    The effective number of clusters (Kish 1965; Carter, Schnepel and Steigerwald 2017, "Asymptotic behavior of a t-test
+    robust to cluster heterogeneity", with equal effects): where a few groups hold most of the rows, a variance rests on few.
     """
-    values = np.asarray(draws, dtype=np.float64)
-    finite = values[np.isfinite(values)]
-    tail = (1.0 - LEVEL) / 2.0
-    if finite.size == 0 or 2 * finite.size < values.size:
+    shares = np.bincount(blocks) / blocks.size
+    return float(1.0 / (shares**2).sum() - 1.0)
+
+
+def jackknife_interval(point: float, left_out: npt.ArrayLike, *, df: float, scale: Scale) -> tuple[float, float]:
+    """95 % interval of a metric from its values ``left_out`` [G] with one group left out, as (low, high).
+
+    The variance is (G - 1) / G times the sum of squared deviations of ``left_out`` (Tukey 1958), the quantile that of t with
+    ``df`` degrees of freedom, and the interval is made by the delta method on the scale where the metric has no bounds:
+    log-odds of a share, Fisher's z of a correlation, the logarithm of a positive number.
+
+    (nan, nan) with fewer than `MIN_GROUPS`, where a value is undefined (without one group there is one class only), and
+    where all values are equal: data that don't vary don't say how far a metric would.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(left_out, dtype=np.float64)
+    num_groups = values.size
+    if num_groups < MIN_GROUPS or not (np.isfinite(values).all() and math.isfinite(point)):
         return math.nan, math.nan
-    low, high = np.quantile(finite, [tail, 1.0 - tail])
-    return float(low), float(high)
+    error = math.sqrt((num_groups - 1) / num_groups * float(((values - values.mean()) ** 2).sum()))
+    if error == 0.0:
+        return math.nan, math.nan
+    reach = float(t.ppf((1.0 + LEVEL) / 2.0, max(df, 1.0))) * error
+    if scale == "share" and 0.0 < point < 1.0:
+        middle, half = math.log(point / (1.0 - point)), reach / (point * (1.0 - point))
+        return _share(middle - half), _share(middle + half)
+    if scale == "correlation" and abs(point) < 1.0:
+        middle, half = math.atanh(point), reach / (1.0 - point**2)
+        return math.tanh(middle - half), math.tanh(middle + half)
+    if scale == "positive" and point > 0.0:
+        half = min(reach / point, 700.0)
+        return point * math.exp(-half), point * math.exp(half)
+    return point - reach, point + reach
+
+
+def _share(log_odds: float) -> float:
+    """The share with these log-odds, without overflow."""
+    return 0.5 * (1.0 + math.tanh(0.5 * log_odds))
 
 
 def clopper_pearson(k: int, n: int, *, side: Literal["two-sided", "upper"] = "two-sided") -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Metrics of a classifier with any number of classes, on the whole sample or on bootstrap resamples."""
+"""Metrics of a classifier with any number of classes, on the whole sample or with weights for its rows."""
 
 from __future__ import annotations
 

@@ -134,7 +134,8 @@ def ordinal_metrics(
     """Agreement of predicted with true classes [n], integers 0 .. num_classes - 1 that have an order.
 
     - accuracy: share of exact hits.
-    - macro_f1: mean of 2 TP / (2 TP + FP + FN) over the classes that the resample holds as label or prediction.
+    - macro_f1: mean of 2 TP / (2 TP + FP + FN) over the classes that the whole sample holds as label or prediction;
+      0 for one of them that a resample lacks. Another set of classes in each resample would be another metric.
     - quadratic_kappa: 1 - observed / expected mean squared class distance (Cohen 1968), at most 1, 0 = chance. Distances
       are those of the class numbers, also across classes that do not occur. NaN where all labels and predictions are
       one class.
@@ -142,14 +143,14 @@ def ordinal_metrics(
     """
     cells = _cells(labels, predictions, num_classes=num_classes)
     weights = check_weights(weights, size=cells.size)
-    num_resamples, num_cells = len(weights), num_classes**2
-    index = cells + num_cells * np.arange(num_resamples)[:, None]
-    counts = np.bincount(index.ravel(), weights=weights.ravel(), minlength=num_resamples * num_cells)
-    matrices = counts.reshape(num_resamples, num_classes, num_classes)
+    num_rows, num_cells = len(weights), num_classes**2
+    index = cells + num_cells * np.arange(num_rows)[:, None]
+    counts = np.bincount(index.ravel(), weights=weights.ravel(), minlength=num_rows * num_cells)
+    matrices = counts.reshape(num_rows, num_classes, num_classes)
     total, true, called = matrices.sum(axis=(1, 2)), matrices.sum(axis=2), matrices.sum(axis=1)
     hits = np.diagonal(matrices, axis1=1, axis2=2)
-    present = true + called > 0.0
-    f1 = 2.0 * hits / np.where(present, true + called, 1.0)
+    present = np.bincount(np.r_[cells // num_classes, cells % num_classes], minlength=num_classes) > 0
+    f1 = 2.0 * hits / np.where(true + called > 0.0, true + called, 1.0)
     distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes)))
     observed = np.einsum("bij,ij->b", matrices, distance**2)
     expected = np.einsum("bi,bi->b", true @ distance**2, called) / total
@@ -157,7 +158,7 @@ def ordinal_metrics(
         kappa = 1.0 - observed / expected
     return {
         "accuracy": hits.sum(axis=1) / total,
-        "macro_f1": f1.sum(axis=1) / present.sum(axis=1),
+        "macro_f1": f1.sum(axis=1) / present.sum(),
         "quadratic_kappa": kappa,
         "within_one": matrices[:, distance <= 1].sum(axis=1) / total,
     }

@@ -1,15 +1,16 @@
-"""One system against another on the same resamples."""
+"""One system against another on the same rows and groups."""
 
 from __future__ import annotations
 
 from assay.metrics.binary import Resampled
-from assay.metrics.intervals import percentile_interval
+from assay.metrics.intervals import jackknife_interval
 
 
 def gain(ours: Resampled, theirs: Resampled, name: str, *, key: str) -> dict[str, float]:
     """Keys ``<key>``, ``_low``, ``_high``: what one system has over another in metric ``name``.
 
-    Both were resampled with the same groups, number and seed, so that the interval is that of the difference.
+    Both were measured on the same rows, so that the interval is that of the difference.
     """
-    low, high = percentile_interval(ours.draws[name] - theirs.draws[name])
-    return {key: ours.point[name] - theirs.point[name], f"{key}_low": low, f"{key}_high": high}
+    value, left_out = ours.point[name] - theirs.point[name], ours.left_out[name] - theirs.left_out[name]
+    low, high = jackknife_interval(value, left_out, df=ours.df, scale="difference")
+    return {key: value, f"{key}_low": low, f"{key}_high": high}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from assay.core.params import Line, Section, Share
-from assay.params.shared import MaxTokens, NumBins, NumResamples, Optimization, Positive, Rate, RoleShares, Runtime
+from assay.params.shared import MaxTokens, NumBins, Optimization, Positive, Rate, RoleShares, Runtime
 
 
 class CausalConfig(Section):
@@ -139,7 +139,6 @@ VARIANTS: tuple[str, ...] = tuple(TrainCounts.model_fields)
 
 
 class EvaluateCounts(Section):
-    num_resamples: NumResamples
     ridge_alpha: float = Field(gt=0, description="penalty of the TF-IDF + ridge baseline")
     logistic_c: float = Field(gt=0, description="inverse penalty of the TF-IDF + logistic regression baseline")
 

@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share, ShareRange, ordered
-from assay.params.shared import NumBins, NumResamples, Positive, Roles, Runtime
+from assay.params.shared import NumBins, Positive, Roles, Runtime
 
 Family = Literal["recon", "blend", "splice", "inpaint", "resample"]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -278,7 +278,6 @@ class Robustness(Section):
 
 
 class Evaluate(Section):
-    num_resamples: NumResamples = Field(description="bootstrap resamples of groups")
     num_bins: NumBins
     external: list[External]
     robustness: Robustness

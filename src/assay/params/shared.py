@@ -12,7 +12,6 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 MaxTokens = Annotated[int, Field(ge=8, le=8192)]
 NumBins = Annotated[int, Field(ge=2, le=100)]
-NumResamples = Annotated[int, Field(ge=100, le=100_000)]
 
 
 class Runtime(Section):

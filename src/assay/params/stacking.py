@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Section, Share, ShareRange, ordered
 from assay.params.images import Images, Training
-from assay.params.shared import NumResamples, Positive
+from assay.params.shared import Positive
 
 IntRange = Annotated[list[Positive], Len(2, 2), AfterValidator(ordered)]
 PositiveRange = Annotated[list[Annotated[float, Field(gt=0)]], Len(2, 2), AfterValidator(ordered)]
@@ -74,7 +74,6 @@ class TrainMeta(Section):
     search: MetaSearch
     ship: Literal["auto", "single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm"]
     test_time_mode: Literal["refit", "fold_average"]
-    num_resamples: NumResamples
 
 
 class EvaluateCascade(Section):
@@ -84,7 +83,6 @@ class EvaluateCascade(Section):
     unsure: Annotated[list[Share], Len(2, 2), AfterValidator(ordered)] | None = Field(
         description="deferred images between these two probabilities get the verdict unsure"
     )
-    num_resamples: NumResamples
     frontier_budgets: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
 
 

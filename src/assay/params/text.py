@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Section, Share
-from assay.params.shared import MaxTokens, NumResamples, Optimization, Positive, RoleShares, Runtime
+from assay.params.shared import MaxTokens, Optimization, Positive, RoleShares, Runtime
 
 
 def ascending(values: list[int]) -> list[int]:
@@ -141,7 +141,6 @@ def known_networks(names: list[str]) -> list[str]:
 
 
 class EvaluateText(Section):
-    num_resamples: NumResamples
     logistic_c: float = Field(gt=0, description="inverse penalty of the character-bigram baseline")
     length_edges: Annotated[list[Positive], AfterValidator(ascending)] = Field(
         description="characters at which a new range of lengths begins"

@@ -18,8 +18,8 @@ INTRODUCTION = """\
 # Results
 
 Written by `assay results` from `metrics/` and `params.yaml`; a test holds it against them. All on the test role.
-Brackets: 95 % percentile interval of a bootstrap over groups. The embedded run is small: it shows that everything
-works, not what the real models (`params/full.yaml`) can do. Keys: [metrics.md](metrics.md)."""
+Brackets: 95 % interval of a jackknife over groups ([protocol.md](protocol.md)). The embedded run is small:
+it shows that everything works, not what the real models (`params/full.yaml`) can do. Keys: [metrics.md](metrics.md)."""
 Metrics = Mapping[str, Any]
 
 

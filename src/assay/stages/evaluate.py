@@ -15,7 +15,7 @@ from assay.calibration.temperature import apply_temperature
 from assay.core.io import read_json, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.images.evaluation import Bootstrap, evaluate, robustness_table
+from assay.images.evaluation import evaluate, robustness_table
 from assay.images.evaluation_plots import save_all
 from assay.images.exits import exit_table
 from assay.images.manifest import read_manifest
@@ -43,7 +43,6 @@ def main() -> None:
         }
         calibration = read_json(CALIBRATION)
         temperature = float(calibration["temperature"])
-        bootstrap = Bootstrap(settings.num_resamples, params.runtime.seed)
         reports, slices = evaluate(
             test,
             extra["baselines"],
@@ -51,7 +50,7 @@ def main() -> None:
             calibration=calibration,
             seen_families=set(read_manifest(DATA, "train")["generator"]),
             num_bins=settings.num_bins,
-            bootstrap=bootstrap,
+            seed=params.runtime.seed,
         )
         metrics = flatten(reports) | {"temperature": temperature}
         exits = exit_table(
@@ -60,7 +59,7 @@ def main() -> None:
             exit_real=settings.exit_real,
             exit_forged=settings.exit_forged,
         )
-        grid = robustness_table(extra["robustness"], cell=CELL, temperature=temperature, bootstrap=bootstrap)
+        grid = robustness_table(extra["robustness"], cell=CELL, temperature=temperature)
         write_json(METRICS, metrics)
         save_all(
             PLOTS, test, slices, metrics, temperature=temperature, grid=grid, exits=exits, num_bins=settings.num_bins

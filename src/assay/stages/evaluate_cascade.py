@@ -38,7 +38,7 @@ COLUMNS = ("auc", "balanced_accuracy", "f1", "nll", "ece_width")
 
 def main() -> None:
     params = load(Stacking)
-    settings, seed = params.evaluate_cascade, params.runtime.seed
+    settings = params.evaluate_cascade
     with timed("evaluate_cascade"):
         stage1_temperature = float(read_json(MODELS / "stage1" / "calibration_temp.json")["temperature"])
         seen = set(read_manifest(DATA, "train")["generator"])
@@ -52,7 +52,7 @@ def main() -> None:
             for role in ("calib", "tune", "test")
         )
         costs = read_json(SCORES / "costs.json")
-        found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=seed)
+        found = evaluate(calib, tune, test, costs=costs, settings=settings)
         metrics = flatten(found.reports) | nulled(found.others)
         write_json(METRICS, metrics)
         write_csv(PLOTS / "frontier.csv", found.table)

@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 
 from assay.core.io import read_json, write_csv, write_json, write_parquet
-from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.counts.answers import Answers, answers_of
 from assay.counts.bins import Bins, bins_from_json
 from assay.counts.evaluation import choose, conclusion, gains, measure, on_val, peers
 from assay.metrics.binary import flatten
 from assay.metrics.ordinal import class_confusion
-from assay.params.counts import VARIANTS, Counts
+from assay.params.counts import VARIANTS
 from assay.report.counts_plots import save_confusions_png, save_curves_png, save_predicted_png
 from assay.report.tables import system_table
 
@@ -60,16 +59,13 @@ def save_plots(truth: np.ndarray, said: dict[str, Answers], bins: dict[str, Bins
 
 
 def main() -> None:
-    params = load(Counts)
-    settings, seed = params.evaluate_counts, params.runtime.seed
     with timed("evaluate_counts"):
         val, test = (pd.read_parquet(SCORES / f"scores_{role}.parquet") for role in ("val", "test"))
         bins = {kind: bins_from_json(record) for kind, record in read_json(BINS).items()}
         truth, groups, said = test["counts"].to_numpy(), test["group"].to_numpy(), answers_of(test)
         chosen_on = on_val(val["counts"].to_numpy(), answers_of(val), bins)
         chosen, peer = choose(chosen_on), peers(chosen_on)
-        options = {"num_resamples": settings.num_resamples, "seed": seed}
-        measured = {name: measure(truth, groups, item, bins, **options) for name, item in said.items()}
+        measured = {name: measure(truth, groups, item, bins) for name, item in said.items()}
         reports = {name: item.summary() for name, item in measured.items()}
         for name in VARIANTS:
             reports[name] |= gains(measured, name, peer)

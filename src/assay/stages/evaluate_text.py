@@ -8,7 +8,6 @@ Output: metrics/text.json (keys <system>.<metric>), plots/text and data/text/mis
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,13 +75,12 @@ def main() -> None:
         test, classes = pd.read_parquet(SCORES), read_json(CLASSES)
         probs = system_probs(test, classes)
         truth, groups = test["label"].to_numpy(), test["group"].to_numpy()
-        options: dict[str, Any] = {"num_resamples": settings.num_resamples, "seed": params.runtime.seed}
-        options["metrics"] = multiclass_metrics
-        measured = {name: resample(truth, values, groups, **options) for name, values in probs.items()}
+        metrics = multiclass_metrics
+        measured = {name: resample(truth, values, groups, metrics=metrics) for name, values in probs.items()}
         reports = {name: item.summary() for name, item in measured.items()}
         for name, found in gains(measured).items():
             reports[name] |= found
-        lengths = by_length(test, probs["test"], edges=settings.length_edges, **options)
+        lengths = by_length(test, probs["test"], edges=settings.length_edges, metrics=metrics)
         pretraining = read_json(ENCODER / "pretraining.json")
         write_json(METRICS, flatten(reports | {"pretraining": pretraining}))
         write_csv(MISTAKES, mistakes(test, probs["test"], classes, limit=settings.num_mistakes))

@@ -44,24 +44,16 @@ def main() -> None:
         logits_model = meta.lightgbm_classifier(seed=seed, threads=threads, **LOGITS_MODEL)
         singles = meta.expert_logits(features, len(EXPERTS))
         reports = {
-            f"single.{expert}": summarise(
-                labels, expit(singles[:, i]), groups, num_resamples=settings.num_resamples, seed=seed
-            )
-            for i, expert in enumerate(EXPERTS)
+            f"single.{expert}": summarise(labels, expit(singles[:, i]), groups) for i, expert in enumerate(EXPERTS)
         }
         expert = int(np.argmax([reports[f"single.{name}"]["auc"] for name in EXPERTS]))
         candidates = {"experts": EXPERTS, "expert": expert, "model": model, "logits_model": logits_model}
         probs = meta.candidate_probs(features, labels, base_fold, **candidates)
-        reports |= {
-            name: summarise(labels, values, groups, num_resamples=settings.num_resamples, seed=seed)
-            for name, values in probs.items()
-        }
+        reports |= {name: summarise(labels, values, groups) for name, values in probs.items()}
         table = pd.DataFrame({name: reports[name] for name in meta.CANDIDATES}).T
         shipped = meta.choose(table, ship=settings.ship)
         rows, inner = meta.inner_split(model, features, labels, groups, seed=seed)
-        reports["inner_split"] = summarise(
-            labels[rows], inner, groups[rows], num_resamples=settings.num_resamples, seed=seed
-        )
+        reports["inner_split"] = summarise(labels[rows], inner, groups[rows])
         tuned = meta.fit_meta("lightgbm", features, labels, **candidates)
         final = tuned if shipped == "lightgbm" else meta.fit_meta(shipped, features, labels, **candidates)
         info = {

@@ -100,8 +100,8 @@ def main() -> None:
         shares = np.bincount(truth["calib"], minlength=len(prompt.labels)) / len(truth["calib"])
         probs = system_probs(raw["test"], temperatures, fusion, shares)
         table, labels = tables["test"][KEYS], truth["test"]
-        groups, seed = table["group"].to_numpy(), params.runtime.seed
-        reports = evaluate(probs, labels, groups, high=high, num_resamples=settings.num_resamples, seed=seed)
+        groups = table["group"].to_numpy()
+        reports = evaluate(probs, labels, groups, high=high)
         runs = [probs[name] for name in ("base", *(name for name in systems if name.startswith("order_")))]
         others = {"spread": spread(runs, labels), "fusion": fusion, "filter": filter_shares(prompt.names)}
         write_json(METRICS, flatten(reports | others))

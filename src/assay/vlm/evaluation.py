@@ -54,14 +54,11 @@ def system_probs(
 
 
 def evaluate(
-    probs: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, *, high: int, num_resamples: int, seed: int
+    probs: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, *, high: int
 ) -> dict[str, dict[str, float]]:
     """Metrics of every system with intervals, what each part gains, and how often a grey image changes the answer."""
     metrics = partial(risk_metrics, high=high)
-    measured = {
-        name: resample(truth, value, groups, metrics=metrics, num_resamples=num_resamples, seed=seed)
-        for name, value in probs.items()
-    }
+    measured = {name: resample(truth, value, groups, metrics=metrics) for name, value in probs.items()}
     reports = {name: item.summary() for name, item in measured.items()}
     for name, found in gains(measured).items():
         reports[name] |= found

@@ -63,7 +63,7 @@ ENSEMBLE = expit(MANY.ensemble_logits / 2)
 
 def reports_of(low: float, high: float, temperature: float) -> tuple[Decisions, dict[str, dict[str, float]]]:
     decisions = decide(TEST.stage1, expit(TEST.ensemble_logits / temperature), exit_real=low, exit_forged=high)
-    options = {"temperature": temperature, "refit_cascade": TEST.stage1, "num_resamples": 100, "seed": 0}
+    options = {"temperature": temperature, "refit_cascade": TEST.stage1}
     return decisions, system_reports(TEST, CALIB, decisions, **options)
 
 
@@ -111,7 +111,7 @@ def test_the_temperature_comes_from_the_deferred_rows_and_is_one_for_few(capsys:
     "ignore:temperature reached its bound", "ignore:Mean of empty slice", "ignore:invalid value"
 )
 def test_a_handful_of_rows_is_measured_whatever_they_hold(tmp_path: Path, kind: str, certify: bool) -> None:
-    settings = load(Stacking).evaluate_cascade.model_copy(update={"num_resamples": 50, "certify": certify})
+    settings = load(Stacking).evaluate_cascade.model_copy(update={"certify": certify})
     costs = {"stage1": 1, "ensemble": 9, "one": 4, "two": 5}
     for seed in range(3):
         calib, tune, test = (few_rows(3 * seed + number, kind) for number in range(3))
@@ -133,7 +133,6 @@ def test_balanced_error_by_hand() -> None:
 def test_the_frontiers_rows_are_the_systems_at_each_budget() -> None:
     budgets, costs = [0.001, 0.03, 0.1], {"stage1": 10, "one": 40, "two": 60, "ensemble": 100}
     options = {"temperatures": {"ensemble": 2.0, "two": 1.0}, "refit": "two", "costs": costs, "budgets": budgets}
-    options |= {"num_resamples": 100, "seed": 0}
     table, gains = frontier(TUNE, MANY, **options)
     assert table.equals(frontier(TUNE, MANY, **options)[0])
     assert list(table.columns) == ["system", "budget", "share_deferred", "cost", "balanced_error"]

@@ -10,8 +10,6 @@ from assay.images.cascade.measure import Measured
 from assay.images.cascade.rivals import compare, conclusion, learned_deferral, mixed_metrics, refit_name
 from assay.metrics.binary import binary_metrics
 
-OPTIONS = {"num_resamples": 60, "seed": 0}
-
 
 def role(stage1: np.ndarray, ensemble: np.ndarray, labels: np.ndarray, *, seen: np.ndarray | None = None) -> Measured:
     """Rows with these probabilities, six to a group; the better expert is the second."""
@@ -75,7 +73,7 @@ def test_gains_are_differences_of_what_is_reported() -> None:
     ensemble, refit = expit(test.ensemble_logits), expit(test.expert_logits["strong"])
     decisions = decide(test.stage1, ensemble, exit_real=0.2, exit_forged=0.8)
     learned = learned_deferral(tune, test, temperature=1.0, deferred=decisions.deferred)
-    found = compare(test, decisions, ensemble=ensemble, refit=refit, learned=learned, **OPTIONS)
+    found = compare(test, decisions, ensemble=ensemble, refit=refit, learned=learned)
     share, labels = decisions.deferred.mean(), test.labels
     systems = {
         "stage1": test.stage1,
@@ -105,7 +103,7 @@ def test_nothing_is_said_of_deferred_rows_of_one_class() -> None:
     test = drawn(7)
     probs = np.where(test.labels == 1, 0.9, 0.1)
     decisions = decide(probs, probs, exit_real=0.2, exit_forged=0.8)
-    found = compare(test, decisions, ensemble=probs, refit=probs, learned=decisions.deferred, **OPTIONS)
+    found = compare(test, decisions, ensemble=probs, refit=probs, learned=decisions.deferred)
     assert "deferred.ensemble" not in found
 
 

@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def evaluate(
-    calib: Measured, tune: Measured, test: Measured, *, costs: Mapping[str, int], settings: EvaluateCascade, seed: int
+    calib: Measured, tune: Measured, test: Measured, *, costs: Mapping[str, int], settings: EvaluateCascade
 ) -> Evaluation:
     """Fit on tune and calib, measure on test.
 
@@ -57,13 +57,10 @@ def evaluate(
     temperatures = {name: fit_deferred_temperature(calib, deferred, system=name) for name in ("ensemble", refit)}
     ensemble, one = (apply_temperature(test.uncalibrated()[name], value) for name, value in temperatures.items())
     decisions = decide(test.stage1, ensemble, **found.exits, unsure=settings.unsure)
-    options = {"num_resamples": settings.num_resamples, "seed": seed}
     refit_cascade = decide(test.stage1, one, **found.exits).probs
-    reports = system_reports(
-        test, calib, decisions, temperature=temperatures["ensemble"], refit_cascade=refit_cascade, **options
-    )
+    reports = system_reports(test, calib, decisions, temperature=temperatures["ensemble"], refit_cascade=refit_cascade)
     learned = learned_deferral(tune, test, temperature=temperatures["ensemble"], deferred=decisions.deferred)
-    for name, report in compare(test, decisions, ensemble=ensemble, refit=one, learned=learned, **options).items():
+    for name, report in compare(test, decisions, ensemble=ensemble, refit=one, learned=learned).items():
         reports[name] = reports.get(name, {}) | report
     table, gains = frontier(
         tune,
@@ -72,7 +69,6 @@ def evaluate(
         refit=refit,
         costs=costs,
         budgets=settings.frontier_budgets,
-        **options,
     )
     share = float(decisions.deferred[test.slices["test"]].mean())
     experts = {name: cost for name, cost in costs.items() if name in test.expert_logits}

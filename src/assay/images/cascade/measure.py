@@ -79,8 +79,6 @@ def system_reports(
     *,
     temperature: float,
     refit_cascade: np.ndarray,
-    num_resamples: int,
-    seed: int,
 ) -> dict[str, dict[str, float]]:
     """All metrics of every system on the seen families; of stage 1, ensemble and cascade also by slice.
 
@@ -96,7 +94,7 @@ def system_reports(
     labels, groups, seen = test.labels, test.keys["group_id"].to_numpy(), test.slices["test"]
 
     def report(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-        return summarise(labels[mask], values[mask], groups[mask], num_resamples=num_resamples, seed=seed)
+        return summarise(labels[mask], values[mask], groups[mask])
 
     reports = {name: report(values, seen) for name, values in probs.items()}
     deferred = seen & decisions.deferred

@@ -100,7 +100,6 @@ def compare(
     ensemble: np.ndarray,
     refit: np.ndarray,
     learned: np.ndarray,
-    **options: Any,
 ) -> dict[str, dict[str, float]]:
     """Metrics of each rival, and what the cascade gains over it, with paired intervals.
 
@@ -108,7 +107,6 @@ def compare(
         decisions: the cascade's, on test.
         ensemble, refit: calibrated probabilities [n] of the levels behind the exits.
         learned: what learned deferral sends on, bool [n].
-        options: of `resample`.
 
     Returns:
         ``random_deferral`` and ``learned_deferral``: AUC, balanced accuracy; ``cascade``: ``<metric>_gain_<rival>``;
@@ -119,29 +117,27 @@ def compare(
     share = float(decisions.deferred[seen].mean())
     routed = np.where(decisions.deferred, refit, test.stage1), np.where(learned, ensemble, test.stage1)
     systems = {"stage1": test.stage1, "refit": routed[0], "learned": routed[1], "cascade": decisions.probs}
-    found = {name: _measure(test, values, seen, **options) for name, values in systems.items()}
+    found = {name: _measure(test, values, seen) for name, values in systems.items()}
     both = np.column_stack([test.stage1, ensemble])
-    found["random"] = _measure(test, both, seen, shares=(1.0 - share, share), **options)
+    found["random"] = _measure(test, both, seen, shares=(1.0 - share, share))
     reports = {f"{name}_deferral": found[name].summary() for name in ("random", "learned")}
     reports["cascade"] = _gains(found["cascade"], {name: found[name] for name in RIVALS})
     hard = seen & decisions.deferred
     if len(set(test.labels[hard])) == 2:
         levels = {"stage1": test.stage1, "refit": refit, "ensemble": ensemble}
-        on_hard = {name: _measure(test, values, hard, **options) for name, values in levels.items()}
+        on_hard = {name: _measure(test, values, hard) for name, values in levels.items()}
         reports["deferred.ensemble"] = _gains(on_hard.pop("ensemble"), on_hard)
     return reports
 
 
-def gain_over_random(
-    test: Measured, probs: np.ndarray, ensemble: np.ndarray, *, share: float, **options: Any
-) -> dict[str, float]:
+def gain_over_random(test: Measured, probs: np.ndarray, ensemble: np.ndarray, *, share: float) -> dict[str, float]:
     """n, n_groups and ``balanced_accuracy_gain_random`` of routed ``probs`` [n] on the seen rows.
 
-    ``share``: of the rows that are deferred; ``options`` of `resample`.
+    ``share``: of the rows that are deferred.
     """
     seen, both = test.slices["test"], np.column_stack([test.stage1, ensemble])
-    ours = _measure(test, probs, seen, **options)
-    chance = _measure(test, both, seen, shares=(1.0 - share, share), **options)
+    ours = _measure(test, probs, seen)
+    chance = _measure(test, both, seen, shares=(1.0 - share, share))
     key = "balanced_accuracy_gain_random"
     return {"n": ours.n, "n_groups": ours.n_groups} | gain(ours, chance, "balanced_accuracy", key=key)
 
@@ -183,11 +179,9 @@ def conclusion(metrics: Mapping[str, Any], reports: Mapping[str, Mapping[str, An
     return lines
 
 
-def _measure(
-    test: Measured, probs: np.ndarray, mask: np.ndarray, *, shares: tuple[float, ...] = (1.0,), **options: Any
-) -> Resampled:
+def _measure(test: Measured, probs: np.ndarray, mask: np.ndarray, *, shares: tuple[float, ...] = (1.0,)) -> Resampled:
     groups = test.keys["group_id"].to_numpy()[mask]
-    return resample(test.labels[mask], probs[mask], groups, metrics=partial(mixed_metrics, shares=shares), **options)
+    return resample(test.labels[mask], probs[mask], groups, metrics=partial(mixed_metrics, shares=shares))
 
 
 def _gains(ours: Resampled, rivals: Mapping[str, Resampled]) -> dict[str, float]:

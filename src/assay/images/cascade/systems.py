@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,6 @@ def frontier(
     refit: str,
     costs: Mapping[str, int],
     budgets: Sequence[float],
-    **options: Any,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
     """Cost against balanced error on the seen families of test: the cascade at many budgets, and what it competes with.
 
@@ -40,7 +38,6 @@ def frontier(
         temperatures: of the ensemble and of the refit network, by name.
         refit: the expert whose refit network stands behind the same exits.
         costs: multiply-accumulates of one image: stage1, ensemble, and each expert.
-        options: of `resample`.
 
     Returns:
         Columns system, budget, share_deferred, cost, balanced_error; and ``frontier.<budget>`` -> the cascade's gain over
@@ -58,7 +55,7 @@ def frontier(
         learned = learned_deferral(tune, test, temperature=temperatures["ensemble"], deferred=deferred)
         cost, cheap = (cascade_cost(costs["stage1"], costs[name], share) for name in ("ensemble", refit))
         probs = np.where(deferred, ensemble, stage1)
-        gains[f"frontier.{budget}"] = gain_over_random(test, probs, ensemble, share=share, **options)
+        gains[f"frontier.{budget}"] = gain_over_random(test, probs, ensemble, share=share)
         expected = mixed_metrics(labels, np.column_stack([stage1, ensemble])[seen], shares=(1 - share, share))
         routed = {
             "cascade": (cost, balanced_error(probs[seen] >= 0.5, labels)),
