@@ -52,23 +52,19 @@ def outcome(
     return "not told apart", low, high
 
 
-def claim(
+def told(
     report: Mapping[str, Any],
     key: str,
     *,
-    ours: str,
-    theirs: str,
-    metric: str,
     comparisons: int = 1,
     lower_is_better: bool = False,
     one_training: bool = False,
     exploratory: bool = False,
 ) -> str:
-    """``A against B, accuracy: better (+0.0412 [+0.0123, +0.0701]; 216 groups, one training).``
+    """``better (+0.0412 [+0.0123, +0.0701]; 216 groups, one training)``: the outcome with what it rests on.
 
     Args:
         report, key, comparisons, lower_is_better: see `outcome`.
-        ours, theirs, metric: in words; the gain is ours minus theirs.
         one_training: a network was trained once, so that another seed may move the gain by more than the interval says.
         exploratory: what is compared was not fixed before the figures were seen.
     """
@@ -84,7 +80,12 @@ def claim(
     if comparisons > 1:
         notes.append(f"corrected for {comparisons} comparisons")
     notes += [word for word, holds in (("one training", one_training), ("exploratory", exploratory)) if holds]
-    return f"{ours} against {theirs}, {metric}: {found} ({numbers}; {', '.join(notes)})."
+    return f"{found} ({numbers}; {', '.join(notes)})"
+
+
+def claim(report: Mapping[str, Any], key: str, *, ours: str, theirs: str, metric: str, **options: Any) -> str:
+    """``A against B, accuracy: `` and what is `told` of the gain, which is ours minus theirs; ``options`` of `told`."""
+    return f"{ours} against {theirs}, {metric}: {told(report, key, **options)}."
 
 
 def _number(value: float | None) -> float:
