@@ -128,13 +128,6 @@ def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     return [*rows, "", *bullets(claims("counts", metrics))]
 
 
-def choice(reports: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """The variants that val chose."""
-    from assay.counts.evaluation import choose
-
-    return choose({name.removeprefix("val."): report for name, report in reports.items() if name.startswith("val.")})
-
-
 def _text(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     reports = sections(metrics)
     encoder = params["fetch_text"]["encoder"]
@@ -184,7 +177,7 @@ def claims(name: str, metrics: Metrics) -> list[str]:
     lines = {
         "stage1": lambda: of_stage1(reports),
         "cascade": lambda: of_cascade(metrics, reports),
-        "counts": lambda: of_counts(choice(reports), reports["peer"], reports),
+        "counts": lambda: of_counts(reports["choice"], reports["peer"], reports),
         "text": lambda: of_text(reports),
         "vlm": lambda: of_vlm(reports, strength=metrics["fusion.strength"]),
     }

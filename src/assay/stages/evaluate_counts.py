@@ -71,7 +71,9 @@ def main() -> None:
             reports[name] |= gains(measured, name, peer)
         metrics = flatten(reports) | flatten({f"val.{name}": report for name, report in chosen_on.items()})
         metrics |= {"test.clipped": bins["quantile"].num_outside(truth)}
-        write_json(METRICS, metrics | {f"peer.{purpose}": name for purpose, name in peer.items()})
+        for word, names in (("choice", chosen), ("peer", peer)):
+            metrics |= {f"{word}.{purpose}": name for purpose, name in names.items()}
+        write_json(METRICS, metrics)
         write_json(MODELS / "choice.json", chosen)
         columns = {name: item.counts for name, item in said.items()}
         write_parquet(PREDICTIONS, test[["sample_id", "counts", "group"]].assign(**columns))
