@@ -46,7 +46,7 @@ from assay.core.io import read_json
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.torch_setup import set_up_torch
-from assay.metrics.intervals import group_bootstrap_weights, percentile_interval
+from assay.metrics.intervals import blocks_of, degrees_of_freedom, jackknife_interval, left_out_weights
 from assay.params.text import Text, TrainText
 from assay.text.classifier import TextClassifier, load_tokenizer
 from assay.text.encoder import Encoder, load_encoder
@@ -65,7 +65,6 @@ PLACES = "embeddings.position_embeddings.weight"
 ASSAY, UNGROUPED, PADDED = "assay", "random order", "padded"
 GOAL = 1.8
 WARM_UP_BATCHES = 5
-NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -179,14 +178,12 @@ def train(name: str, task: Task, *, seed: int) -> tuple[float, TextClassifier]:
         return SYSTEMS[name](model, task, Path(folder), seed=seed), model
 
 
-def paired_gain(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, *, seed: int) -> tuple[float, float, float]:
+def paired_gain(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
     """Difference in accuracy with its 95 % interval over groups of texts; ``ours``, ``theirs``: right or not [n]."""
     difference = ours - theirs
-    draws = [
-        weights @ difference / weights.sum(axis=1)
-        for weights in group_bootstrap_weights(groups, num_resamples=NUM_RESAMPLES, seed=seed)
-    ]
-    return float(difference.mean()), *percentile_interval(np.concatenate(draws))
+    blocks, mean = blocks_of(groups), float(difference.mean())
+    left_out = np.concatenate([weights @ difference / weights.sum(axis=1) for weights in left_out_weights(blocks)])
+    return mean, *jackknife_interval(mean, left_out, df=degrees_of_freedom(blocks), scale="difference")
 
 
 def print_speeds(rates: dict[str, list[float]], correct: dict[str, np.ndarray]) -> None:
@@ -251,7 +248,7 @@ def main() -> int:
     # Per text, the share of the seeds with which it was judged rightly.
     correct = {name: np.mean(values, axis=0) for name, values in right.items()}
     print_speeds(rates, correct)
-    gain, low, high = paired_gain(correct[ASSAY], correct[PADDED], val["group"].to_numpy(), seed=first_seed)
+    gain, low, high = paired_gain(correct[ASSAY], correct[PADDED], val["group"].to_numpy())
     print(
         f"accuracy on val, n {len(val)}, mean of {options.repeats} seed(s): assay {correct[ASSAY].mean():.4f}, padded "
         f"{correct[PADDED].mean():.4f}, paired difference {gain:+.4f} [{low:+.4f}, {high:+.4f}]"

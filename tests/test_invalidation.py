@@ -62,7 +62,6 @@ TABLE = [
     ("train_counts.quantile.lr", 0.0005, {"train_counts@quantile"} | COUNTS),
     ("train_counts.llm_lora.rank", 3, {"train_counts@llm_lora"} | COUNTS),
     ("evaluate_counts.ridge_alpha", 3.0, COUNTS),
-    ("evaluate_counts.num_resamples", 200, {"evaluate_counts"}),
     ("evaluate.robustness.max_samples", 20, {"score_stage1", "calibrate", "evaluate"} | CASCADE),
     ("prepare_counts.quantile_bins", 7, BEHIND_COUNTS),
     ("train_text.lr", 0.0005, TEXT),

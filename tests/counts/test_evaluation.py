@@ -52,7 +52,7 @@ def test_a_report_holds_the_metrics_of_the_libraries():
     assert constant["width_accuracy"] > 0.4 > 0.1 > constant["width_macro_f1"]
 
 
-def test_gains_are_those_of_paired_resamples():
+def test_gains_are_those_of_pairs():
     found, poor = gains(MEASURED, "good", PEER), gains(MEASURED, "poor", PEER)
     assert gain(MEASURED["good"], MEASURED["good"], "mae", key="none")["none"] == 0
     expected = spearmanr(TRUTH, SAID["good"].counts)[0] - spearmanr(TRUTH, SAID["tfidf_ridge"].counts)[0]

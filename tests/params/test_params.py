@@ -107,7 +107,6 @@ BAD = [
     ("train_expert.maxvit.embedding_dim", 128, "embedding_dim must be the same for all experts"),
     ("train_expert.resnet", {}, "train_expert.resnet: unknown key"),
     ("train_meta.ship", "xgboost", "train_meta.ship: got 'xgboost'"),
-    ("train_meta.num_resamples", 10, "train_meta.num_resamples: got 10"),
     ("train_meta.search.method", "optuna", "train_meta.search.method: got 'optuna'"),
     ("train_meta.search.method", "grid", "method grid needs at least one setting"),
     ("train_meta.search.grid", {"depth": [1]}, "grid has unknown settings ['depth']; known are"),

@@ -53,10 +53,9 @@ def write_params(**changes: dict[str, object]) -> None:
         params["train_expert"][expert] |= SMALL | {"epochs": 2, "embedding_dim": DIM}
     # Not the first expert's twin: mixed up experts must show.
     params["train_expert"]["maxvit"]["architecture"] = "mobilenetv3_small_075"
-    params["train_meta"] |= {"num_resamples": 100}
     params["train_meta"]["search"]["num_candidates"] = 2
     params["train_meta"]["search"]["ranges"]["n_estimators"] = [5, 10]
-    params["evaluate_cascade"] |= {"num_resamples": 100, "frontier_budgets": [0.05, 0.2]}
+    params["evaluate_cascade"] |= {"frontier_budgets": [0.05, 0.2]}
     for place, values in changes.items():
         reduce(getitem, place.split("."), params).update(values)
     with Path("params.yaml").open("w") as stream:

@@ -61,7 +61,7 @@ def write_params(**changes: Any) -> None:
     params["pretrain_text"]["encoder"] |= own | {"pair_min_count": 2, "min_token_count": 2}
     params["pretrain_text"] |= {"epochs": 1, "batch_size": 16, "max_tokens": 32, "lr": 0.005}
     params["train_text"] |= {"epochs": 2, "batch_size": 8, "max_tokens": 32, "lr": 0.005, "eval_every": 0.5}
-    params["evaluate_text"] |= {"num_resamples": 100, "length_edges": [12, 18], "num_mistakes": 7}
+    params["evaluate_text"] |= {"length_edges": [12, 18], "num_mistakes": 7}
     for section, values in changes.items():
         params[section] = values if isinstance(values, list) else params[section] | values
     with Path("params.yaml").open("w") as stream:

@@ -41,7 +41,7 @@ def write_params(**changes: dict[str, Any]) -> None:
         params[section] |= {"epochs": 1, "batch_size": 8}
         params[section]["lora"] |= {"rank": 4, "alpha": 8}
     params["vlm_networks"] = NETWORKS
-    params["vlm_predict"] |= {"num_resamples": 100, "num_mistakes": 6}
+    params["vlm_predict"] |= {"num_mistakes": 6}
     for section, values in changes.items():
         params[section] |= values
     with Path("params.yaml").open("w", encoding="utf-8") as stream:

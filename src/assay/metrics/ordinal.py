@@ -62,7 +62,7 @@ def _kendall(targets: FloatArray, predictions: FloatArray, counts: IntArray) -> 
     return np.clip(tau, -1.0, 1.0)
 
 
-def _mid_ranks(values: FloatArray, counts: IntArray) -> FloatArray:
+def mid_ranks(values: FloatArray, counts: IntArray) -> FloatArray:
     """Mid-rank of each row in each resample, float64 [B, n]: what scipy's ``rankdata`` gives the written-out resample."""
     distinct, inverse = np.unique(values, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
@@ -104,7 +104,7 @@ def regression_metrics(
     counts = weights.astype(np.int64)
     if (counts != weights).any():
         raise ValueError(f"weights must be whole numbers, got {weights[counts != weights][0]}; pass multiplicities")
-    ranked = _mid_ranks(targets, counts), _mid_ranks(predictions, counts)
+    ranked = mid_ranks(targets, counts), mid_ranks(predictions, counts)
     values = []
     for number, row in enumerate(counts):
         ranks = np.repeat(ranked[0][number], row), np.repeat(ranked[1][number], row)

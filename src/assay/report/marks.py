@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 
 from assay.metrics.claims import told
-from assay.report.results import NAMES, bullets, claims, read_metrics, results_page, table
+from assay.report.results import NAMES, bullets, claims, read_metrics, results_page, size_of, table
 from assay.report.tables import interval_text, sections
 
 PAGE, README = Path("docs/results.md"), Path("README.md")
@@ -39,7 +39,7 @@ def small_table(root: Path = Path()) -> str:
         [
             line,
             metric,
-            f"{reports[ours]['n']:.0f}",
+            *size_of(reports[ours]),
             interval_text(reports[ours], key),
             f"`{theirs}`: {interval_text(reports[theirs], key)}",
             told(reports[ours], f"{key}_gain{end}", one_training=True),
@@ -47,7 +47,7 @@ def small_table(root: Path = Path()) -> str:
         for line, metric, reports, ours, theirs, key, end in rows
         if theirs in reports
     ]
-    return "\n".join(table(["line", "metric", "n (test)", "Assay", "held against", "which is better"], body))
+    return "\n".join(table(["line", "metric", "n (test)", "groups", "Assay", "held against", "which is better"], body))
 
 
 def answer(request: str, root: Path = Path()) -> str:

@@ -24,6 +24,11 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def size_of(report: Metrics) -> list[str]:
+    """Rows and groups of what was measured."""
+    return [f"{report[name]:.0f}" for name in ("n", "n_groups")]
+
+
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -41,13 +46,13 @@ def _system_table(
     words: str = "what",
     costs: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """A row per system that is there: its key, what it is, n, and its metrics with intervals; then its cost, if given.
+    """A row per system that is there: its key, what it is, n, groups, its metrics with intervals, and its cost, if given.
 
     ``metrics`` maps keys to headings; ``words`` heads the second column.
     """
-    header = ["key", words, "n", *metrics.values()]
+    header = ["key", words, "n", "groups", *metrics.values()]
     rows = [
-        [f"`{name}`", text, f"{reports[name]['n']:.0f}", *(interval_text(reports[name], key) for key in metrics)]
+        [f"`{name}`", text, *size_of(reports[name]), *(interval_text(reports[name], key) for key in metrics)]
         for name, text in systems.items()
         if name in reports
     ]
@@ -73,7 +78,7 @@ def _stage1(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     return [
         *_system_table(reports, systems, columns),
         "",
-        f"{test['n_groups']:.0f} groups of the test role. ECE (positive class, equal width) "
+        f"ECE (positive class, equal width) "
         f"{test['ece_width_uncalibrated']:.3f} before and {test['ece_width']:.3f} after the temperature "
         f"({metrics['temperature']:.2f}); a perfectly calibrated model with these probabilities and independent images "
         f"would show {test['ece_width_floor']:.3f} on average, {test['ece_width_floor_p95']:.3f} at the 95th percentile.",

@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from assay.metrics.intervals import MIN_GROUPS
+
 
 def interval_text(report: Mapping[str, float | None], name: str) -> str:
-    """``0.912 [0.880, 0.941]``, without brackets where there is no interval, ``-`` where there is no value."""
+    """``0.912 [0.880, 0.941]``, without brackets where there is no interval, ``-`` where there is no value.
+
+    ``[not enough groups]`` stands where an interval would, had the sample more groups.
+    """
     value, low, high = (report.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if value is None:
         return "-"
-    if low is None or high is None:
-        return f"{value:.3f}"
+    if low is None or high is None or low != low:
+        few = (report.get("n_groups") or MIN_GROUPS) < MIN_GROUPS
+        return f"{value:.3f} [not enough groups]" if few else f"{value:.3f}"
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -30,12 +36,12 @@ def sections(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def system_table(metrics: Mapping[str, float | None], systems: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
-    """Rows are systems, columns n and metrics, from flat keys such as ``test.auc`` and ``test.auc_low``."""
+    """Rows are systems, columns n, groups and metrics, from flat keys such as ``test.auc`` and ``test.auc_low``."""
     reports, rows = sections(metrics), {}
     for system in systems:
         report = reports.get(system, {})
-        count = report.get("n")
-        rows[system] = {"n": "-" if count is None else f"{count:.0f}"}
+        counts = {"n": report.get("n"), "groups": report.get("n_groups")}
+        rows[system] = {name: "-" if count is None else f"{count:.0f}" for name, count in counts.items()}
         rows[system] |= {name: interval_text(report, name) for name in names}
     return pd.DataFrame(rows).T
 

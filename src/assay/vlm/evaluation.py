@@ -14,7 +14,7 @@ from assay.metrics.binary import Resampled, resample
 from assay.metrics.claims import claim
 from assay.metrics.discrimination import FloatArray, check_weights
 from assay.metrics.multiclass import multiclass_metrics, ratio
-from assay.metrics.paired import gain
+from assay.metrics.paired import gain, gains_together
 from assay.report.tables import confident_mistakes
 from assay.vlm.fusion import calibrated, correct
 
@@ -106,9 +106,7 @@ def gains(measured: Mapping[str, Resampled]) -> dict[str, dict[str, float]]:
     for other, end in {"majority": "", "no_augmentation": "_augmentation", "no_filter": "_filter"}.items():
         if other in measured:
             base |= gain(measured["base"], measured[other], "accuracy", key=f"accuracy_gain{end}")
-    fused: dict[str, float] = {}
-    for name in FUSED:
-        fused |= gain(measured["fused"], measured["base"], name, key=f"{name}_gain")
+    fused = gains_together({f"{name}_gain": (measured["fused"], measured["base"], name) for name in FUSED})
     return {"base": base, "fused": fused}
 
 

@@ -122,7 +122,7 @@ def test_the_sentences_hold_figures_alone() -> None:
     metrics = costs | {"refit": "strong", "speedup": 0.5, "speedup_refit_cascade": 1.5}
     lines = conclusion(metrics, {"cascade": ours, "deferred.ensemble": ours} | budgets)
     assert lines[0].startswith("The cascade against stage 1 alone, AUC: better (+0.0200 [")
-    assert "corrected for 4 comparisons, one training" in lines[0]
+    assert "holds for 8 comparisons together, one training" in lines[0]
     assert lines[7].startswith(
         "The cascade against learned deferral at equal cost, balanced accuracy: worse (-0.0300 ["
     )

@@ -106,21 +106,21 @@ def test_a_wrong_value_stops_before_any_work(clone: Clone) -> None:
 
 def test_a_sweep_waits_in_the_queue_and_its_best_is_applied(clone: Clone) -> None:
     before = metrics(clone)
-    output = clone.dvc("exp", "run", "--queue", "-S", "evaluate.num_resamples=150,200")
+    output = clone.dvc("exp", "run", "--queue", "-S", "evaluate.num_bins=7,9")
     assert output.count("Queued experiment") == 2
     assert clone.dvc("queue", "status").count("Queued") == 2
     assert ran(clone.dvc("repro", "--dry")) == set(), "queueing changed the workspace"
     output = clone.dvc("exp", "run", "--run-all")
     assert ran(output) == {"evaluate"}
     assert clone.dvc("queue", "status").count("Success") == 2
-    rows = {int(row["evaluate.num_resamples"]): row for row in table(clone)}
-    assert set(rows) == {150, 200}, output
-    values = {before["test.nll_low"], *(figure(row, "test.nll_low") for row in rows.values())}
+    rows = {int(row["evaluate.num_bins"]): row for row in table(clone)}
+    assert set(rows) == {7, 9}, output
+    values = {before["test.ece_width_floor"], *(figure(row, "test.ece_width_floor") for row in rows.values())}
     assert len(values) == 3, "a value changed nothing"
     assert metrics(clone) == before, "the queue changed the workspace"
-    clone.dvc("exp", "apply", rows[150]["Experiment"])
-    assert clone.params()["evaluate"]["num_resamples"] == 150
-    assert metrics(clone)["test.nll_low"] == figure(rows[150], "test.nll_low")
+    clone.dvc("exp", "apply", rows[7]["Experiment"])
+    assert clone.params()["evaluate"]["num_bins"] == 7
+    assert metrics(clone)["test.ece_width_floor"] == figure(rows[7], "test.ece_width_floor")
     assert ran(clone.dvc("repro")) == set()
     assert "up to date" in clone.dvc("status")
 

@@ -19,7 +19,7 @@ from assay.images.cascade.measure import Measured
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.claims import claim, outcome
 from assay.metrics.discrimination import FloatArray, check_weights, ranking_metrics, threshold_metrics
-from assay.metrics.paired import gain
+from assay.metrics.paired import gain, gains_together
 
 METRICS = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
 RIVALS = {
@@ -144,7 +144,7 @@ def gain_over_random(test: Measured, probs: np.ndarray, ensemble: np.ndarray, *,
 
 def conclusion(metrics: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What metrics/cascade.json says, in sentences: ``metrics`` flat, ``reports`` by system."""
-    words: dict[str, Any] = {"one_training": True, "comparisons": len(RIVALS)}
+    words: dict[str, Any] = {"one_training": True, "comparisons": len(RIVALS) * len(METRICS)}
     ours = reports["cascade"]
     lines = [
         claim(ours, f"{metric}_gain_{rival}", ours="The cascade", theirs=theirs, metric=name, **words)
@@ -152,7 +152,7 @@ def conclusion(metrics: Mapping[str, Any], reports: Mapping[str, Mapping[str, An
         for metric, name in METRICS.items()
     ]
     hard = reports.get("deferred.ensemble", {})
-    words["comparisons"] = 2
+    words["comparisons"] = 2 * len(METRICS)
     for rival, theirs in (("stage1", "stage 1"), ("refit", "one refit network")):
         if f"auc_gain_{rival}" in hard:
             lines += [
@@ -161,7 +161,7 @@ def conclusion(metrics: Mapping[str, Any], reports: Mapping[str, Mapping[str, An
             ]
     budgets = [report for name, report in reports.items() if name.startswith("frontier.")]
     key = "balanced_accuracy_gain_random"
-    told = [outcome(report, key)[0] for report in budgets]
+    told = [outcome(report, key) for report in budgets]
     below = sum((report[key] or 0.0) < 0 for report in budgets)
     lines.append(
         f"The cascade against random deferral at equal cost, at {len(budgets)} budgets (exploratory): less balanced "
@@ -185,8 +185,6 @@ def _measure(test: Measured, probs: np.ndarray, mask: np.ndarray, *, shares: tup
 
 
 def _gains(ours: Resampled, rivals: Mapping[str, Resampled]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for rival, theirs in rivals.items():
-        for metric in METRICS:
-            found |= gain(ours, theirs, metric, key=f"{metric}_gain_{rival}")
-    return found
+    return gains_together(
+        {f"{metric}_gain_{rival}": (ours, theirs, metric) for rival, theirs in rivals.items() for metric in METRICS}
+    )
