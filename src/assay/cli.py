@@ -81,8 +81,8 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def results(_: argparse.Namespace) -> int:
-    """Write docs/results.md and the table of README.md from metrics/ and params.yaml."""
-    from assay.report.results import write_results
+    """Write docs/results.md and what stands between marks in README.md and docs/, from metrics/ and params.yaml."""
+    from assay.report.marks import write_results
 
     print("\n".join(map(str, write_results())))
     return 0

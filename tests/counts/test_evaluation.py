@@ -1,16 +1,23 @@
 """Gains on paired resamples, the choice, and conclusions that follow from the metrics."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
+from assay.core.params import load
 from assay.counts.answers import Answers, answers
 from assay.counts.baselines import baseline_counts, logreg_probs, setting_counts
-from assay.counts.bins import equal_width_bins, quantile_bins
-from assay.counts.evaluation import choose, conclusion, gains, measure
+from assay.counts.bins import cut, equal_width_bins, matched_cuts, quantile_bins
+from assay.counts.evaluation import SIMPLE, choose, conclusion, gains, measure, on_val, peers
+from assay.counts.systems import baseline_answers
+from assay.metrics.paired import gain
+from assay.params.counts import Counts
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(2)
 TRUTH = np.round(RNG.lognormal(2.8, 0.7, 400)) + 1
 GROUPS = np.repeat(np.arange(40), 10)
@@ -27,6 +34,7 @@ def noisy(scale: float) -> Answers:
 SAID = {"good": noisy(0.2), "tfidf_ridge": noisy(0.8), "tfidf_logreg": noisy(0.8), "poor": noisy(2.5)}
 SAID |= {"setting_mean": noisy(0.5), "even": noisy(0.8), "equal_width": noisy(0.2)}
 SAID["majority"] = Answers(np.full(400, 12.0), np.full(400, 3), np.zeros(400, dtype=np.int64))
+PEER = {"count": "tfidf_ridge", "bin": "tfidf_logreg"}
 MEASURED = {name: measure(TRUTH, GROUPS, item, BINS) for name, item in SAID.items()}
 
 
@@ -45,7 +53,8 @@ def test_a_report_holds_the_metrics_of_the_libraries():
 
 
 def test_gains_are_those_of_pairs():
-    found, poor = gains(MEASURED, "good"), gains(MEASURED, "poor")
+    found, poor = gains(MEASURED, "good", PEER), gains(MEASURED, "poor", PEER)
+    assert gain(MEASURED["good"], MEASURED["good"], "mae", key="none")["none"] == 0
     expected = spearmanr(TRUTH, SAID["good"].counts)[0] - spearmanr(TRUTH, SAID["tfidf_ridge"].counts)[0]
     assert found["spearman_gain"] == pytest.approx(expected)
     assert 0 < found["spearman_gain_low"] < found["spearman_gain"] < found["spearman_gain_high"]
@@ -56,23 +65,53 @@ def test_gains_are_those_of_pairs():
     assert found["macro_f1_gain_setting_low"] > 0 > poor["macro_f1_gain_setting_high"]
 
 
-def test_choice_takes_the_best_of_val_and_passes_over_the_undefined():
-    val = {"a": {"spearman": np.nan, "macro_f1": 0.3}, "b": {"spearman": 0.1, "macro_f1": 0.2}}
+def test_variant_and_peer_are_the_best_of_val_by_the_same_metric():
+    values = {"a": (np.nan, 0.3), "b": (0.1, 0.2), "setting_mean": (0.6, 0.2), "tfidf_ridge": (0.5, 0.4)}
+    values |= dict.fromkeys(("tfidf_logreg", "majority", "median"), (None, 0.1))
+    val = {name: {"spearman": spearman, "macro_f1": f1} for name, (spearman, f1) in values.items()}
     assert choose(val) == {"count": "b", "bin": "a"}
+    assert peers(val) == {"count": "setting_mean", "bin": "tfidf_ridge"}
 
 
-@pytest.mark.parametrize(
-    ("variant", "words"), [("good", "better than"), ("poor", "worse than"), ("even", "not told apart")]
-)
-def test_the_conclusion_follows_from_the_metrics(variant, words):
+def test_val_is_measured_as_test_is():
+    found = on_val(TRUTH, SAID, BINS)
+    assert set(found) == set(SAID)
+    for name in ("good", "tfidf_ridge"):
+        assert found[name] == {metric: MEASURED[name].point[metric] for metric in ("spearman", "macro_f1")}
+
+
+@pytest.mark.parametrize(("variant", "word"), [("good", "better"), ("poor", "worse"), ("even", "not told apart")])
+def test_the_conclusion_follows_from_the_metrics(variant, word):
     reports = {name: item.summary() for name, item in MEASURED.items()}
-    reports[variant] |= gains(MEASURED, variant)
-    lines = conclusion({"count": variant, "bin": variant}, reports)
-    assert words in lines[0]
-    assert variant in lines[0]
-    assert any("costs next to nothing" in line for line in lines) == (variant == "poor")
-    assert "Equal-width bins" in lines[-1]
-    assert any("so it reads more than the setting" in line for line in lines) == (variant == "good")
+    for name in {variant, "equal_width"}:
+        reports[name] |= gains(MEASURED, name, PEER)
+    lines = conclusion({"count": variant, "bin": variant}, PEER, reports)
+    assert lines[0].startswith(
+        f"For a count, {variant} has the best Spearman of the variants on val, tfidf_ridge that of"
+    )
+    assert lines[1].startswith(f"{variant} against tfidf_ridge, Spearman: {word} (")
+    assert lines[2].startswith(f"{variant} against setting_mean, Spearman: ")
+    assert lines[4].startswith(f"{variant} against tfidf_logreg, macro-F1: {word} (")
+    assert lines[6].startswith("equal_width against majority, accuracy on equal-width bins: better (")
+    # Where the best simple system is the mean of the setting, it is not said twice.
+    assert (
+        len(conclusion({"count": variant, "bin": variant}, PEER | {"count": "setting_mean"}, reports)) == len(lines) - 1
+    )
+
+
+def test_all_numbers_are_cut_into_bins_by_one_rule():
+    """Each system's bins are cut so that on val every bin is named as often as it occurs in train."""
+    train = pd.DataFrame({"text": [f"w{n % 9} x{n % 5}" for n in range(400)], "setting": "s", "counts": TRUTH})
+    rows = {"train": train, "val": train[::2], "test": train[1::2]}
+    settings = load(Counts, ROOT / "params.yaml").evaluate_counts
+    said = baseline_answers(rows, BINS, settings, seed=0)
+    assert set(said) == set(SIMPLE)
+    for name in ("tfidf_ridge", "tfidf_logreg"):
+        cuts = matched_cuts(said[name]["val"].counts, BINS["quantile"].shares)
+        for role in ("val", "test"):
+            assert np.array_equal(said[name][role].quantile, cut(said[name][role].counts, cuts))
+            assert len(said[name][role].counts) == 200
+    assert set(said["majority"]["test"].quantile) == {int(np.argmax(BINS["quantile"].shares))}
 
 
 def test_baselines_learn_from_words_and_stay_in_range():

@@ -61,10 +61,9 @@ def frontier_table(num_points):
     rows = []
     for number in range(4):
         cost, error = 1e6 * (number + 1), 0.3 / (number + 1)
-        rows.append(("cascade", cost, error, np.nan, np.nan))
-        rows.append(("random deferral", cost, error + 0.05, error, error + 0.1))
-    rows += [(f"network {number}", 1e6 * (number + 1), 0.2, np.nan, np.nan) for number in range(num_points)]
-    return pd.DataFrame(rows, columns=["system", "cost", "balanced_error", "low", "high"])
+        rows += [(name, 0.1 * (number + 1), cost, error) for name in ("cascade", "refit", "random", "learned")]
+    rows += [(f"network {number}", np.nan, 1e6 * (number + 1), 0.2) for number in range(num_points)]
+    return pd.DataFrame(rows, columns=["system", "budget", "cost", "balanced_error"])
 
 
 def save_mistakes(path, *, count):

@@ -17,6 +17,7 @@ from assay.images.model.prediction import load_predictor
 from assay.images.model.store import PixelStore, open_writer
 from assay.images.scoring import external_set
 from assay.params.images import External, Images
+from assay.report.results import claims
 from assay.stages import calibrate, evaluate, score_stage1, train_stage1
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,11 @@ def test_metrics_are_flat_with_intervals_baselines_and_external(project: Path) -
     assert (metrics["family.paste.n"], metrics["family.strange.n"]) == (36, 36)
     assert metrics["majority.auc"] == metrics["metadata.auc"] == 0.5
     assert metrics["temperature"] > 0
+    for name in ("pixel_statistics", "metadata"):
+        assert metrics[f"test.auc_gain_{name}"] == pytest.approx(metrics["test.auc"] - metrics[f"{name}.auc"])
+    first, second = claims("stage1", metrics)
+    assert first.startswith("Stage 1 against pixel statistics, AUC: ")
+    assert second.startswith("Stage 1 against metadata, AUC: ")
     rejected = pd.read_csv(project / "data/stage1/test_extra/external_rejected.csv")
     assert rejected["reason"].tolist() == ["not_an_image"]
 

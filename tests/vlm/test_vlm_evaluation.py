@@ -90,59 +90,38 @@ def test_the_spread_of_hand_made_runs():
     assert spread([one], labels) == {"runs": 1} | none
 
 
-def report(value: float = 0.8, **more: float) -> dict[str, float]:
-    """Metrics with intervals of 0.05 either way."""
-    metrics = {"accuracy": value, "high_recall": 0.7, "high_precision": 0.9, "high_error": 0.1} | more
-    bounds = {f"{name}_low": number - 0.05 for name, number in metrics.items()}
-    bounds |= {f"{name}_high": number + 0.05 for name, number in metrics.items()}
-    return {"n": 100.0} | bounds | metrics
+def gained(**values: float) -> dict[str, float]:
+    """Gains with intervals of 0.01 either way, in 100 groups."""
+    found = {"n_groups": 100.0}
+    for key, value in values.items():
+        found |= {key: value, f"{key}_low": value - 0.01, f"{key}_high": value + 0.01}
+    return found
 
 
-def say(*, strength: float = 1.0, base: dict[str, float] | None = None, **fused: float) -> list[str]:
-    gained = {"high_recall_gain": 0.0, "high_error_gain": -0.1} | fused
-    reports = {"base": report(accuracy_gain=0.3) | (base or {}), "fused": report(**gained), "majority": report(0.5)}
-    return conclusion(reports, strength=strength)
-
-
-def test_the_conclusion_names_the_metrics_and_divides_by_no_zero():
-    first, second, third = say(high_recall=0.8, high_recall_gain=0.1, high_error=0.05, high_precision=0.85)
-    assert first == "The first model: accuracy 0.800 [0.750, 0.850] (n 100), better than the largest class (0.500)."
-    assert second == (
-        "With the correction (strength 1.00): accuracy 0.800 [0.750, 0.850]; high risk: recall 0.800 against 0.700 "
-        "(gain +0.100 [+0.050, +0.150]), precision 0.850 against 0.900, errors -50% (gain -0.100 [-0.150, -0.050] "
-        "of the share)."
+def test_what_each_part_is_worth_follows_from_its_gain():
+    base = gained(accuracy_gain=0.3, accuracy_gain_augmentation=0.005, accuracy_gain_filter=-0.02)
+    # An interval above 0 of an error is a harm, whatever else is gained.
+    fused = gained(
+        accuracy_gain=0.0, nll_gain=-0.02, high_recall_gain=-0.03, high_precision_gain=0.05, high_error_gain=0.03
     )
-    assert third == "Fusion pays here."
-    assert "errors +0%" in say(base={"high_error": 0.0})[1]
+    lines = conclusion({"base": base, "fused": fused}, strength=0.5)
+    rest = "100 groups, one training)."
+    assert lines[:3] == [
+        f"The first model against the largest class, accuracy: better (+0.3000 [+0.2900, +0.3100]; {rest}",
+        f"The first model against the same without augmentation, accuracy: not told apart (+0.0050 [-0.0050, +0.0150]; "
+        f"{rest}",
+        f"The first model against the same without the filter, accuracy: worse (-0.0200 [-0.0300, -0.0100]; {rest}",
+    ]
+    start = "The correction (strength 0.50) against the first model alone, "
+    wanted = ["accuracy: not told apart", "NLL: better", "recall of high risk: worse", "precision of high risk: better"]
+    for line, words in zip(lines[3:], [*wanted, "errors on high risk: worse"], strict=True):
+        assert line.startswith(start + words), line
+        assert "holds for 5 comparisons together, one training" in line
 
 
-@pytest.mark.parametrize(
-    ("fused", "words"),
-    [
-        ({"high_error_gain": -0.06}, "Fusion pays here."),
-        ({"high_error_gain": -0.04}, "Fusion is not shown to pay here: the interval of its gain holds 0."),
-        # Fewer errors, but by finding less.
-        ({"high_error_gain": -0.2, "high_recall": 0.6}, "Fusion does not pay here: it finds less of the high risk."),
-        ({"strength": 0.0}, "Fusion does not pay here: on tune no strength of the correction gains, so it is the "),
-    ],
-)
-def test_what_is_said_of_fusion(fused, words):
-    assert say(**fused)[-1].startswith(words)
-
-
-@pytest.mark.parametrize(
-    ("gain", "than", "words", "opposite"),
-    [
-        (0.06, "better than", "pays", "harms"),
-        (0.04, "not told apart from", "is not shown to pay", "is not shown to pay"),
-        (-0.06, "worse than", "harms", "pays"),
-    ],
-)
-def test_what_is_said_of_the_first_model_augmentation_and_filter(gain, than, words, opposite):
-    found = say(base=report(accuracy_gain=gain, accuracy_gain_augmentation=gain, accuracy_gain_filter=-gain))
-    assert f"{than} the largest class" in found[0]
-    assert found[-2] == f"Augmentation {words} (gain {gain:+.3f} [{gain - 0.05:+.3f}, {gain + 0.05:+.3f}])."
-    assert found[-1].startswith(f"The filter {opposite} (gain {-gain:+.3f}")
+def test_a_correction_that_is_none_is_not_judged():
+    lines = conclusion({"base": gained(accuracy_gain=0.3), "fused": gained(accuracy_gain=0.0)}, strength=0.0)
+    assert lines[1:] == ["The correction has strength 0: on tune none gains, so that it is the identity."]
 
 
 def test_mistakes_are_the_wrong_rows_most_confident_first():

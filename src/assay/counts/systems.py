@@ -1,7 +1,8 @@
-"""What every system says of the same rows: trained variants and baselines."""
+"""What every system says of the same rows: trained variants and baselines, of val and of test."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +15,57 @@ from assay.counts.prediction import load_predictor
 from assay.params.counts import EvaluateCounts
 
 
-def variant_answers(folder: Path, texts: list[str], bins: dict[str, Bins], *, device: str) -> Answers:
-    """What the trained variant of a model folder says: counts, and bins by its own rule."""
-    predictor = load_predictor(folder, device=device)
-    outputs = predictor.outputs(texts, what=folder.name)
-    own = "width" if predictor.bins.kind == "equal_width" else "quantile"
-    return answers(predictor.objective.counts(outputs), bins, **{own: predictor.bins_of(outputs)})
+def variant_answers(folder: Path, texts: list[str], bins: Mapping[str, Bins], *, device: str) -> dict[str, Answers]:
+    """What the trained variant of a model folder says of ``val`` (kept by its training) and of ``test`` (``texts``).
+
+    Bins are those of its own rule; the variant on equal-width bins, which has none for quantile bins, cuts its counts as the
+    baselines do.
+    """
+    kept, predictor = pd.read_parquet(folder / "val.parquet"), load_predictor(folder, device=device)
+    outputs, on_val = predictor.outputs(texts, what=folder.name), kept["predicted"].to_numpy()
+    counts = {"val": on_val, "test": predictor.objective.counts(outputs)}
+    own = {"val": kept["bin"].to_numpy(), "test": predictor.bins_of(outputs)}
+    if predictor.bins.kind == "quantile":
+        return {role: answers(values, bins, quantile=own[role]) for role, values in counts.items()}
+    matched = matched_answers(counts, bins)
+    return {role: answers(counts[role], bins, quantile=matched[role].quantile, width=own[role]) for role in counts}
+
+
+def matched_answers(counts: Mapping[str, np.ndarray], bins: Mapping[str, Bins]) -> dict[str, Answers]:
+    """Predicted counts by role, ``val`` among them; quantile bins are cut so that on val each is named as often as due."""
+    cuts = matched_cuts(counts["val"], bins["quantile"].shares)
+    return {role: answers(values, bins, quantile=cut(values, cuts)) for role, values in counts.items()}
 
 
 def baseline_answers(
-    train: pd.DataFrame,
-    val: pd.DataFrame,
-    test: pd.DataFrame,
-    bins: dict[str, Bins],
-    settings: EvaluateCounts,
-    *,
-    seed: int,
-) -> dict[str, Answers]:
-    """Constants, means by setting and linear models, fitted on every row of train."""
-    counts, size, shares = train["counts"].to_numpy(), len(test), bins["quantile"].shares
-    largest = {kind: np.full(size, int(np.argmax(item.shares))) for kind, item in bins.items()}
-    middle = np.full(size, bins["quantile"].means[int(largest["quantile"][0])])
-    on_val, on_test = baseline_counts(train, val, test, alpha=settings.ridge_alpha)
-    probs = logreg_probs(train, list(test["text"]), bins["quantile"], c=settings.logistic_c, seed=seed)
-    # Bins are cut as those of the variants that predict a number.
-    numbers = {
-        name: answers(values, bins, quantile=cut(values, matched_cuts(on_val[name], shares)))
-        for name, values in on_test.items()
+    rows: Mapping[str, pd.DataFrame], bins: Mapping[str, Bins], settings: EvaluateCounts, *, seed: int
+) -> dict[str, dict[str, Answers]]:
+    """Constants, means by setting and linear models, fitted on every row of train: system -> role -> answers.
+
+    All that predict numbers are cut into bins by one rule, `matched_answers`, which is the variants' as well, so that no
+    system looks better or worse than another by its rule.
+
+    Args:
+        rows: ``train``, and the roles to answer for, ``val`` among them.
+    """
+    train, roles = rows["train"], [role for role in rows if role != "train"]
+    counts, middle = train["counts"].to_numpy(), bins["quantile"]
+    largest = {kind: int(np.argmax(item.shares)) for kind, item in bins.items()}
+    numbers = baseline_counts(train, *(rows[role] for role in roles), alpha=settings.ridge_alpha)
+    for role, found in zip(roles, numbers, strict=True):
+        texts = list(rows[role]["text"])
+        probs = logreg_probs(train, texts, middle, c=settings.logistic_c, seed=seed)
+        found |= {"tfidf_logreg": middle.expected(probs)}
+    names = list(numbers[0])
+    said = {
+        name: matched_answers({role: found[name] for role, found in zip(roles, numbers, strict=True)}, bins)
+        for name in names
     }
-    return numbers | {
-        "tfidf_logreg": answers(bins["quantile"].expected(probs), bins, quantile=probs.argmax(axis=1)),
-        "majority": Answers(middle, largest["quantile"], largest["equal_width"]),
-        "median": answers(np.full(size, float(np.median(counts))), bins),
-    }
+    said["majority"], said["median"] = {}, {}
+    for role in roles:
+        size = len(rows[role])
+        expected = np.full(size, middle.means[largest["quantile"]])
+        constant = {kind: np.full(size, number) for kind, number in largest.items()}
+        said["majority"][role] = Answers(expected, constant["quantile"], constant["equal_width"])
+        said["median"][role] = answers(np.full(size, float(np.median(counts))), bins)
+    return said

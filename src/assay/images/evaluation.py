@@ -12,8 +12,10 @@ import pandas as pd
 from assay.calibration.platt import PlattFit, apply_platt
 from assay.calibration.temperature import apply_temperature
 from assay.images.slices import family_slices
-from assay.metrics.binary import summarise
+from assay.metrics.binary import resample, summarise
 from assay.metrics.calibration_error import ece_noise_floor
+from assay.metrics.claims import claim
+from assay.metrics.paired import gain
 
 # Metrics that a temperature changes; for the rest the uncalibrated value would be the same number twice.
 CALIBRATION_METRICS = ("nll", "brier", "ece_width", "ece_mass")
@@ -80,11 +82,25 @@ def evaluate(
     seen = scored.where(slices["test"])
     platt = apply_platt(seen.logits, PlattFit(**calibration["platt"]))
     reports["platt"] = summarise(seen.labels, platt, seen.groups)
+    ours = resample(seen.labels, apply_temperature(seen.logits, temperature), seen.groups)
     for name in baselines.columns.drop("sample_id"):
-        reports[name] = summarise(seen.labels, baselines[name].to_numpy(), seen.groups)
+        theirs = resample(seen.labels, baselines[name].to_numpy(), seen.groups)
+        reports[name] = theirs.summary()
+        reports["test"] |= gain(ours, theirs, "auc", key=f"auc_gain_{name}")
     for dataset, rows in external.groupby("dataset", sort=False):
         reports[f"external.{dataset}"] = calibration_report(Scored.of(rows), **options)
     return reports, slices
+
+
+def conclusion(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Stage 1 against each baseline, in sentences from figures."""
+    ours = reports["test"]
+    keys = {f"auc_gain_{name}": name.replace("_", " ") for name in ("pixel_statistics", "metadata")}
+    return [
+        claim(ours, key, ours="Stage 1", theirs=theirs, metric="AUC", one_training=True)
+        for key, theirs in keys.items()
+        if key in ours
+    ]
 
 
 def robustness_table(degraded: pd.DataFrame, *, cell: Sequence[str], temperature: float) -> pd.DataFrame:

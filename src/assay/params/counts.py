@@ -86,7 +86,13 @@ class Classifier(EncoderVariant):
     class_weights: Literal["none", "balanced"]
 
 
-class Staged(Classifier):
+class QuantileClassifier(Classifier):
+    bin_rule: Literal["likeliest", "matched"] = Field(
+        description="likeliest: the bin with the largest probability; matched: as for regression"
+    )
+
+
+class Staged(QuantileClassifier):
     """The head alone first, at ``head_lr``; then everything, the head too, at the smaller ``lr``."""
 
     head_epochs: float = Field(gt=0, le=1000)
@@ -109,6 +115,7 @@ class Ordinal(EncoderVariant):
 
 class LlmLora(CountVariant):
     class_weights: Literal["none", "balanced"]
+    bin_rule: Literal["likeliest", "matched"] = Field(description="as for the other classifiers")
     rank: Positive
     alpha: Positive
     dropout: Share
@@ -122,7 +129,7 @@ class TrainCounts(Section):
 
     regression: Regression
     equal_width: Classifier
-    quantile: Classifier
+    quantile: QuantileClassifier
     staged: Staged
     ordinal: Ordinal
     llm_lora: LlmLora

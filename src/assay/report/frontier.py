@@ -12,21 +12,19 @@ from assay.report.drawing import new_figure, save_png, styled
 
 @styled
 def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
-    """Frontier of a cascade: lines for the cascade and random deferral (with its 95 % band), a point per single system.
+    """Frontier of a cascade: a line for each system that has several budgets, a point for each that has none.
 
-    ``table``: columns system, cost (MACs an image), balanced_error, low, high.
+    ``table``: columns system, budget, cost (MACs an image), balanced_error.
     """
     figure = new_figure(7, 4.6, title=title)
     axes = figure.subplots()
-    line = table[table["system"] == "cascade"].sort_values("cost")
-    axes.plot(line["cost"] / 1e6, line["balanced_error"], "o-", color="#0072b2", label="cascade, by budget")
-    chance = table[table["system"] == "random deferral"].sort_values("cost")
-    axes.plot(chance["cost"] / 1e6, chance["balanced_error"], "--", color="#777777", label="random deferral")
-    axes.fill_between(chance["cost"] / 1e6, chance["low"], chance["high"], color="#777777", alpha=0.2, linewidth=0)
-    markers = cycle("s^Dv*P")
-    for name, row in table.groupby("system", sort=False):
-        if name not in ("cascade", "random deferral"):
-            axes.plot(row["cost"] / 1e6, row["balanced_error"], next(markers), markersize=8, label=str(name))
+    lines, markers = cycle(("o-", "s-", "--", ":")), cycle("^Dv*P")
+    for name, rows in table.groupby("system", sort=False):
+        routed = rows["budget"].notna().all()
+        points = rows.sort_values("cost")
+        style = next(lines) if routed else next(markers)
+        label = f"{name}, by budget" if routed else str(name)
+        axes.plot(points["cost"] / 1e6, points["balanced_error"], style, markersize=5 if routed else 8, label=label)
     # Without a point a logarithmic axis has nothing to stand on.
     if table["balanced_error"].notna().any():
         axes.set_xscale("log")

@@ -213,13 +213,6 @@ def _pivots(metrics: Mapping[str, Any], keys: Iterable[str]) -> list[Table]:
     return tables
 
 
-def _best_on_val(metrics: Mapping[str, Any], metric: str) -> str:
-    """The variant with the highest ``val.<variant>.<metric>``; empty where there is none."""
-    keys = [key for key in metrics if key.startswith("val.") and key.endswith(f".{metric}")]
-    known = [key for key in keys if _number(metrics[key]) is not None]
-    return max(known, key=lambda key: metrics[key]).removeprefix("val.").removesuffix(f".{metric}") if known else ""
-
-
 def headline(root: Path, line: str) -> Mapping[str, Any] | None:
     """The metric a line is known by, with that of what it has to beat; None if it is not there."""
     if line not in HEADLINES:
@@ -227,8 +220,7 @@ def headline(root: Path, line: str) -> Mapping[str, Any] | None:
     stem, system, metric, rivals = HEADLINES[line]
     path = root / "metrics" / f"{stem}.json"
     metrics = read_json(path) if path.is_file() else {}
-    if system is None:
-        system = _best_on_val(metrics, metric)
+    system = metrics.get("choice.count", "") if system is None else system
     figure = cell(metrics, f"{system}.{metric}")
     if figure.value is None:
         return None

@@ -11,9 +11,9 @@ LINES = {
 
 # What a metrics file is judged by: file, system (None: the variant that val chose), metric, baselines beside it.
 HEADLINES = {
-    "images": ("cascade", "cascade", "balanced_accuracy", ("stage1", "ensemble", "majority")),
+    "images": ("cascade", "cascade", "balanced_accuracy", ("stage1", "refit_cascade", "majority")),
     "counts": ("counts", None, "spearman", ("tfidf_ridge", "setting_mean")),
-    "text": ("text", "test", "accuracy", ("tfidf_bigram", "majority")),
+    "text": ("text", "test", "accuracy", ("linear", "tfidf_bigram", "majority")),
     "vlm": ("vlm", "fused", "accuracy", ("base", "blank", "majority")),
 }
 
@@ -46,6 +46,9 @@ SYSTEMS = {
     "pixel_statistics": "statistics of the pixels",
     "cascade.cascade": "stage 1, then the ensemble where unsure",
     "cascade.stage1": "the fast filter alone",
+    "refit_cascade": "stage 1, then one refit network where unsure",
+    "random_deferral": "stage 1, and the ensemble on as many rows by chance",
+    "learned_deferral": "stage 1, and the ensemble on as many rows by a rule learned on tune",
     "ensemble": "what the bake-off shipped, on every image",
     "mean_logit": "mean of the experts' logits",
     "logistic": "logistic regression on logits",
@@ -94,7 +97,7 @@ METRICS = {
 
 PLOTS = {
     "calibrate/reliability": "Reliability of stage 1 on the calib role, before and after temperature",
-    "cascade/frontier": "Cost against balanced error on test: the cascade, random deferral and each system alone",
+    "cascade/frontier": "Cost against balanced error on test: the cascade, what it is held against and each system alone",
     "counts/confusion": "Predicted against true bins on test, each variant",
     "prepare_counts/distribution": "Counts by role",
     "counts/predicted": "Predicted against true counts on test",

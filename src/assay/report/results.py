@@ -1,8 +1,7 @@
-"""docs/results.md and the small table in README.md: written from metrics/ and params.yaml, never by hand."""
+"""The text of docs/results.md, from metrics/ and params.yaml."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from assay.core.io import read_json
 from assay.core.params import read_yaml
 from assay.report.tables import interval_text, sections
 
-PAGE, README = Path("docs/results.md"), Path("README.md")
-BEGIN, END = "<!-- results: written by assay results -->", "<!-- end of results -->"
 NAMES = ("stage1", "cascade", "counts", "text", "vlm")
 INTRODUCTION = """\
 # Results
@@ -27,7 +24,7 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _size(report: Metrics) -> list[str]:
+def size_of(report: Metrics) -> list[str]:
     """Rows and groups of what was measured."""
     return [f"{report[name]:.0f}" for name in ("n", "n_groups")]
 
@@ -55,7 +52,7 @@ def _system_table(
     """
     header = ["key", words, "n", "groups", *metrics.values()]
     rows = [
-        [f"`{name}`", text, *_size(reports[name]), *(interval_text(reports[name], key) for key in metrics)]
+        [f"`{name}`", text, *size_of(reports[name]), *(interval_text(reports[name], key) for key in metrics)]
         for name, text in systems.items()
         if name in reports
     ]
@@ -85,6 +82,8 @@ def _stage1(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
         f"{test['ece_width_uncalibrated']:.3f} before and {test['ece_width']:.3f} after the temperature "
         f"({metrics['temperature']:.2f}); a perfectly calibrated model with these probabilities and independent images "
         f"would show {test['ece_width_floor']:.3f} on average, {test['ece_width_floor_p95']:.3f} at the 95th percentile.",
+        "",
+        *bullets(claims("stage1", metrics)),
     ]
 
 
@@ -96,6 +95,9 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
         "mean_logit": "both experts, mean logit",
         "ensemble": f"what the bake-off ships: {meta['shipped']}",
         "cascade": "stage 1, and the ensemble where it is unsure",
+        "refit_cascade": f"stage 1, and `{metrics['refit']}` where it is unsure",
+        "random_deferral": "stage 1, and the ensemble on as many rows at random (expected)",
+        "learned_deferral": "stage 1, and the ensemble on as many rows by a rule learned on tune",
         **dict.fromkeys(("deferred.stage1", "deferred.ensemble"), "on what stage 1 defers"),
         **dict.fromkeys(("unseen.stage1", "unseen.ensemble", "unseen.cascade"), "on the unseen family"),
         "majority": "baseline: constant",
@@ -105,17 +107,15 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
     return [
         *_system_table(reports, systems, columns, words="architecture, or what", costs=costs),
         "",
-        f"{metrics['share_deferred']:.1%} of the images go on to the ensemble, which costs {metrics['speedup']:.2f} times "
-        f"the cascade. Balanced accuracy of the ensemble minus that of the cascade: "
-        f"{_number(metrics['balanced_accuracy_loss'], '+.3f')}. Correlation of coordinates between folds "
+        f"{metrics['share_deferred']:.1%} of the images go on to the ensemble. Correlation of coordinates between folds "
         f"{_number(alignment['raw.correlation'], '.2f')} before and "
         f"{_number(alignment['aligned.correlation'], '.2f')} after alignment.",
+        "",
+        *bullets(claims("cascade", metrics)),
     ]
 
 
 def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
-    from assay.counts.evaluation import choose, conclusion
-
     reports = sections(metrics)
     models = {"llm_lora": params["fetch_counts"]["causal_lm"]}
     systems = {
@@ -129,18 +129,11 @@ def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     columns = {"mae": "MAE", "spearman": "Spearman", "accuracy": "accuracy", "macro_f1": "macro-F1"}
     columns |= {"within_one": "within one bin"}
     columns |= {"width_accuracy": "accuracy, equal width", "width_macro_f1": "macro-F1, equal width"}
-    said = conclusion(choose(_on_val(reports)), reports)
     rows = _system_table(reports, systems, columns, words="starts from")
-    return [*rows, "", *(f"- {line.strip()}" for line in said)]
-
-
-def _on_val(reports: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name.removeprefix("val."): report for name, report in reports.items() if name.startswith("val.")}
+    return [*rows, "", *bullets(claims("counts", metrics))]
 
 
 def _text(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
-    from assay.text.evaluation import conclusion
-
     reports = sections(metrics)
     encoder = params["fetch_text"]["encoder"]
     layers = params["pretrain_text"]["encoder"]["num_layers"]
@@ -155,12 +148,10 @@ def _text(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
         "majority": "baseline: class shares",
     }
     columns = {"accuracy": "accuracy", "f1": "F1", "auc": "AUC", "nll": "NLL", "ece": "ECE"}
-    return [*_system_table(reports, systems, columns), "", *(f"- {line}" for line in conclusion(reports))]
+    return [*_system_table(reports, systems, columns), "", *bullets(claims("text", metrics))]
 
 
 def _vlm(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
-    from assay.vlm.evaluation import conclusion
-
     reports = sections(metrics)
     base = params["pretrain_vlm"]["base"]
     model = "a small Qwen2.5-VL, pretrained here" if base == "config" else f"`{base}`"
@@ -176,15 +167,40 @@ def _vlm(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     }
     columns = {"accuracy": "accuracy", "f1": "macro-F1", "high_recall": "recall of high risk"}
     columns |= {"high_precision": "precision of high risk", "nll": "NLL", "ece": "ECE"}
-    said = conclusion(reports, strength=metrics["fusion.strength"])
-    return [*_system_table(reports, systems, columns), "", *(f"- {line}" for line in said)]
+    return [*_system_table(reports, systems, columns), "", *bullets(claims("vlm", metrics))]
+
+
+def claims(name: str, metrics: Metrics) -> list[str]:
+    """The sentences that follow from one file of metrics, made by its line. ValueError if no line has that name."""
+    from assay.counts.evaluation import conclusion as of_counts
+    from assay.images.cascade.rivals import conclusion as of_cascade
+    from assay.images.evaluation import conclusion as of_stage1
+    from assay.text.evaluation import conclusion as of_text
+    from assay.vlm.evaluation import conclusion as of_vlm
+
+    reports = sections(metrics)
+    lines = {
+        "stage1": lambda: of_stage1(reports),
+        "cascade": lambda: of_cascade(metrics, reports),
+        "counts": lambda: of_counts(reports["choice"], reports["peer"], reports),
+        "text": lambda: of_text(reports),
+        "vlm": lambda: of_vlm(reports, strength=metrics["fusion.strength"]),
+    }
+    if name not in lines:
+        raise ValueError(f"nothing is concluded from metrics/{name}.json; ask for claims of {', '.join(lines)}")
+    return lines[name]()
+
+
+def bullets(lines: Sequence[str]) -> list[str]:
+    """Sentences as a Markdown list."""
+    return [f"- {line}" for line in lines]
 
 
 def results_page(root: Path = Path()) -> str:
     """The whole of docs/results.md. ValueError if a file of metrics is missing."""
-    stage1, cascade, counts, text, vlm = (_metrics(root, name) for name in NAMES)
+    stage1, cascade, counts, text, vlm = (read_metrics(root, name) for name in NAMES)
     params = read_yaml(root / "params.yaml")
-    ensemble = _cascade(cascade, params, _metrics(root, "meta"), _metrics(root, "alignment"))
+    ensemble = _cascade(cascade, params, read_metrics(root, "meta"), read_metrics(root, "alignment"))
     parts = [
         ("Stage 1 alone", "stage1", _stage1(stage1, params), "stage1/roc.png"),
         ("Filter, experts, ensemble and cascade", "cascade", ensemble, "cascade/frontier.png"),
@@ -198,46 +214,10 @@ def results_page(root: Path = Path()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme_table(root: Path = Path()) -> str:
-    """The small table of README.md: per line what is used, what it is held against, and n."""
-    from assay.counts.evaluation import choose
-
-    stage1, images, counts, text, vlm = (sections(_metrics(root, name)) for name in NAMES)
-    variant = choose(_on_val(counts))["count"]
-    rows = [
-        ("images, stage 1", "AUC", stage1["test"], "auc", "pixel statistics", stage1["pixel_statistics"]),
-        ("images, cascade", "AUC", images["cascade"], "auc", "stage 1 alone", images["stage1"]),
-        (f"counts, {variant}", "Spearman", counts[variant], "spearman", "mean of the setting", counts["setting_mean"]),
-        ("text", "accuracy", text["test"], "accuracy", "character bigrams", text["tfidf_bigram"]),
-        ("vlm, fused", "accuracy", vlm["fused"], "accuracy", "first model alone", vlm["base"]),
-    ]
-    body = [
-        [line, metric, *_size(ours), interval_text(ours, key), f"{peer}: {interval_text(theirs, key)}"]
-        for line, metric, ours, key, peer, theirs in rows
-    ]
-    return "\n".join(table(["line", "metric", "n (test)", "groups", "Assay", "held against"], body))
-
-
-def _metrics(root: Path, name: str) -> dict[str, Any]:
+def read_metrics(root: Path, name: str) -> dict[str, Any]:
+    """metrics/<name>.json. ValueError if it is missing."""
     path = root / "metrics" / f"{name}.json"
     if not path.is_file():
         raise ValueError(f"no {path}: dvc repro makes it")
     found: dict[str, Any] = read_json(path)
     return found
-
-
-def readme_with_table(root: Path = Path()) -> str:
-    """README.md with its table written anew. ValueError if it lacks the two marks around the table."""
-    text = (root / README).read_text(encoding="utf-8")
-    pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"{README} lacks the lines {BEGIN} and {END}")
-    return pattern.sub(lambda found: f"{found[1]}\n{readme_table(root)}\n\n{found[2]}", text)
-
-
-def write_results(root: Path = Path()) -> list[Path]:
-    """Write docs/results.md and README.md; returns their paths."""
-    pages = {root / PAGE: results_page(root), root / README: readme_with_table(root)}
-    for path, text in pages.items():
-        path.write_text(text, encoding="utf-8")
-    return list(pages)

@@ -15,7 +15,7 @@ from assay.calibration.temperature import apply_temperature
 from assay.core.io import read_json, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.images.evaluation import evaluate, robustness_table
+from assay.images.evaluation import conclusion, evaluate, robustness_table
 from assay.images.evaluation_plots import save_all
 from assay.images.exits import exit_table
 from assay.images.manifest import read_manifest
@@ -67,6 +67,7 @@ def main() -> None:
         probs = apply_temperature(test["logit"].to_numpy(), temperature)
         write_parquet(SCORES / "test_predictions.parquet", test.assign(prob=probs))
     print(system_table(metrics, list(reports), COLUMNS).to_string())
+    print("\n".join(conclusion(reports)))
     print("\nExits on the tune role (leaves as real at or below, as forged at or above):")
     print(exits.round(3).to_string(index=False))
 

@@ -18,7 +18,7 @@ from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.images.cascade.evaluation import evaluate
 from assay.images.cascade.measure import measured
-from assay.images.cascade.systems import frontier_table
+from assay.images.cascade.rivals import conclusion
 from assay.images.cascade.thresholds import certification_text
 from assay.images.decode_set import decode_settings
 from assay.images.manifest import read_manifest
@@ -26,7 +26,7 @@ from assay.images.stacking import EXPERTS
 from assay.metrics.binary import flatten, nulled
 from assay.params.stacking import Stacking
 from assay.report.frontier import save_frontier_png
-from assay.report.tables import system_table
+from assay.report.tables import sections, system_table
 
 DATA = Path("data/processed")
 SCORES = Path("data/cascade")
@@ -38,7 +38,7 @@ COLUMNS = ("auc", "balanced_accuracy", "f1", "nll", "ece_width")
 
 def main() -> None:
     params = load(Stacking)
-    settings, seed = params.evaluate_cascade, params.runtime.seed
+    settings = params.evaluate_cascade
     with timed("evaluate_cascade"):
         stage1_temperature = float(read_json(MODELS / "stage1" / "calibration_temp.json")["temperature"])
         seen = set(read_manifest(DATA, "train")["generator"])
@@ -55,12 +55,9 @@ def main() -> None:
         found = evaluate(calib, tune, test, costs=costs, settings=settings)
         metrics = flatten(found.reports) | nulled(found.others)
         write_json(METRICS, metrics)
-        table = frontier_table(
-            tune, test, temperature=found.temperature, costs=costs, budgets=settings.frontier_budgets, seed=seed
-        )
-        write_csv(PLOTS / "frontier.csv", table)
+        write_csv(PLOTS / "frontier.csv", found.table)
         n = int(test.slices["test"].sum())
-        save_frontier_png(PLOTS / "frontier.png", table, title=f"Cost against error on test (n = {n})")
+        save_frontier_png(PLOTS / "frontier.png", found.table, title=f"Cost against error on test (n = {n})")
         record = found.thresholds.exits | {
             "stage1_temperature": stage1_temperature,
             "ensemble_temperature": found.temperature,
@@ -71,13 +68,11 @@ def main() -> None:
         made = found.decisions
         predictions = test.keys.assign(prob=made.probs, verdict=made.verdicts, decided_by=made.decided_by)
         write_parquet(SCORES / "test_predictions.parquet", predictions)
-    print(system_table(metrics, list(found.reports), COLUMNS).to_string())
+    systems = [name for name in found.reports if not name.startswith("frontier.")]
+    print(system_table(metrics, systems, COLUMNS).to_string())
     print(certification_text(found.thresholds.exit_real, name="forged that leave as real"))
     print(certification_text(found.thresholds.exit_forged, name="real that leave as forged"))
-    print(
-        f"{metrics['share_deferred']:.1%} deferred, speedup {metrics['speedup']:.2f} over always-ensemble, "
-        f"balanced accuracy {-found.others['balanced_accuracy_loss']:+.4f}"
-    )
+    print("\n".join(conclusion(metrics, sections(metrics))))
 
 
 if __name__ == "__main__":

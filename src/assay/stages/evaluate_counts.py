@@ -17,14 +17,14 @@ from assay.core.io import read_json, write_csv, write_json, write_parquet
 from assay.core.stage import run, timed
 from assay.counts.answers import Answers, answers_of
 from assay.counts.bins import Bins, bins_from_json
-from assay.counts.evaluation import choose, conclusion, gains, measure
+from assay.counts.evaluation import choose, conclusion, gains, measure, on_val, peers
 from assay.metrics.binary import flatten
-from assay.metrics.ordinal import class_confusion, ordinal_metrics, regression_metrics
+from assay.metrics.ordinal import class_confusion
 from assay.params.counts import VARIANTS
 from assay.report.counts_plots import save_confusions_png, save_curves_png, save_predicted_png
 from assay.report.tables import system_table
 
-SCORES = Path("data/counts/scores_test.parquet")
+SCORES = Path("data/counts")
 BINS = Path("data/counts/rows/bins.json")
 MODELS = Path("models/counts")
 METRICS = Path("metrics/counts.json")
@@ -35,22 +35,6 @@ TABLES = (
     ("accuracy", "macro_f1", "quadratic_kappa", "within_one"),
     ("width_accuracy", "width_macro_f1"),
 )
-
-
-def val_metrics(bins: dict[str, Bins]) -> dict[str, dict[str, float]]:
-    """Spearman and macro-F1 of each variant on val, from what its training left behind."""
-    found = {}
-    for name in VARIANTS:
-        frame = pd.read_parquet(MODELS / name / "val.parquet")
-        truth, predicted = frame["counts"].to_numpy(), frame["predicted"].to_numpy()
-        # A variant on other bins is judged by the quantile bin of its count.
-        own = frame["bin"].to_numpy() if name != "equal_width" else bins["quantile"].assign(predicted)
-        classes = ordinal_metrics(bins["quantile"].assign(truth), own, num_classes=bins["quantile"].num_bins)
-        found[name] = {
-            "spearman": float(regression_metrics(truth, predicted)["spearman"][0]),
-            "macro_f1": float(classes["macro_f1"][0]),
-        }
-    return found
 
 
 def save_plots(truth: np.ndarray, said: dict[str, Answers], bins: dict[str, Bins]) -> None:
@@ -76,24 +60,27 @@ def save_plots(truth: np.ndarray, said: dict[str, Answers], bins: dict[str, Bins
 
 def main() -> None:
     with timed("evaluate_counts"):
-        scores = pd.read_parquet(SCORES)
+        val, test = (pd.read_parquet(SCORES / f"scores_{role}.parquet") for role in ("val", "test"))
         bins = {kind: bins_from_json(record) for kind, record in read_json(BINS).items()}
-        truth, groups, said = scores["counts"].to_numpy(), scores["group"].to_numpy(), answers_of(scores)
+        truth, groups, said = test["counts"].to_numpy(), test["group"].to_numpy(), answers_of(test)
+        chosen_on = on_val(val["counts"].to_numpy(), answers_of(val), bins)
+        chosen, peer = choose(chosen_on), peers(chosen_on)
         measured = {name: measure(truth, groups, item, bins) for name, item in said.items()}
         reports = {name: item.summary() for name, item in measured.items()}
         for name in VARIANTS:
-            reports[name] |= gains(measured, name)
-        on_val = val_metrics(bins)
-        chosen = choose(on_val)
-        outside = {"test.clipped": bins["quantile"].num_outside(truth)}
-        write_json(METRICS, flatten(reports) | flatten({f"val.{k}": v for k, v in on_val.items()}) | outside)
+            reports[name] |= gains(measured, name, peer)
+        metrics = flatten(reports) | flatten({f"val.{name}": report for name, report in chosen_on.items()})
+        metrics |= {"test.clipped": bins["quantile"].num_outside(truth)}
+        for word, names in (("choice", chosen), ("peer", peer)):
+            metrics |= {f"{word}.{purpose}": name for purpose, name in names.items()}
+        write_json(METRICS, metrics)
         write_json(MODELS / "choice.json", chosen)
         columns = {name: item.counts for name, item in said.items()}
-        write_parquet(PREDICTIONS, scores[["sample_id", "counts", "group"]].assign(**columns))
+        write_parquet(PREDICTIONS, test[["sample_id", "counts", "group"]].assign(**columns))
         save_plots(truth, said, bins)
     for names in TABLES:
         print(system_table(flatten(reports), list(reports), names).to_string())
-    print("\n".join(conclusion(chosen, reports)))
+    print("\n".join(conclusion(chosen, peer, reports)))
 
 
 if __name__ == "__main__":

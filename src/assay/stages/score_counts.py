@@ -1,9 +1,9 @@
-"""score_counts: what every variant and every baseline says of the test rows.
+"""score_counts: what every variant and every baseline says of val and of test.
 
     python -m assay.stages.score_counts
 
-Output: data/counts/scores_test.parquet: sample_id, counts, group, and each system's count, quantile bin and equal-width
-bin. evaluate_counts measures these and runs no network.
+Output: data/counts/scores_val.parquet and scores_test.parquet: sample_id, counts, group, and each system's count, quantile
+bin and equal-width bin. evaluate_counts measures these and runs no network: it chooses on val and reports test.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from assay.params.counts import VARIANTS, Counts
 
 ROWS = Path("data/counts/rows")
 MODELS = Path("models/counts")
-OUTPUT = Path("data/counts/scores_test.parquet")
+OUTPUT = Path("data/counts")
 
 
 def main() -> None:
     params = load(Counts)
     set_up_torch(threads=params.runtime.threads)
     with timed("score_counts"):
-        train, val, test = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "test"))
+        rows = {role: pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val", "test")}
         bins = {kind: bins_from_json(record) for kind, record in read_json(ROWS / "bins.json").items()}
-        device, texts = pick_device(params.runtime.device).type, list(test["text"])
+        device, texts = pick_device(params.runtime.device).type, list(rows["test"]["text"])
         said = {name: variant_answers(MODELS / name, texts, bins, device=device) for name in VARIANTS}
-        said |= baseline_answers(train, val, test, bins, params.evaluate_counts, seed=params.runtime.seed)
-        keys = test[["sample_id", "counts", "group"]].reset_index(drop=True)
-        write_parquet(OUTPUT, pd.concat([keys, answers_table(said)], axis=1))
-    print(f"{len(test)} rows scored by {', '.join(said)}")
+        said |= baseline_answers(rows, bins, params.evaluate_counts, seed=params.runtime.seed)
+        for role in ("val", "test"):
+            keys = rows[role][["sample_id", "counts", "group"]].reset_index(drop=True)
+            table = answers_table({name: found[role] for name, found in said.items()})
+            write_parquet(OUTPUT / f"scores_{role}.parquet", pd.concat([keys, table], axis=1))
+    print(f"{len(texts)} rows scored by {', '.join(said)}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from assay.counts.networks import build_network, load_tokenizer, memory_plan, sa
 from assay.counts.objectives import Objective, make_objective
 from assay.counts.prediction import network_outputs
 from assay.counts.training import Phase, body_trained, encode, phase_arguments, run_phase
-from assay.params.counts import Counts, CountVariant, Ordinal, Regression, Staged
+from assay.params.counts import Counts, CountVariant, Staged
 
 ROWS = Path("data/counts/rows")
 BASES = {"llm_lora": Path("data/counts/causal_lm")}
@@ -65,7 +65,7 @@ def train(
 
 def is_matched(settings: CountVariant) -> bool:
     """Whether bins are cut from the predicted counts, so that each is named as often as it occurs."""
-    return isinstance(settings, Regression | Ordinal) and settings.bin_rule == "matched"
+    return getattr(settings, "bin_rule", None) == "matched"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,9 +1,8 @@
-"""What follows from the metrics of the text line: by length, the worst mistakes, and which classifier to use."""
+"""What follows from the metrics of the text line: by length, the worst mistakes, and what each part is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from assay.metrics.binary import summarise
-from assay.metrics.paired import gain_text, pays, verdict
+from assay.metrics.claims import claim
 from assay.report.tables import confident_mistakes
 
 # Shown of each range of lengths.
@@ -54,31 +53,17 @@ def mistakes(rows: pd.DataFrame, probs: np.ndarray, classes: Sequence[str], *, l
     return wrong.rename(columns={"true": "label"}).head(limit)
 
 
-def conclusion(reports: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What to use, in words that follow from the metrics."""
-    gain = partial(gain_text, digits=4)
-    ours, alone, bigrams = reports["test"], reports["network"], reports["tfidf_bigram"]["accuracy"]
-    interval = f"[{ours['accuracy_low']:.4f}, {ours['accuracy_high']:.4f}]"
-    lines = [
-        f"The classifier that ships: accuracy {ours['accuracy']:.4f} {interval} (n {ours['n']:.0f}), "
-        f"{verdict(ours, 'accuracy_gain')} character bigrams' {bigrams:.4f} ({gain(ours, 'accuracy_gain')}).",
-        f"One network alone: {alone['accuracy']:.4f}, {verdict(alone, 'accuracy_gain')} the bigrams "
-        f"({gain(alone, 'accuracy_gain')}).",
+def conclusion(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What each part gains in accuracy, in sentences from figures; systems that were not measured are left out."""
+    rivals = [
+        ("test", "What ships", "character bigrams", "accuracy_gain"),
+        ("test", "What ships", "its linear member alone", "accuracy_gain_linear"),
+        ("linear", "The linear member", "character bigrams", "accuracy_gain"),
+        ("network", "One network alone", "character bigrams", "accuracy_gain"),
+        ("network", "One network alone", "the same without pretraining", "accuracy_gain_pretraining"),
     ]
-    if "linear" in reports:
-        linear = reports["linear"]
-        lines.append(
-            f"Its linear member alone: {linear['accuracy']:.4f}, {verdict(linear, 'accuracy_gain')} the bigrams "
-            f"({gain(linear, 'accuracy_gain')}); all together are {verdict(ours, 'accuracy_gain_linear')} it "
-            f"({gain(ours, 'accuracy_gain_linear')})."
-        )
-    if "no_pretraining" in reports:
-        key, without = "accuracy_gain_pretraining", reports["no_pretraining"]["accuracy"]
-        lines.append(
-            f"Pretraining {pays(alone, key)}: {alone['accuracy']:.4f} with, {without:.4f} without ({gain(alone, key)})."
-        )
-    if ours["accuracy_gain_low"] > 0:
-        lines.append("Use the classifier that ships.")
-    else:
-        lines.append("Character bigrams cost next to nothing and are not shown to be worse: use these.")
-    return lines
+    return [
+        claim(reports[system], key, ours=ours, theirs=theirs, metric="accuracy", one_training=system != "linear")
+        for system, ours, theirs, key in rivals
+        if key in reports.get(system, {})
+    ]

@@ -11,11 +11,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from assay.metrics.binary import Resampled, resample
+from assay.metrics.claims import claim
 from assay.metrics.discrimination import FloatArray, check_weights
 from assay.metrics.multiclass import multiclass_metrics, ratio
-from assay.metrics.paired import gain, gain_text, pays, verdict
-from assay.report.tables import confident_mistakes, interval_text
+from assay.metrics.paired import gain, gains_together
+from assay.report.tables import confident_mistakes
 from assay.vlm.fusion import calibrated, correct
+
+# What the correction is judged by, and whether less is better.
+FUSED = {"accuracy": False, "nll": True, "high_recall": False, "high_precision": False, "high_error": True}
+WORDS = {"nll": "NLL", "high_recall": "recall of high risk", "high_precision": "precision of high risk"}
+WORDS |= {"high_error": "errors on high risk"}
 
 
 def risk_metrics(
@@ -100,9 +106,7 @@ def gains(measured: Mapping[str, Resampled]) -> dict[str, dict[str, float]]:
     for other, end in {"majority": "", "no_augmentation": "_augmentation", "no_filter": "_filter"}.items():
         if other in measured:
             base |= gain(measured["base"], measured[other], "accuracy", key=f"accuracy_gain{end}")
-    fused: dict[str, float] = {}
-    for name in ("accuracy", "nll", "high_recall", "high_precision", "high_error"):
-        fused |= gain(measured["fused"], measured["base"], name, key=f"{name}_gain")
+    fused = gains_together({f"{name}_gain": (measured["fused"], measured["base"], name) for name in FUSED})
     return {"base": base, "fused": fused}
 
 
@@ -111,30 +115,25 @@ def mistakes(rows: pd.DataFrame, probs: np.ndarray, labels: np.ndarray, names: S
     return confident_mistakes(rows[["sample_id", "name", "picture"]], labels, probs, names)
 
 
-def conclusion(reports: Mapping[str, Mapping[str, float]], *, strength: float) -> list[str]:
-    """What the metrics say of each claim, in words."""
-    base, fused, majority = reports["base"], reports["fused"], reports["majority"]
+def conclusion(reports: Mapping[str, Mapping[str, Any]], *, strength: float) -> list[str]:
+    """What each part gains, in sentences from figures.
+
+    ``strength``: of the correction, as fitted on tune; at 0 it is the identity, and nothing is to be judged.
+    """
+    base, fused = reports["base"], reports["fused"]
+    rivals = {"": "the largest class", "_augmentation": "the same without augmentation"}
+    rivals |= {"_filter": "the same without the filter"}
     lines = [
-        f"The first model: accuracy {interval_text(base, 'accuracy')} (n {base['n']:.0f}), {verdict(base, 'accuracy_gain')} "
-        f"the largest class ({majority['accuracy']:.3f})."
+        claim(base, f"accuracy_gain{end}", ours="The first model", theirs=theirs, metric="accuracy", one_training=True)
+        for end, theirs in rivals.items()
+        if f"accuracy_gain{end}" in base
     ]
     if strength == 0:
-        lines.append("Fusion does not pay here: on tune no strength of the correction gains, so it is the identity.")
-    else:
-        change = fused["high_error"] / base["high_error"] - 1 if base["high_error"] else 0.0
-        lines.append(
-            f"With the correction (strength {strength:.2f}): accuracy {interval_text(fused, 'accuracy')}; high risk: recall "
-            f"{fused['high_recall']:.3f} against {base['high_recall']:.3f} ({gain_text(fused, 'high_recall_gain')}), "
-            f"precision {fused['high_precision']:.3f} against {base['high_precision']:.3f}, errors {change:+.0%} "
-            f"({gain_text(fused, 'high_error_gain')} of the share)."
-        )
-        if fused["high_recall"] < base["high_recall"]:
-            lines.append("Fusion does not pay here: it finds less of the high risk.")
-        elif fused["high_error_gain_high"] < 0:
-            lines.append("Fusion pays here.")
-        else:
-            lines.append("Fusion is not shown to pay here: the interval of its gain holds 0.")
-    for key, name in (("accuracy_gain_augmentation", "Augmentation"), ("accuracy_gain_filter", "The filter")):
-        if key in base:
-            lines.append(f"{name} {pays(base, key)} ({gain_text(base, key)}).")
+        return [*lines, "The correction has strength 0: on tune none gains, so that it is the identity."]
+    words: dict[str, Any] = {"ours": f"The correction (strength {strength:.2f})", "theirs": "the first model alone"}
+    words |= {"comparisons": len(FUSED), "one_training": True}
+    lines += [
+        claim(fused, f"{name}_gain", metric=WORDS.get(name, name), lower_is_better=lower, **words)
+        for name, lower in FUSED.items()
+    ]
     return lines

@@ -13,8 +13,8 @@ from assay.core.params import load
 from assay.images.cascade.cost import cascade_cost
 from assay.images.cascade.decision import Decisions, decide
 from assay.images.cascade.evaluation import evaluate
-from assay.images.cascade.measure import MIN_ROWS, Measured, fit_ensemble_temperature, system_reports
-from assay.images.cascade.systems import balanced_error, frontier_table, random_deferral
+from assay.images.cascade.measure import MIN_ROWS, Measured, fit_deferred_temperature, system_reports
+from assay.images.cascade.systems import balanced_error, frontier
 from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL, fit_thresholds
 from assay.images.slices import family_slices
 from assay.metrics.binary import binary_metrics, flatten, nulled
@@ -63,12 +63,12 @@ ENSEMBLE = expit(MANY.ensemble_logits / 2)
 
 def reports_of(low: float, high: float, temperature: float) -> tuple[Decisions, dict[str, dict[str, float]]]:
     decisions = decide(TEST.stage1, expit(TEST.ensemble_logits / temperature), exit_real=low, exit_forged=high)
-    options = {"temperature": temperature}
+    options = {"temperature": temperature, "refit_cascade": TEST.stage1}
     return decisions, system_reports(TEST, CALIB, decisions, **options)
 
 
 def test_the_ends_of_the_cascade_have_the_metrics_of_its_levels() -> None:
-    temperature = fit_ensemble_temperature(CALIB, np.ones(len(CALIB.labels), dtype=bool))
+    temperature = fit_deferred_temperature(CALIB, np.ones(len(CALIB.labels), dtype=bool))
     assert temperature == fit_temperature(CALIB.ensemble_logits, CALIB.labels).temperature
     _, everything = reports_of(NEVER_REAL, NEVER_FORGED, temperature)
     assert everything["cascade"] == everything["ensemble"] == everything["deferred.ensemble"]
@@ -98,15 +98,11 @@ def test_every_system_stands_on_the_seen_rows_with_intervals() -> None:
 
 def test_the_temperature_comes_from_the_deferred_rows_and_is_one_for_few(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = fit_temperature(CALIB.ensemble_logits[:200], CALIB.labels[:200]).temperature
-    assert fit_ensemble_temperature(CALIB, np.arange(400) < 200) == wanted
+    assert fit_deferred_temperature(CALIB, np.arange(400) < 200) == wanted
     assert wanted != fit_temperature(CALIB.ensemble_logits, CALIB.labels).temperature
     for num_rows in (0, 2 * MIN_ROWS - 1):
-        assert fit_ensemble_temperature(CALIB, np.arange(400) < num_rows) == 1.0
+        assert fit_deferred_temperature(CALIB, np.arange(400) < num_rows) == 1.0
         assert f"only {num_rows} rows of calib are deferred" in capsys.readouterr().out
-
-
-def chance_at(share: float) -> tuple[float, float, float]:
-    return random_deferral(MANY.stage1, ENSEMBLE, MANY.labels, share, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("kind", ["noise", "perfect", "wrong", "constant", "unseen"])
@@ -121,8 +117,7 @@ def test_a_handful_of_rows_is_measured_whatever_they_hold(tmp_path: Path, kind: 
         calib, tune, test = (few_rows(3 * seed + number, kind) for number in range(3))
         found = evaluate(calib, tune, test, costs=costs, settings=settings)
         write_json(tmp_path / "metrics.json", flatten(found.reports) | nulled(found.others))
-        table = frontier_table(tune, test, temperature=1.0, costs=costs, budgets=[0.1], seed=0)
-        save_frontier_png(tmp_path / "frontier.png", table, title="few")
+        save_frontier_png(tmp_path / "frontier.png", found.table, title="few")
         wanted = {"perfect": 1.0, "wrong": 0.0, "constant": 0.5}.get(kind)
         assert wanted is None or found.reports["stage1"]["auc"] == wanted
         assert not found.thresholds.exit_real.certified, "a handful certifies nothing"
@@ -135,38 +130,37 @@ def test_balanced_error_by_hand() -> None:
     assert balanced_error(labels == 0, labels) == 1
 
 
-def test_random_deferral_lies_on_the_chord_between_the_single_systems() -> None:
-    ends = [balanced_error(probs >= 0.5, MANY.labels) for probs in (MANY.stage1, ENSEMBLE)]
-    for share, error in zip((0.0, 1.0), ends, strict=True):
-        assert chance_at(share) == pytest.approx((error,) * 3, abs=1e-15)
-    mean, low, high = chance_at(0.5)
-    assert mean == pytest.approx(np.mean(ends), abs=0.005)
-    assert low < mean < high
-
-
-def test_the_frontiers_rows_are_the_cascade_at_each_budget() -> None:
+def test_the_frontiers_rows_are_the_systems_at_each_budget() -> None:
     budgets, costs = [0.001, 0.03, 0.1], {"stage1": 10, "one": 40, "two": 60, "ensemble": 100}
-    options = {"temperature": 2.0, "costs": costs, "budgets": budgets, "seed": 0}
-    table = frontier_table(TUNE, MANY, **options)
-    assert table.equals(frontier_table(TUNE, MANY, **options))
-    assert list(table.columns) == ["system", "budget", "share_deferred", "cost", "balanced_error", "low", "high"]
+    options = {"temperatures": {"ensemble": 2.0, "two": 1.0}, "refit": "two", "costs": costs, "budgets": budgets}
+    table, gains = frontier(TUNE, MANY, **options)
+    assert table.equals(frontier(TUNE, MANY, **options)[0])
+    assert list(table.columns) == ["system", "budget", "share_deferred", "cost", "balanced_error"]
     singles = ["stage1", "one (refit)", "two (refit)", "ensemble"]
-    assert table["system"].tolist() == ["cascade", "random deferral"] * 3 + singles
-    ours, chance = (table[table["system"] == name].set_index("budget") for name in ("cascade", "random deferral"))
+    routed = ["cascade", "refit behind the same exits", "random deferral", "learned deferral"]
+    assert table["system"].tolist() == routed * 3 + singles
+    ours, refit, chance, learned = (table[table["system"] == name].set_index("budget") for name in routed)
     seen = MANY.slices["test"]
     labels = MANY.labels[seen]
+    ends = [balanced_error(probs[seen] >= 0.5, labels) for probs in (MANY.stage1, ENSEMBLE)]
     for budget in budgets:
         found = fit_thresholds(TUNE.stage1, TUNE.labels, budget_forged=budget, budget_real=budget, certify=False)
         decisions = decide(MANY.stage1[seen], ENSEMBLE[seen], **found.exits)
-        row = ours.loc[budget]
-        assert row["share_deferred"] == decisions.deferred.mean()
-        assert row["cost"] == cascade_cost(10, 100, decisions.deferred.mean())
+        row, share = ours.loc[budget], decisions.deferred.mean()
+        assert row["share_deferred"] == share
+        assert row["cost"] == learned.loc[budget, "cost"] == cascade_cost(10, 100, share)
         assert row["balanced_error"] == balanced_error(decisions.probs >= 0.5, labels)
+        assert refit.loc[budget, "cost"] == cascade_cost(10, 60, share)
+        one = decide(MANY.stage1[seen], expit(MANY.expert_logits["two"][seen]), **found.exits)
+        assert refit.loc[budget, "balanced_error"] == balanced_error(one.probs >= 0.5, labels)
+        # What chance defers lies on the chord between the single systems.
+        expected = (1 - share) * ends[0] + share * ends[1]
+        assert chance.loc[budget, "balanced_error"] == pytest.approx(expected)
+        gain = gains[f"frontier.{budget}"]
+        assert gain["balanced_accuracy_gain_random"] == pytest.approx(expected - row["balanced_error"])
+        assert (gain["n"], gain["n_groups"]) == (seen.sum(), seen.sum())
     assert ours["cost"].equals(chance["cost"])
     assert ours["cost"].is_monotonic_decreasing
-    assert ours[["low", "high"]].isna().all(axis=None)
-    assert (chance["low"] <= chance["balanced_error"]).all()
-    assert (chance["balanced_error"] <= chance["high"]).all()
     assert (ours["balanced_error"] < chance["balanced_error"]).iloc[1], "routing by confidence beats chance here"
     rows = table.set_index("system")
     for name, guesses in (("ensemble", ENSEMBLE >= 0.5), ("two (refit)", MANY.expert_logits["two"] > 0)):

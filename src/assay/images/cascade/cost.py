@@ -27,8 +27,3 @@ def count_macs(network: nn.Module, *, image_size: int) -> int:
 def cascade_cost(stage1: float, ensemble: float, deferred_share: float) -> float:
     """Mean cost of an image: everything passes stage 1, the deferred share passes the ensemble too."""
     return stage1 + deferred_share * ensemble
-
-
-def speedup(stage1: float, ensemble: float, deferred_share: float) -> float:
-    """Cost of running the ensemble on everything over the cost of the cascade."""
-    return ensemble / cascade_cost(stage1, ensemble, deferred_share)

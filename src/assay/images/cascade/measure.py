@@ -60,27 +60,36 @@ def measured(scores: pd.DataFrame, *, stage1_temperature: float, experts: Sequen
     )
 
 
-def fit_ensemble_temperature(calib: Measured, deferred: np.ndarray) -> float:
-    """Temperature of the ensemble on the rows of calib that stage 1 defers: those it will be asked about."""
+def fit_deferred_temperature(calib: Measured, deferred: np.ndarray, *, system: str = "ensemble") -> float:
+    """Temperature of what stands behind the exits, on the rows of calib that stage 1 defers: those it will be asked about.
+
+    ``system``: the ensemble, or an expert's refit network.
+    """
     labels = calib.labels[deferred]
     if min((labels == 0).sum(), (labels == 1).sum()) < MIN_ROWS:
-        print(f"only {len(labels)} rows of calib are deferred: the ensemble stays at temperature 1", flush=True)
+        print(f"only {len(labels)} rows of calib are deferred: the {system} stays at temperature 1", flush=True)
         return 1.0
-    return fit_temperature(calib.ensemble_logits[deferred], labels).temperature
+    return fit_temperature(calib.uncalibrated()[system][deferred], labels).temperature
 
 
 def system_reports(
-    test: Measured, calib: Measured, decisions: Decisions, *, temperature: float
+    test: Measured,
+    calib: Measured,
+    decisions: Decisions,
+    *,
+    temperature: float,
+    refit_cascade: np.ndarray,
 ) -> dict[str, dict[str, float]]:
     """All metrics of every system on the seen families; of stage 1, ensemble and cascade also by slice.
 
     Single experts, their mean logit and the ensemble run on everything take a temperature of their own from all of calib.
-    ``deferred.<system>``: on the seen rows that stage 1 defers, with the ensemble at ``temperature``.
+    ``deferred.<system>``: on the seen rows that stage 1 defers, with the ensemble at ``temperature``. ``refit_cascade``:
+    probabilities [n] of one refit network behind the same exits.
     """
     probs, calib_logits = {"stage1": test.stage1}, calib.uncalibrated()
     for name, logits in test.uncalibrated().items():
         probs[name] = apply_temperature(logits, fit_temperature(calib_logits[name], calib.labels).temperature)
-    probs["cascade"] = decisions.probs
+    probs |= {"cascade": decisions.probs, "refit_cascade": refit_cascade}
     probs["majority"] = np.full(len(test.labels), 0.5)
     labels, groups, seen = test.labels, test.keys["group_id"].to_numpy(), test.slices["test"]
 
