@@ -1,1 +1,1 @@
-"""Metrics with intervals: discrimination, calibration error, bootstrap, Clopper-Pearson."""
+"""Metrics with intervals: discrimination, calibration error, bootstrap, bounds over scenes."""

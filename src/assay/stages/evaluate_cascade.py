@@ -19,7 +19,6 @@ from assay.core.stage import run, timed
 from assay.images.cascade.evaluation import evaluate
 from assay.images.cascade.measure import measured
 from assay.images.cascade.systems import frontier_table
-from assay.images.cascade.thresholds import certification_text
 from assay.images.decode_set import decode_settings
 from assay.images.manifest import read_manifest
 from assay.images.stacking import EXPERTS
@@ -53,7 +52,7 @@ def main() -> None:
         )
         costs = read_json(SCORES / "costs.json")
         found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=seed)
-        metrics = flatten(found.reports) | nulled(found.others)
+        metrics = flatten(found.reports) | flatten(found.leaks) | nulled(found.others)
         write_json(METRICS, metrics)
         table = frontier_table(
             tune, test, temperature=found.temperature, costs=costs, budgets=settings.frontier_budgets, seed=seed
@@ -64,7 +63,8 @@ def main() -> None:
         record = found.thresholds.exits | {
             "stage1_temperature": stage1_temperature,
             "ensemble_temperature": found.temperature,
-            "unsure": settings.unsure,
+            "unsure": found.unsure,
+            "explanation": found.explanation(),
             "decode": asdict(decode_settings(params.prepare, side=params.prepare.size)),
         }
         write_json(MODELS / "cascade" / "cascade.json", record)
@@ -72,8 +72,7 @@ def main() -> None:
         predictions = test.keys.assign(prob=made.probs, verdict=made.verdicts, decided_by=made.decided_by)
         write_parquet(SCORES / "test_predictions.parquet", predictions)
     print(system_table(metrics, list(found.reports), COLUMNS).to_string())
-    print(certification_text(found.thresholds.exit_real, name="forged that leave as real"))
-    print(certification_text(found.thresholds.exit_forged, name="real that leave as forged"))
+    print("\n".join(found.explanation()))
     print(
         f"{metrics['share_deferred']:.1%} deferred, speedup {metrics['speedup']:.2f} over always-ensemble, "
         f"balanced accuracy {-found.others['balanced_accuracy_loss']:+.4f}"

@@ -62,7 +62,14 @@ def frontier_table(
     rng = np.random.default_rng(seed)
     rows = []
     for budget in budgets:
-        found = fit_thresholds(tune.stage1, tune.labels, budget_forged=budget, budget_real=budget, certify=False)
+        found = fit_thresholds(
+            tune.stage1,
+            tune.labels,
+            tune.keys["group_id"].to_numpy(),
+            budget_forged=budget,
+            budget_real=budget,
+            certify=False,
+        )
         decisions = decide(stage1, ensemble, **found.exits, unsure=None)
         share = float(decisions.deferred.mean())
         cost = cascade_cost(costs["stage1"], costs["ensemble"], share)
