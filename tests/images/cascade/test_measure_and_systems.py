@@ -111,16 +111,20 @@ def chance_at(share: float) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("kind", ["noise", "perfect", "wrong", "constant", "unseen"])
 @pytest.mark.parametrize("certify", [False, True])
+@pytest.mark.parametrize("unsure", [{}, {"unsure": [0.4, 0.6]}, {"unsure_coverage": 0.5, "assumed_correlation": 0.1}])
 @pytest.mark.filterwarnings(
     "ignore:temperature reached its bound", "ignore:Mean of empty slice", "ignore:invalid value"
 )
-def test_a_handful_of_rows_is_measured_whatever_they_hold(tmp_path: Path, kind: str, certify: bool) -> None:
-    settings = load(Stacking).evaluate_cascade.model_copy(update={"num_resamples": 50, "certify": certify})
+def test_a_handful_of_rows_is_measured_whatever_they_hold(
+    tmp_path: Path, kind: str, certify: bool, unsure: dict
+) -> None:
+    settings = load(Stacking).evaluate_cascade.model_copy(update={"num_resamples": 50, "certify": certify} | unsure)
     costs = {"stage1": 1, "ensemble": 9, "one": 4, "two": 5}
     for seed in range(3):
         calib, tune, test = (few_rows(3 * seed + number, kind) for number in range(3))
         found = evaluate(calib, tune, test, costs=costs, settings=settings, seed=0)
-        write_json(tmp_path / "metrics.json", flatten(found.reports) | nulled(found.others))
+        write_json(tmp_path / "metrics.json", flatten(found.reports) | flatten(found.leaks) | nulled(found.others))
+        assert "nan" not in "".join(found.explanation()).lower()
         table = frontier_table(tune, test, temperature=1.0, costs=costs, budgets=[0.1], seed=0)
         save_frontier_png(tmp_path / "frontier.png", table, title="few")
         wanted = {"perfect": 1.0, "wrong": 0.0, "constant": 0.5}.get(kind)
@@ -156,7 +160,8 @@ def test_the_frontiers_rows_are_the_cascade_at_each_budget() -> None:
     seen = MANY.slices["test"]
     labels = MANY.labels[seen]
     for budget in budgets:
-        found = fit_thresholds(TUNE.stage1, TUNE.labels, budget_forged=budget, budget_real=budget, certify=False)
+        budgets = {"budget_forged": budget, "budget_real": budget}
+        found = fit_thresholds(TUNE.stage1, TUNE.labels, TUNE.keys["group_id"].to_numpy(), **budgets, certify=False)
         decisions = decide(MANY.stage1[seen], ENSEMBLE[seen], **found.exits)
         row = ours.loc[budget]
         assert row["share_deferred"] == decisions.deferred.mean()

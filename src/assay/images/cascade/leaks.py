@@ -49,7 +49,7 @@ def realised_leaks(
 
     Returns:
         ``leaks.<exit>.<slice>`` -> ``leak``, ``leak_low``, ``leak_high`` (mean over scenes, interval), ``leaked``,
-        ``n``, ``n_groups``, ``tune_leak`` and ``tune_upper`` (the share and its bound on tune). Slices of
+        ``n``, ``n_groups``, and ``tune_upper``, the bound that tune gave. Slices of
         ``exit_real``: ``test`` (forged of seen families), ``unseen`` and ``family.<name>``; of ``exit_forged``, by
         which only real images leak: ``test``. And ``leaks.<exit>.scene.<group>`` -> ``leak``, ``leaked`` and ``n``
         over all families, for at most `MAX_SCENES`, the worst.
@@ -64,8 +64,8 @@ def realised_leaks(
             if not rows.any() or (label == 0 and part != "test"):
                 continue
             found = share_over_scenes(leaks[rows], groups[rows], name="leak", num_resamples=num_resamples, seed=seed)
-            promised = {"leaked": int(leaks[rows].sum()), "tune_leak": side.leak, "tune_upper": side.leak_upper}
-            reports[f"leaks.{exit_name}.{part}"] = found | promised
+            counted = {"leaked": int(leaks[rows].sum()), "tune_upper": side.leak_upper}
+            reports[f"leaks.{exit_name}.{part}"] = found | counted
         rows = labels == label
         names = np.unique(groups[rows])
         scenes = SceneLeaks.of(leaks[rows], groups[rows])
