@@ -44,7 +44,7 @@ class SceneLeaks:
         codes = check_groups(groups)
         check_size(flags, name="leaks", size=codes.size)
         sizes = np.bincount(codes)
-        return cls(np.bincount(codes, weights=flags, minlength=sizes.size).astype(np.int64), sizes)
+        return cls(np.bincount(codes[flags], minlength=sizes.size), sizes)
 
     @property
     def rate(self) -> float:

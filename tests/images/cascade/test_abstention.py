@@ -78,7 +78,7 @@ def test_each_class_is_covered_in_new_scenes() -> None:
     probs, labels = 1 / (1 + np.exp(-new.ensemble_logits)), new.labels
     covered: dict[int, list[float]] = {0: [], 1: []}
     for seed in range(60):
-        tune = role(seed, 9)
+        tune = role(seed, 20)
         limits = unsure_range(
             1 / (1 + np.exp(-tune.ensemble_logits)), tune.labels, tune.keys["group_id"].to_numpy(), coverage=0.9
         )
@@ -86,7 +86,7 @@ def test_each_class_is_covered_in_new_scenes() -> None:
         for label, name in enumerate(("real", "forged")):
             covered[label].append(float(np.isin(verdicts[labels == label], [name, "unsure"]).mean()))
     for label in (0, 1):
-        assert 0.88 < np.mean(covered[label]) < 0.99
+        assert 0.88 < np.mean(covered[label]) < 0.97
         assert ((probs >= 0.5) == labels)[labels == label].mean() < 0.8
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from assay.metrics.bounds import SceneLeaks, scenes_to_certify
+from assay.metrics.intervals import check_groups
 
 # Thresholds that no probability reaches: nothing leaves on that side.
 NEVER_REAL, NEVER_FORGED = -1.0, 2.0
@@ -26,8 +27,10 @@ class Side:
 
     Attributes:
         leaked: images of the class that must not leave here which do, of ``n``, in ``n_groups`` scenes.
-        leak: mean over scenes of the share that leaks; ``leak_upper`` is its one-sided 95 % bound.
-        certified: the bound keeps the budget; otherwise the budget is kept as observed, and no more is known.
+        leak: mean over scenes of the share that leaks; ``leak_upper`` is its one-sided 95 % bound, of this threshold as if it
+            had been fixed before.
+        certified: the bound keeps the budget, which holds for a threshold that was chosen, too; otherwise the budget is
+            kept as observed, and no more is known.
         scenes_needed: scenes that certify the budget if none of their images leaks.
         correlation: of the images of one scene in leaking, estimated; NaN where it can't be.
         assumed_correlation: the largest that ``leak_upper`` and ``scenes_needed`` rest on; None: they assume nothing.
@@ -79,9 +82,11 @@ def _most_generous(
     from the strictest on until one fails, which keeps 5 % for the sequence (fixed-sequence Learn-then-Test,
     Angelopoulos et al. 2021).
     """
+    codes = check_groups(groups, size=len(against))
+    sizes = np.bincount(codes)
 
     def leaks(threshold: float) -> SceneLeaks:
-        return SceneLeaks.of(against <= threshold, groups)
+        return SceneLeaks(np.bincount(codes[against <= threshold], minlength=sizes.size), sizes)
 
     def fails(threshold: float) -> bool:
         found = leaks(threshold)
@@ -156,7 +161,7 @@ def certification_text(side: Side, *, name: str) -> str:
     if side.threshold in (NEVER_REAL, NEVER_FORGED):
         text += "as none may leave here: "
     if side.certified:
-        text += f"certified <= {side.leak_upper:.1%} at 95 % (budget {side.budget:.1%})"
+        text += f"certified <= {side.budget:.1%} at 95 %, the budget (bound over scenes {side.leak_upper:.1%})"
     else:
         text += f"observed within the budget of {side.budget:.1%}; the bound over scenes is {side.leak_upper:.1%}, "
         text += f"and the budget takes {side.scenes_needed} scenes without a leak"
