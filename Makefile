@@ -56,6 +56,7 @@ bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/prepare_scale.py
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/cascade_speed.py
+	$(BIN)/python benchmarks/leak_bounds.py
 	$(BIN)/python benchmarks/text_throughput.py
 	$(BIN)/python benchmarks/parallel_repro.py
 	$(BIN)/python benchmarks/beside_others.py

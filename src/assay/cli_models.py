@@ -29,6 +29,8 @@ def predict(arguments: argparse.Namespace) -> int:
 
     inputs, left = image_inputs(arguments)
     cascade = open_cascade(Path(arguments.models), device=arguments.device)
+    if arguments.explain:
+        print(*cascade.explanation, sep="\n", file=sys.stderr)
     rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
     return put_rows(rows, output, left, command="predict", columns=COLUMNS, numbers=NUMBERS)
 
@@ -251,6 +253,7 @@ def add_model_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
     one = add_command(commands, predict, help="real or forged? files, folders, globs or a list", epilog=images)
     add_image_arguments(one, models="models", batch_size=64)
+    one.add_argument("--explain", action="store_true", help="say what leaks at both exits, as certified or observed")
 
     epilog = status.format("answered", "questions")
     two = add_command(commands, counts, help="how many thinking units will a question cost?", epilog=epilog)

@@ -14,7 +14,6 @@ from assay.metrics.intervals import (
     jackknife_interval,
     left_out_weights,
     max_t_quantile,
-    rows_to_certify,
 )
 
 
@@ -130,14 +129,6 @@ def test_clopper_pearson_equals_scipy(k, n, side, alternative):
     assert clopper_pearson(0, 0, side=side) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize(("rate", "rows"), [(0.05, 59), (0.01, 299), (0.001, 2995), (0.95, 1)])
-def test_rows_to_certify_is_the_smallest_number(rate, rows):
-    assert rows_to_certify(rate) == rows
-    assert clopper_pearson(0, rows, side="upper")[1] <= rate + 1e-12
-    if rows > 1:
-        assert clopper_pearson(0, rows - 1, side="upper")[1] > rate
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -147,8 +138,6 @@ def test_rows_to_certify_is_the_smallest_number(rate, rows):
         (lambda: all_weights(["a", None]), "missing"),
         (lambda: clopper_pearson(-1, 3), "k must lie in"),
         (lambda: clopper_pearson(4, 3), "k must lie in"),
-        (lambda: rows_to_certify(0.0), "rate"),
-        (lambda: rows_to_certify(1.0), "rate"),
     ],
 )
 def test_bad_input_is_named(call, message):

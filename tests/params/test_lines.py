@@ -51,6 +51,13 @@ def test_unsure_may_be_switched_off(put: Edit, value: list[float] | None) -> Non
     assert validate(Stacking, put("evaluate_cascade.unsure", value)).evaluate_cascade.unsure == value
 
 
+def test_unsure_is_said_in_one_way(put: Edit) -> None:
+    content = put("evaluate_cascade.unsure", [0.4, 0.6])
+    content["evaluate_cascade"]["unsure_coverage"] = 0.8
+    with pytest.raises(ValueError, match=r"unsure \[0.4, 0.6\] and unsure_coverage 0.8 both say"):
+        validate(Stacking, content)
+
+
 def test_a_grids_integers_stay_integers(put: Edit) -> None:
     content = put("train_meta.search.grid", {"num_leaves": [4, 8], "learning_rate": [0.1]})
     content["train_meta"]["search"]["method"] = "grid"

@@ -120,6 +120,8 @@ BAD = [
     ("evaluate_cascade.frontier_budgets", [], "evaluate_cascade.frontier_budgets: got []"),
     ("evaluate_cascade.frontier_budgets", [0.1, 2.0], "evaluate_cascade.frontier_budgets.1: got 2"),
     ("evaluate_cascade.certify", "yes", "evaluate_cascade.certify: got 'yes'"),
+    ("evaluate_cascade.assumed_correlation", 1.0, "evaluate_cascade.assumed_correlation: got 1"),
+    ("evaluate_cascade.unsure_coverage", 1.0, "evaluate_cascade.unsure_coverage: got 1"),
     ("prepare_counts.quantile_bins", 1, "prepare_counts.quantile_bins"),
     ("train_counts.regression.class_weights", "balanced", "train_counts.regression.class_weights: unknown key"),
     ("train_counts.quantile.lr", 1, "train_counts.quantile.lr"),

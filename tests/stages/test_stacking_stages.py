@@ -206,7 +206,7 @@ def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
     assert cascade["speedup_refit_cascade"] == pytest.approx(refit / cascade["cost.refit_cascade_macs"])
     assert cascade["cost.mean_logit_macs"] == sum(cascade[f"cost.{expert}_macs"] for expert in EXPERTS)
     for name in ("exit_real", "exit_forged"):
-        keys = ("threshold", "leak", "leak_upper", "certified", "rows_needed")
+        keys = ("threshold", "leak", "leak_upper", "certified", "scenes_needed", "n_groups")
         assert {f"{name}.{key}" for key in keys} <= set(cascade)
     for metric in ("auc", "balanced_accuracy"):
         ours = cascade[f"cascade.{metric}"]
@@ -218,6 +218,10 @@ def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
         }
         for name, system in rivals.items():
             assert cascade[f"cascade.{metric}_gain_{name}"] == pytest.approx(ours - cascade[f"{system}.{metric}"])
+    for owner in ("exit_real.test", "exit_real.unseen", "exit_real.family.paste", "exit_forged.test"):
+        keys = ("leak", "leak_low", "leak_high", "leaked", "n", "n_groups", "tune_upper")
+        assert {f"leaks.{owner}.{key}" for key in keys} <= set(cascade)
+    assert sum(key.startswith("leaks.exit_real.scene.") and key.endswith(".leak") for key in cascade) > 1
 
 
 def test_a_second_run_gives_the_same_bytes(here: Path) -> None:
@@ -257,7 +261,7 @@ def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped()
     write_params(
         build_meta={"alignment": "none"},
         train_meta={"ship": "lightgbm", "test_time_mode": "refit"},
-        evaluate_cascade={"unsure": [0.3, 0.7]},
+        evaluate_cascade={"unsure_coverage": 0.5},
     )
     last_stages()
     model, info = load_meta(Path("models/meta"))
@@ -269,7 +273,9 @@ def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped()
     ours = np.load("data/meta/X_meta.npy")[keys["base_fold"] == 0]
     assert np.array_equal(ours, table[feature_names(EXPERTS, DIM)].to_numpy())
     cascade = load_cascade("models")
-    assert (len(cascade.ensemble.views), tuple(cascade.unsure)) == (1, (0.3, 0.7))
+    metrics = json.loads(Path("metrics/cascade.json").read_text())
+    assert (len(cascade.ensemble.views), list(cascade.unsure)) == (1, [metrics["unsure.low"], metrics["unsure.high"]])
+    assert "wanted in 50% of new ones" in cascade.explanation[-1]
 
 
 @pytest.mark.usefixtures("copied")

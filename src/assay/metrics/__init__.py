@@ -1,1 +1,1 @@
-"""Metrics with intervals: discrimination, calibration error, jackknife, Clopper-Pearson."""
+"""Metrics with intervals: discrimination, calibration error, jackknife, bounds over scenes."""

@@ -157,16 +157,3 @@ def clopper_pearson(k: int, n: int, *, side: Literal["two-sided", "upper"] = "tw
     low = 0.0 if k == 0 or side == "upper" else float(beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(beta.ppf(1.0 - tail, k + 1, n - k))
     return low, high
-
-
-def rows_to_certify(rate: float) -> int:
-    """Smallest n for which zero events among n rows give a one-sided Clopper-Pearson upper limit <= `rate`.
-
-    With k = 0 the limit is 1 - 0.05^(1/n), hence n >= log(0.05) / log(1 - rate): 59 rows for 5 %, 299 for 1 %, 2,995 for
-    0.1 %. Raises ValueError if `rate` is not in (0, 1).
-    """
-    if not 0.0 < rate < 1.0:
-        raise ValueError(f"rate must lie in (0, 1), got {rate}; write 0.01 for 1 %")
-    exact = math.log1p(-LEVEL) / math.log1p(-rate)
-    # Rounding noise must not lift an exact integer (rate = 0.95 gives 1) to the next one.
-    return max(1, math.ceil(exact * (1.0 - 1e-12)))

@@ -77,13 +77,30 @@ class TrainMeta(Section):
 
 
 class EvaluateCascade(Section):
-    budget_forged: float = Field(gt=0, lt=1, description="largest share of the forged that may leave as real")
-    budget_real: float = Field(gt=0, lt=1, description="largest share of the real that may leave as forged")
-    certify: bool = Field(description="hold the 95 % bound to the budget, not the observed share")
+    budget_forged: float = Field(gt=0, lt=1, description="largest share of the forged that may leave as real, by scene")
+    budget_real: float = Field(gt=0, lt=1, description="largest share of the real that may leave as forged, by scene")
+    certify: bool = Field(description="hold the 95 % bound over scenes to the budget, not the observed share")
+    assumed_correlation: float | None = Field(
+        ge=0, lt=1, description="bounds assume that images of a scene correlate in leaking by at most this"
+    )
     unsure: Annotated[list[Share], Len(2, 2), AfterValidator(ordered)] | None = Field(
         description="deferred images between these two probabilities get the verdict unsure"
     )
+    unsure_coverage: float | None = Field(
+        gt=0,
+        lt=1,
+        description="in place of unsure: both probabilities from tune, so that each class is covered so often",
+    )
     frontier_budgets: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_way_to_be_unsure(self) -> Self:
+        if self.unsure is not None and self.unsure_coverage is not None:
+            raise ValueError(
+                f"unsure {self.unsure} and unsure_coverage {self.unsure_coverage} both say when a verdict is unsure: "
+                "set one of them to null"
+            )
+        return self
 
 
 class Stacking(Images):

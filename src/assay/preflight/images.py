@@ -12,7 +12,7 @@ import pandas as pd
 from assay.data.findings import FEW_GROUPS, Finding, need
 from assay.data.roles import CLASSES
 from assay.images.preflight import check_fold_table
-from assay.metrics.intervals import clopper_pearson, rows_to_certify
+from assay.metrics.bounds import SceneLeaks, scenes_to_certify
 from assay.params.stacking import Stacking
 
 # LightGBM's own min_data_in_leaf, which no parameter changes, and that of the bake-off's model on logits.
@@ -92,9 +92,18 @@ def check_budgets(tune: pd.DataFrame, params: Stacking) -> list[Finding]:
     settings, found = params.evaluate_cascade, []
     for label, name in enumerate(CLASSES):
         budget = settings.budget_forged if label else settings.budget_real
-        groups = tune.loc[tune["label"] == label, "group_id"].nunique()
-        wanted, bound = rows_to_certify(budget), clopper_pearson(0, groups, side="upper")[1]
-        text = f"no leak among {groups} {name} groups of tune certifies <= {bound:.1%}; {budget:.1%} takes {wanted}"
+        sizes = tune.loc[tune["label"] == label, "group_id"].value_counts()
+        assumed = settings.assumed_correlation
+        bound = (
+            SceneLeaks(np.zeros(len(sizes), dtype=np.int64), np.asarray(sizes)).upper(correlation=assumed)
+            if len(sizes)
+            else 1.0
+        )
+        rows = int(np.median(sizes)) if len(sizes) else 1
+        wanted = scenes_to_certify(budget, rows=rows, correlation=assumed)
+        text = f"no leak in {len(sizes)} {name} scenes of tune certifies <= {bound:.1%}; {budget:.1%} takes {wanted}"
+        if assumed is not None:
+            text += f", if their images correlate by at most {assumed:g}"
         if bound > budget:
             text += ": 'certified' is out of reach"
             text += (

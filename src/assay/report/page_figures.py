@@ -71,7 +71,9 @@ def exit_heats(root: Path) -> list[Heat]:
         "share_deferred": "Share of the images that is sent on",
         "error": "Error among what leaves",
         "leak_forged": "Share of the forged that leaves as real",
+        "leak_forged_upper": "Its 95 % bound over scenes",
         "leak_real": "Share of the real that leaves as forged",
+        "leak_real_upper": "Its 95 % bound over scenes",
     }
     if not rows or not {"exit_real", "exit_forged", *wanted} <= rows[0].keys():
         return []

@@ -92,6 +92,12 @@ METRICS = {
     "width_accuracy": "accuracy on the equal-width bins",
     "width_macro_f1": "macro-F1 on the equal-width bins",
     "high_error": "share wrong on high risk or not: lower is better",
+    "leak": "share of a scene's images that leave on the wrong side, mean over scenes",
+    "leak_upper": "its one-sided 95 % bound over scenes, on tune",
+    "tune_upper": "one-sided 95 % bound over scenes that tune gave",
+    "scenes_needed": "scenes that certify the budget if nothing leaks in them",
+    "correlation": "of a scene's images in leaking, estimated",
+    "coverage": "share of deferred images whose verdict is their class or unsure, mean over scenes",
     "fold_predictability": "accuracy of telling which fold's network made an embedding",
 }
 

@@ -112,7 +112,29 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
         f"{_number(alignment['aligned.correlation'], '.2f')} after alignment.",
         "",
         *bullets(claims("cascade", metrics)),
+        *_leaks(metrics),
     ]
+
+
+def _leaks(metrics: Metrics) -> list[str]:
+    """What leaks at both exits on test, beside what tune promised: a paragraph of a sentence each."""
+    parts = {"test": "seen families", "unseen": "the unseen family"}
+    lines = []
+    for name, words in (("exit_real", "forged that leave as real"), ("exit_forged", "real that leave as forged")):
+        if f"leaks.{name}.test.leak" not in metrics:
+            continue  # test holds no image that could leak here
+        certified = metrics[f"{name}.certified"]
+        line = f"- Of a scene's {words}, on average: {metrics[f'{name}.leak']:.1%} on tune, "
+        line += f"{'certified' if certified else 'observed'} within {metrics[f'{name}.budget']:.0%} "
+        line += f"(bound over {metrics[f'{name}.n_groups']} scenes {metrics[f'{name}.leak_upper']:.1%}"
+        line += ")" if certified else f"; the budget takes {metrics[f'{name}.scenes_needed']} without a leak)"
+        for part, family in parts.items():
+            if f"leaks.{name}.{part}.leak" in metrics:
+                value, low, high = (metrics[f"leaks.{name}.{part}.leak{end}"] for end in ("", "_low", "_high"))
+                line += f"; on test {value:.1%}" + (f" [{low:.1%}, {high:.1%}]" if low is not None else "")
+                line += f", {family}" if name == "exit_real" else ""
+        lines.append(line + ".")
+    return ["", *lines] if lines else []
 
 
 def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:

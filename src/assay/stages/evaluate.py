@@ -56,6 +56,7 @@ def main() -> None:
         exits = exit_table(
             apply_temperature(tune["logit"].to_numpy(), temperature),
             tune["label"].to_numpy(),
+            tune["group_id"].to_numpy(),
             exit_real=settings.exit_real,
             exit_forged=settings.exit_forged,
         )
@@ -68,7 +69,10 @@ def main() -> None:
         write_parquet(SCORES / "test_predictions.parquet", test.assign(prob=probs))
     print(system_table(metrics, list(reports), COLUMNS).to_string())
     print("\n".join(conclusion(reports)))
-    print("\nExits on the tune role (leaves as real at or below, as forged at or above):")
+    print(
+        "\nExits on the tune role (leaves as real at or below, as forged at or above; leaks are means over scenes, and "
+        "their 95 % bounds take scenes as independent, not images):"
+    )
     print(exits.round(3).to_string(index=False))
 
 

@@ -19,7 +19,6 @@ from assay.core.stage import run, timed
 from assay.images.cascade.evaluation import evaluate
 from assay.images.cascade.measure import measured
 from assay.images.cascade.rivals import conclusion
-from assay.images.cascade.thresholds import certification_text
 from assay.images.decode_set import decode_settings
 from assay.images.manifest import read_manifest
 from assay.images.stacking import EXPERTS
@@ -53,7 +52,7 @@ def main() -> None:
         )
         costs = read_json(SCORES / "costs.json")
         found = evaluate(calib, tune, test, costs=costs, settings=settings)
-        metrics = flatten(found.reports) | nulled(found.others)
+        metrics = flatten(found.reports) | flatten(found.leaks) | nulled(found.others)
         write_json(METRICS, metrics)
         write_csv(PLOTS / "frontier.csv", found.table)
         n = int(test.slices["test"].sum())
@@ -61,7 +60,8 @@ def main() -> None:
         record = found.thresholds.exits | {
             "stage1_temperature": stage1_temperature,
             "ensemble_temperature": found.temperature,
-            "unsure": settings.unsure,
+            "unsure": found.unsure,
+            "explanation": found.explanation(),
             "decode": asdict(decode_settings(params.prepare, side=params.prepare.size)),
         }
         write_json(MODELS / "cascade" / "cascade.json", record)
@@ -70,8 +70,7 @@ def main() -> None:
         write_parquet(SCORES / "test_predictions.parquet", predictions)
     systems = [name for name in found.reports if not name.startswith("frontier.")]
     print(system_table(metrics, systems, COLUMNS).to_string())
-    print(certification_text(found.thresholds.exit_real, name="forged that leave as real"))
-    print(certification_text(found.thresholds.exit_forged, name="real that leave as forged"))
+    print("\n".join(found.explanation()))
     print("\n".join(conclusion(metrics, sections(metrics))))
 
 

@@ -9,6 +9,7 @@ data/counts/test_predictions.parquet.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,10 +70,12 @@ def main() -> None:
         reports = {name: item.summary() for name, item in measured.items()}
         for name in VARIANTS:
             reports[name] |= gains(measured, name, peer)
-        metrics = flatten(reports) | flatten({f"val.{name}": report for name, report in chosen_on.items()})
+        metrics: dict[str, Any] = flatten(reports) | flatten(
+            {f"val.{name}": report for name, report in chosen_on.items()}
+        )
         metrics |= {"test.clipped": bins["quantile"].num_outside(truth)}
-        for word, names in (("choice", chosen), ("peer", peer)):
-            metrics |= {f"{word}.{purpose}": name for purpose, name in names.items()}
+        for word, told in (("choice", chosen), ("peer", peer)):
+            metrics |= {f"{word}.{purpose}": name for purpose, name in told.items()}
         write_json(METRICS, metrics)
         write_json(MODELS / "choice.json", chosen)
         columns = {name: item.counts for name, item in said.items()}

@@ -31,6 +31,7 @@ from assay.images.stacking.saved import save_alignments, save_meta
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE, SIDE, STORE_SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 40, 8, 2
 DECODE = DecodeSettings(side=STORE_SIDE, resize="squash", max_pixels=2_000_000, min_side=8, hash_side=8)
+EXPLANATION = ["forged that leave as real: 10.0% on tune", "  on test: 13.1%"]
 
 
 def smooth_images(count: int) -> list[np.ndarray]:
@@ -85,6 +86,7 @@ def save_both_levels(models: Path) -> None:
     low, high = (float(value) for value in np.quantile(expit(logits), [1 / 3, 2 / 3]))
     assert high - low > 0.01, "stage 1 says the same to every image"
     record = {"stage1_temperature": 1.5, "ensemble_temperature": 2.0, "unsure": None, "decode": asdict(DECODE)}
+    record["explanation"] = EXPLANATION
     write_json(models / "cascade/cascade.json", record | {"exit_real": low, "exit_forged": high})
 
 

@@ -107,16 +107,20 @@ def test_the_temperature_comes_from_the_deferred_rows_and_is_one_for_few(capsys:
 
 @pytest.mark.parametrize("kind", ["noise", "perfect", "wrong", "constant", "unseen"])
 @pytest.mark.parametrize("certify", [False, True])
+@pytest.mark.parametrize("unsure", [{}, {"unsure": [0.4, 0.6]}, {"unsure_coverage": 0.5, "assumed_correlation": 0.1}])
 @pytest.mark.filterwarnings(
     "ignore:temperature reached its bound", "ignore:Mean of empty slice", "ignore:invalid value"
 )
-def test_a_handful_of_rows_is_measured_whatever_they_hold(tmp_path: Path, kind: str, certify: bool) -> None:
-    settings = load(Stacking).evaluate_cascade.model_copy(update={"certify": certify})
+def test_a_handful_of_rows_is_measured_whatever_they_hold(
+    tmp_path: Path, kind: str, certify: bool, unsure: dict
+) -> None:
+    settings = load(Stacking).evaluate_cascade.model_copy(update={"certify": certify} | unsure)
     costs = {"stage1": 1, "ensemble": 9, "one": 4, "two": 5}
     for seed in range(3):
         calib, tune, test = (few_rows(3 * seed + number, kind) for number in range(3))
         found = evaluate(calib, tune, test, costs=costs, settings=settings)
-        write_json(tmp_path / "metrics.json", flatten(found.reports) | nulled(found.others))
+        write_json(tmp_path / "metrics.json", flatten(found.reports) | flatten(found.leaks) | nulled(found.others))
+        assert "nan" not in "".join(found.explanation()).lower()
         save_frontier_png(tmp_path / "frontier.png", found.table, title="few")
         wanted = {"perfect": 1.0, "wrong": 0.0, "constant": 0.5}.get(kind)
         assert wanted is None or found.reports["stage1"]["auc"] == wanted
@@ -144,7 +148,8 @@ def test_the_frontiers_rows_are_the_systems_at_each_budget() -> None:
     labels = MANY.labels[seen]
     ends = [balanced_error(probs[seen] >= 0.5, labels) for probs in (MANY.stage1, ENSEMBLE)]
     for budget in budgets:
-        found = fit_thresholds(TUNE.stage1, TUNE.labels, budget_forged=budget, budget_real=budget, certify=False)
+        budgets = {"budget_forged": budget, "budget_real": budget}
+        found = fit_thresholds(TUNE.stage1, TUNE.labels, TUNE.keys["group_id"].to_numpy(), **budgets, certify=False)
         decisions = decide(MANY.stage1[seen], ENSEMBLE[seen], **found.exits)
         row, share = ours.loc[budget], decisions.deferred.mean()
         assert row["share_deferred"] == share

@@ -38,6 +38,12 @@ def test_a_folder_as_csv_on_standard_output(assay: Assay, images: Path) -> None:
     assert {row["decided_by"] for row in rows} == {"stage1", "ensemble"}
 
 
+def test_explain_says_what_leaks_beside_the_rows(assay: Assay, images: Path) -> None:
+    plain, told = assay("images"), assay("images", "--explain")
+    assert told[:2] == plain[:2], "the rows are the same"
+    assert told[2] == "forged that leave as real: 10.0% on tune\n  on test: 13.1%\n" + plain[2]
+
+
 def test_of_a_phones_folder_every_picture_is_a_row_and_the_rest_is_counted(assay, images, tmp_path):
     pillow_heif.register_heif_opener()
     (tmp_path / "phone").mkdir()

@@ -14,8 +14,19 @@ from assay.images.cascade.thresholds import (
 )
 
 
-def fit(probs: np.ndarray, labels: np.ndarray, budget: float, *, certify: bool = False) -> Thresholds:
-    return fit_thresholds(probs, labels, budget_forged=budget, budget_real=budget, certify=certify)
+def fit(
+    probs: np.ndarray,
+    labels: np.ndarray,
+    budget: float,
+    *,
+    groups: np.ndarray | None = None,
+    certify: bool = False,
+    correlation: float | None = None,
+) -> Thresholds:
+    """Both budgets alike; without groups each row is a scene of its own."""
+    groups = np.arange(len(probs)) if groups is None else groups
+    budgets = {"budget_forged": budget, "budget_real": budget}
+    return fit_thresholds(probs, labels, groups, **budgets, certify=certify, correlation=correlation)
 
 
 def scores(num_rows: int, *, seed: int, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -99,20 +110,55 @@ def test_nothing_leaves_where_nothing_may() -> None:
     assert one_sided.exits == {"exit_real": NEVER_REAL, "exit_forged": 0.8}
 
 
-@pytest.mark.parametrize(("budget", "rows"), [(0.05, 59), (0.01, 299), (0.001, 2995)])
-def test_rows_without_a_leak_that_certify_a_budget(budget: float, rows: int) -> None:
-    for num_forged, certified in ((rows, True), (rows - 1, False)):
-        probs = np.concatenate([np.full(num_forged, 0.9), [0.1]])
-        labels = np.concatenate([np.ones(num_forged, dtype=int), [0]])
-        plain = fit(probs, labels, budget).exit_real
-        assert (plain.threshold, plain.leaked, plain.n, plain.rows_needed) == (0.1, 0, num_forged, rows)
+@pytest.mark.parametrize(("budget", "scenes"), [(0.05, 59), (0.01, 299), (0.001, 2995)])
+@pytest.mark.parametrize("rows", [1, 20])
+def test_scenes_without_a_leak_that_certify_a_budget(budget: float, scenes: int, rows: int) -> None:
+    """However many images a scene has: 58 scenes certify 5 % neither with 58 images nor with 1,160."""
+    for number, certified in ((scenes, True), (scenes - 1, False)):
+        probs = np.concatenate([np.full(number * rows, 0.9), [0.1]])
+        labels = np.concatenate([np.ones(number * rows, dtype=int), [0]])
+        groups = np.r_[np.repeat(np.arange(number), rows), 0]
+        plain = fit(probs, labels, budget, groups=groups).exit_real
+        assert (plain.threshold, plain.leaked, plain.n, plain.n_groups) == (0.1, 0, number * rows, number)
+        assert plain.scenes_needed == scenes
         assert plain.certified is certified
-        strict = fit(probs, labels, budget, certify=True).exit_real
+        strict = fit(probs, labels, budget, groups=groups, certify=True).exit_real
         assert strict.threshold == (0.1 if certified else NEVER_REAL)
-        text = certification_text(plain, name="forged that leave as real")
-        assert f"0 of {num_forged} leaked" in text
-        assert ("certified <= " in text) is certified
-        assert (f"takes {rows} rows" in text) is not certified
+        for side in (plain, strict):
+            text = certification_text(side, name="forged that leave as real")
+            assert f"0 of {number * rows} in {number} scenes" in text
+            assert ("certified <= " in text) is ("observed" not in text) is certified
+            assert (f"takes {scenes} scenes" in text) is not certified
+        assert ("as none may leave here" in text) is not certified
+
+
+def test_a_budget_is_kept_by_the_mean_over_scenes_and_not_by_rows() -> None:
+    """One scene of 90 images that never leaks does not pay for nine small ones."""
+    probs = np.r_[np.full(90, 0.9), np.tile([0.2, 0.9], 9), 0.3]
+    labels, groups = np.r_[np.ones(108, dtype=int), 0], np.r_[np.zeros(90), np.repeat(np.arange(1, 10), 2), 0]
+    for budget, threshold in ((0.44, NEVER_REAL), (0.45, 0.3)):
+        side = fit(probs, labels, budget, groups=groups).exit_real
+        assert side.threshold == threshold, "9 of 108 images leak at 0.3, but half of the images of nine scenes in ten"
+    assert (side.leaked, side.n, side.leak) == (9, 108, pytest.approx(0.45))
+
+
+def test_an_assumed_correlation_certifies_more_and_only_where_it_is_what_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 50)
+    calm = np.r_[np.where(rng.random(600) < 0.03, 0.1, 0.9), np.full(600, 0.2)]
+    labels, scenes = np.repeat([1, 0], 600), np.r_[groups, groups]
+    alone, assumed = (fit(calm, labels, 0.1, groups=scenes, correlation=value).exit_real for value in (None, 0.05))
+    assert alone.leak == assumed.leak < assumed.leak_upper < 0.1 < alone.leak_upper
+    assert (alone.certified, assumed.certified) == (False, True)
+    assert assumed.scenes_needed < alone.scenes_needed == 29
+    assert "if images of one scene correlate by at most 0.05" in certification_text(assumed, name="forged")
+    # As many leaks, all of them in one scene.
+    uneven = np.r_[np.where(np.arange(600) < (calm[:600] < 0.5).sum(), 0.1, 0.9), np.full(600, 0.2)]
+    found = fit(uneven, labels, 0.1, groups=scenes, correlation=0.05).exit_real
+    assert found.leak_upper == pytest.approx(assumed.leak_upper)
+    assert found.correlation > 0.05
+    assert not found.certified
+    assert "but they do by" in certification_text(found, name="forged")
 
 
 @pytest.mark.parametrize("label", [0, 1])

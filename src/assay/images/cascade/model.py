@@ -31,6 +31,7 @@ class Cascade:
     exit_real: float
     exit_forged: float
     unsure: Sequence[float] | None
+    explanation: Sequence[str]  # what is known of what leaks at both exits, in sentences
     decode: DecodeSettings
 
     def decide(self, pixels: np.ndarray) -> Decisions:
@@ -87,5 +88,6 @@ def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
         exit_real=float(info["exit_real"]),
         exit_forged=float(info["exit_forged"]),
         unsure=info["unsure"],
+        explanation=info["explanation"],
         decode=DecodeSettings(**info["decode"]),
     )

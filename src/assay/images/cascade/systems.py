@@ -49,7 +49,14 @@ def frontier(
     one = apply_temperature(test.expert_logits[refit], temperatures[refit])
     rows, gains = [], {}
     for budget in budgets:
-        found = fit_thresholds(tune.stage1, tune.labels, budget_forged=budget, budget_real=budget, certify=False)
+        found = fit_thresholds(
+            tune.stage1,
+            tune.labels,
+            tune.keys["group_id"].to_numpy(),
+            budget_forged=budget,
+            budget_real=budget,
+            certify=False,
+        )
         deferred = deferred_mask(stage1, **found.exits)
         share = float(deferred[seen].mean())
         learned = learned_deferral(tune, test, temperature=temperatures["ensemble"], deferred=deferred)
