@@ -53,6 +53,9 @@ SYSTEMS = {
     "lightgbm": "LightGBM on embeddings",
     "single": "the better expert alone",
     "inner_split": "90/10 by group, for comparison",
+    "calib.stage1": "the fast filter alone, on calib",
+    "calib.ensemble": "what the bake-off shipped, alone, on calib",
+    "calib.joined": "both joined, on held-out groups of calib",
     "setting_mean": "knows the setting, not the question",
     "tfidf_ridge": "word counts + ridge",
     "tfidf_logreg": "word counts + logistic regression",
@@ -89,6 +92,7 @@ METRICS = {
     "width_accuracy": "accuracy on the equal-width bins",
     "width_macro_f1": "macro-F1 on the equal-width bins",
     "high_error": "share wrong on high risk or not: lower is better",
+    "fold_auc": "share of real-forged pairs of one fold in the right order",
     "fold_predictability": "accuracy of telling which fold's network made an embedding",
 }
 
