@@ -18,6 +18,8 @@ from assay.images.cascade.model import load as load_cascade
 from assay.images.model.experts import load_extractor
 from assay.images.model.store import open_writer
 from assay.images.stacking import EXPERTS
+from assay.images.stacking.join import Join
+from assay.images.stacking.meta import CANDIDATES
 from assay.images.stacking.out_of_fold import feature_names
 from assay.images.stacking.saved import load_alignments, load_meta
 from assay.stages import (
@@ -125,7 +127,7 @@ def test_the_expected_files_are_there(project: Path) -> None:
     files = set(digests(project)) - {"models/meta/shipped.txt"}
     assert files == {
         *(f"data/meta/{name}" for name in ("X_meta.npy", "y_meta.npy", "sample_ids.parquet", "feature_names.json")),
-        "data/meta/alignment.safetensors",
+        *(f"data/meta/{name}" for name in ("alignment.safetensors", "X_calib.npy", "calib_ids.parquet")),
         *(f"models/meta/{name}" for name in ("meta.json", "lightgbm.txt", "alignment.safetensors")),
         "models/cascade/cascade.json",
         *(f"data/cascade/scores_{role}.parquet" for role in ("calib", "tune", "test")),
@@ -182,6 +184,20 @@ def test_x_meta_holds_every_training_row_once(project: Path) -> None:
     assert np.array_equal(ours, maps[EXPERTS[0], 1].apply(table[columns].to_numpy()))
 
 
+def test_calib_is_seen_as_the_ensemble_sees_it_and_stage_1_is_joined_to_that(project: Path) -> None:
+    """What the join is fitted on is what the shipped ensemble says of the same rows."""
+    views = np.load(project / "data/meta/X_calib.npy")
+    assert (views.dtype, views.shape) == (np.float32, (FOLDS + 1, ROLES["calib"], 2 * DIM + 2))
+    model, info = load_meta(project / "models/meta")
+    ids = pd.read_parquet(project / "data/meta/calib_ids.parquet")["sample_id"]
+    scores = pd.read_parquet(project / "data/cascade/scores_calib.parquet").set_index("sample_id").loc[ids]
+    np.testing.assert_allclose(views[-1, :, -2:], scores[list(EXPERTS)], rtol=1e-3, atol=1e-4)
+    ensemble = np.mean([model.logits(view) for view in views[:-1]], axis=0)
+    wanted = Join(**info["join"]).logits(scores["stage1"].to_numpy(), ensemble)
+    np.testing.assert_allclose(scores["ensemble"], wanted, rtol=1e-3, atol=1e-4)
+    assert info["join"]["stage1"] != 0
+
+
 def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
     alignment, meta, cascade = (
         json.loads((project / f"metrics/{name}.json").read_text()) for name in ("alignment", "meta", "cascade")
@@ -190,10 +206,21 @@ def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
         gap = alignment[f"{side}.random_cv_auc"] - alignment[f"{side}.leave_base_fold_out_auc"]
         assert alignment[f"{side}.gap"] == pytest.approx(gap)
         assert {f"{side}.correlation", f"{side}.fold_predictability"} <= set(alignment)
-    assert (alignment["n"], alignment["n_anchors"]) == (ROLES["train"], ROLES["calib"])
+    assert (alignment["n"], alignment["n_anchors"], alignment["n_anchor_groups"]) == (
+        ROLES["train"],
+        ROLES["calib"],
+        20,
+    )
     assert alignment["n_dimensions"] == alignment[f"{EXPERTS[1]}.fold_0.directions"] == DIM
+    assert all(1 <= alignment[f"{expert}.effective_rank"] <= DIM for expert in EXPERTS)
     for name in ("single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm", "inner_split"):
         assert {f"{name}.{key}" for key in ("n", "auc", "auc_low", "auc_high", "f1")} <= set(meta)
+    assert all({f"{name}.fold_auc", f"{name}.best_gain_low"} <= set(meta) for name in CANDIDATES)
+    assert max(meta[f"{name}.fold_auc"] for name in CANDIDATES) == pytest.approx(
+        meta[f"{meta['shipped']}.fold_auc"] + meta[f"{meta['shipped']}.best_gain"]
+    )
+    assert {f"calib.{name}.auc" for name in ("stage1", "ensemble", "joined")} <= set(meta)
+    assert {f"calib.joined.auc_gain_{name}_high" for name in ("stage1", "ensemble")} <= set(meta)
     systems = ("stage1", *EXPERTS, "mean_logit", "ensemble", "cascade")
     for name in (*systems, "majority", "unseen.cascade", "family.paste.cascade", "family.strange.ensemble"):
         for metric in ("auc", "balanced_accuracy", "f1", "ece_width"):

@@ -19,7 +19,7 @@ PositiveRange = Annotated[list[Annotated[float, Field(gt=0)]], Len(2, 2), AfterV
 
 
 class Expert(Training):
-    """An expert: a network like stage 1's, with a projection to an embedding before its logit."""
+    """An expert: a network like stage 1's, with an embedding of what stands before its logit."""
 
     embedding_dim: int = Field(ge=2, le=4096)
 

@@ -56,6 +56,9 @@ SYSTEMS = {
     "lightgbm": "LightGBM on embeddings",
     "single": "the better expert alone",
     "inner_split": "90/10 by group, for comparison",
+    "calib.stage1": "the fast filter alone, on calib",
+    "calib.ensemble": "what the bake-off shipped, alone, on calib",
+    "calib.joined": "both joined, on held-out groups of calib",
     "setting_mean": "knows the setting, not the question",
     "tfidf_ridge": "word counts + ridge",
     "tfidf_logreg": "word counts + logistic regression",
@@ -98,6 +101,7 @@ METRICS = {
     "scenes_needed": "scenes that certify the budget if nothing leaks in them",
     "correlation": "of a scene's images in leaking, estimated",
     "coverage": "share of deferred images whose verdict is their class or unsure, mean over scenes",
+    "fold_auc": "share of real-forged pairs of one fold in the right order",
     "fold_predictability": "accuracy of telling which fold's network made an embedding",
 }
 

@@ -2,7 +2,9 @@
 
     python -m assay.stages.build_meta
 
-Output: data/meta (X_meta.npy, y_meta.npy, sample_ids.parquet, feature_names.json, alignment.safetensors).
+Output: data/meta (X_meta.npy, y_meta.npy, sample_ids.parquet, feature_names.json, alignment.safetensors), and the same
+columns of the calib role, whose images are the anchors: X_calib.npy [folds + 1, n, f] (every fold's networks, then the
+refit's) and calib_ids.parquet.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment, identity
-from assay.images.stacking.folds import apply_alignments, fit_alignments, read_folds, refit_anchors
+from assay.images.stacking.folds import apply_alignments, calib_views, fit_alignments, read_folds, refit_anchors
 from assay.images.stacking.out_of_fold import feature_matrix, feature_names
 from assay.images.stacking.saved import save_alignments
 from assay.params.stacking import Stacking
@@ -40,6 +42,8 @@ def main() -> None:
         write_npy(OUTPUT / "X_meta.npy", features)
         write_npy(OUTPUT / "y_meta.npy", rows.keys["label"].to_numpy(dtype=np.int64))
         write_parquet(OUTPUT / "sample_ids.parquet", rows.keys)
+        write_npy(OUTPUT / "X_calib.npy", calib_views(anchors, target, maps))
+        write_parquet(OUTPUT / "calib_ids.parquet", target.keys)
         write_json(OUTPUT / "feature_names.json", feature_names(EXPERTS, params.expert(EXPERTS[0]).embedding_dim))
     print(f"X_meta {features.shape}, alignment {params.build_meta.alignment}")
 

@@ -1,4 +1,4 @@
-"""init_expert@<expert>: the starting values of an expert: its pretrained backbone, projection and head.
+"""init_expert@<expert>: the starting values of an expert: its pretrained backbone, fixed projection and head.
 
     python -m assay.stages.init_expert --expert maxvit
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
             seed=params.runtime.seed,
         )
         save_tensors(MODELS / expert / "init.safetensors", values)
-    print(f"{expert}: {len(values)} tensors, projection {tuple(values['projection.weight'].shape)}")
+    print(f"{expert}: {len(values)} tensors, projection {tuple(values['projection'].shape)}")
 
 
 if __name__ == "__main__":

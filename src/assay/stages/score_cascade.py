@@ -46,7 +46,7 @@ def main() -> None:
             scores = pd.read_parquet(STAGE1 / f"scores_{role}.parquet").rename(columns={"logit": "stage1"})
             assert scores["sample_id"].tolist() == manifest["sample_id"].tolist()
             images = PictureSet(store, manifest, image_size=store.side)
-            scores["ensemble"] = ensemble_logits(ensemble, images, name=role)
+            scores["ensemble"] = ensemble_logits(ensemble, images, scores["stage1"].to_numpy(), name=role)
             for expert, extractor in refit.items():
                 data = PictureSet(store, manifest, image_size=extractor.image_size)
                 scores[expert] = extractor.logits(data, name=f"{expert} on {role}")

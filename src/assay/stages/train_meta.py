@@ -1,14 +1,15 @@
-"""train_meta: search, bake-off and refit of the meta-model over X_meta.
+"""train_meta: search, bake-off and refit of the meta-model over X_meta, and its join with stage 1 on calib.
 
     python -m assay.stages.train_meta
 
 Output: models/meta (lightgbm.txt: the tuned LightGBM; meta.json and, if a booster is shipped, shipped.txt;
 alignment.safetensors, without which the meta-model can't read a fold's networks) and metrics/meta.json. No pickle: loading
-one runs whatever the file says. See assay.images.stacking.meta.
+one runs whatever the file says. See assay.images.stacking: meta, bake_off and join.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,27 @@ from scipy.special import expit
 from assay.core.io import atomic_path, read_json, read_npy, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.images.stacking import EXPERTS, meta
+from assay.images.stacking import EXPERTS, REFIT, bake_off, meta
+from assay.images.stacking.join import fit_join, join_reports, join_words
 from assay.images.stacking.saved import load_alignments, save_alignments, save_meta
 from assay.metrics.binary import flatten, summarise
 from assay.params.stacking import Stacking
 
 DATA = Path("data/meta")
+STAGE1 = Path("data/stage1")
 MODELS = Path("models/meta")
 METRICS = Path("metrics/meta.json")
 LOGITS_MODEL = {"n_estimators": 60, "num_leaves": 7, "learning_rate": 0.05, "min_child_samples": 40}
+SHOWN = ("n", "fold_auc", "best_gain", "best_gain_low", "best_gain_high", "auc", "f1", "nll")
+
+
+def read_calib(model: meta.MetaModel, *, mode: str) -> pd.DataFrame:
+    """The calib role: its keys, and the log-odds ``stage1`` and ``ensemble`` (of ``model`` in this mode)."""
+    keys, views = pd.read_parquet(DATA / "calib_ids.parquet"), read_npy(DATA / "X_calib.npy")
+    stage1 = pd.read_parquet(STAGE1 / "scores_calib.parquet").set_index("sample_id")["logit"]
+    of_mode = views[-1:] if mode == REFIT else views[:-1]
+    ensemble = np.mean([model.logits(view) for view in of_mode], axis=0)
+    return keys.assign(stage1=stage1.loc[keys["sample_id"]].to_numpy(), ensemble=ensemble)
 
 
 def main() -> None:
@@ -42,26 +55,29 @@ def main() -> None:
         print(f"best settings {best}, leave-base-fold-out AUC {selection_auc:.4f} (a selection score, not a result)")
         model = meta.lightgbm_classifier(seed=seed, threads=threads, **best)
         logits_model = meta.lightgbm_classifier(seed=seed, threads=threads, **LOGITS_MODEL)
-        singles = meta.expert_logits(features, len(EXPERTS))
-        reports = {
-            f"single.{expert}": summarise(labels, expit(singles[:, i]), groups) for i, expert in enumerate(EXPERTS)
-        }
-        expert = int(np.argmax([reports[f"single.{name}"]["auc"] for name in EXPERTS]))
+        singles = expit(meta.expert_logits(features, len(EXPERTS)))
+        alone = [bake_off.measure(labels, singles[:, i], groups, base_fold) for i in range(len(EXPERTS))]
+        reports = {f"single.{expert}": one.summary() for expert, one in zip(EXPERTS, alone, strict=True)}
+        expert = int(np.argmax([one.point["fold_auc"] for one in alone]))
         candidates = {"experts": EXPERTS, "expert": expert, "model": model, "logits_model": logits_model}
         probs = meta.candidate_probs(features, labels, base_fold, **candidates)
-        reports |= {name: summarise(labels, values, groups) for name, values in probs.items()}
-        table = pd.DataFrame({name: reports[name] for name in meta.CANDIDATES}).T
-        shipped = meta.choose(table, ship=settings.ship)
+        measured = {name: bake_off.measure(labels, values, groups, base_fold) for name, values in probs.items()}
+        shipped, gains = bake_off.choose(measured, ship=settings.ship)
+        reports |= {name: one.summary() | gains[name] for name, one in measured.items()}
         rows, inner = meta.inner_split(model, features, labels, groups, seed=seed)
         reports["inner_split"] = summarise(labels[rows], inner, groups[rows])
         tuned = meta.fit_meta("lightgbm", features, labels, **candidates)
         final = tuned if shipped == "lightgbm" else meta.fit_meta(shipped, features, labels, **candidates)
+        calib = read_calib(final, mode=settings.test_time_mode)
+        join = fit_join(calib["stage1"].to_numpy(), calib["ensemble"].to_numpy(), calib["label"].to_numpy())
+        reports |= join_reports(*(calib[name].to_numpy() for name in ("stage1", "ensemble", "label", "group_id")))
         info = {
             "feature_names": read_json(DATA / "feature_names.json"),
             "class_order": ["real", "forged"],
             "best_params": best,
             "alignment": params.build_meta.alignment,
             "test_time_mode": settings.test_time_mode,
+            "join": asdict(join),
             "threshold": 0.5,
             "stacking_rejected": shipped in ("single", "mean_logit"),
         }
@@ -71,9 +87,11 @@ def main() -> None:
         with atomic_path(MODELS / "lightgbm.txt") as temporary:
             temporary.write_text(tuned.booster.model_to_string(), encoding="utf-8")
         write_json(METRICS, flatten(reports) | {"search.selection_auc": selection_auc, "shipped": shipped})
-    print(table[["n", "auc", "auc_low", "auc_high", "f1", "nll"]].astype(float).round(4).to_string())
+    print(pd.DataFrame(reports).T.loc[list(probs), list(SHOWN)].astype(float).round(4).to_string())
     print(f"90/10 inner group split: AUC {reports['inner_split']['auc']:.4f}, F1 {reports['inner_split']['f1']:.4f}")
     print(f"shipped: {shipped}" + (" (stacking rejected)" if info["stacking_rejected"] else ""))
+    print(f"joined with stage 1 on calib: {join}")
+    print("\n".join(join_words(reports)))
 
 
 if __name__ == "__main__":

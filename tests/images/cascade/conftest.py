@@ -30,6 +30,7 @@ from assay.images.stacking.saved import save_alignments, save_meta
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE, SIDE, STORE_SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 40, 8, 2
+JOIN = {"stage1": 0.6, "ensemble": 0.9, "intercept": -0.1}
 DECODE = DecodeSettings(side=STORE_SIDE, resize="squash", max_pixels=2_000_000, min_side=8, hash_side=8)
 EXPLANATION = ["forged that leave as real: 10.0% on tune", "  on test: 13.1%"]
 
@@ -63,11 +64,13 @@ def save_experts(models: Path) -> None:
     for number, expert in enumerate(EXPERTS):
         side = (SIDE, 48)[number]
         start = initial_state(ARCHITECTURE, weights={}, image_size=side, embedding_dim=DIM, seed=number)
-        head = {name: value * 20 for name, value in start.items() if not name.startswith("backbone.")}
+        shared = {name: value for name, value in start.items() if not name.startswith("backbone.")}
+        draw = torch.Generator().manual_seed(number)
+        shared["head.weight"] = 3 * torch.randn(shared["head.weight"].shape, generator=draw)
         for fold, subset in enumerate(["full", *(f"fold_{fold}" for fold in range(FOLDS))]):
             torch.manual_seed(100 * number + fold + 1)
             network, _ = build_expert(ARCHITECTURE, weights={}, image_size=side, embedding_dim=DIM)
-            network.load_state_dict(head, strict=False)
+            network.load_state_dict(shared, strict=False)
             save(models / "experts" / expert / subset, network, side=side, embedding_dim=DIM)
 
 
@@ -80,7 +83,7 @@ def save_both_levels(models: Path) -> None:
         for fold in range(FOLDS)
     }
     save_alignments(models / "meta/alignment.safetensors", maps)
-    save_meta(models / "meta", MetaModel("mean_logit", EXPERTS), {"test_time_mode": "fold_average"})
+    save_meta(models / "meta", MetaModel("mean_logit", EXPERTS), {"test_time_mode": "fold_average", "join": JOIN})
     images = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE))) for image in smooth_images(60)]
     logits = load_predictor(models / "stage1", device="cpu").array_logits(np.stack(images)) / 1.5
     low, high = (float(value) for value in np.quantile(expit(logits), [1 / 3, 2 / 3]))

@@ -1,6 +1,6 @@
 """The ensemble from a models folder, and the whole cascade over arrays: real networks with random weights."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,12 @@ from assay.images.cascade.ensemble import BATCH, load_ensemble, resize
 from assay.images.cascade.model import Cascade
 from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL
 from assay.images.stacking import EXPERTS
+from assay.images.stacking.join import Join
 from assay.images.stacking.meta import EPSILON, MetaModel, fit_meta, lightgbm_classifier
 from assay.images.stacking.saved import load_alignments, save_meta
 
 SIDES = dict(zip(EXPERTS, (32, 48), strict=True))
+ALONE = Join()
 
 
 def batch_of(num: int) -> torch.Tensor:
@@ -36,13 +38,13 @@ def models(tiny_models: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ship(models: Path, kind: str, mode: str) -> MetaModel:
+def ship(models: Path, kind: str, mode: str, join: Join = ALONE) -> MetaModel:
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(300, 2 * 8 + 2)).astype(np.float32), rng.integers(2, size=300)
     classifier = lightgbm_classifier(seed=0, threads=1, n_estimators=10)
     tools = {"experts": EXPERTS, "expert": 1, "model": classifier, "logits_model": classifier}
     model = fit_meta(kind, features, labels, **tools)
-    save_meta(models / "meta", model, {"test_time_mode": mode})
+    save_meta(models / "meta", model, {"test_time_mode": mode, "join": asdict(join)})
     return model
 
 
@@ -54,7 +56,7 @@ def test_refit_is_one_view_of_the_full_networks(models: Path) -> None:
     (e0, z0), (e1, z1) = (view.extractors[name](resize(batch, side)) for name, side in SIDES.items())
     features = np.concatenate([e0, e1, z0[:, None], z1[:, None]], axis=1)
     assert np.array_equal(view.features(batch), features)
-    assert np.array_equal(ensemble.logits(batch), shipped.logits(features))
+    assert np.array_equal(ensemble.logits(batch, np.ones(7)), shipped.logits(features))
 
 
 def test_fold_average_aligns_each_fold_and_averages_log_odds(models: Path) -> None:
@@ -68,7 +70,7 @@ def test_fold_average_aligns_each_fold_and_averages_log_odds(models: Path) -> No
         each.append(shipped.logits(np.column_stack([*moved, *(found[name][1] for name in EXPERTS)])))
     assert len(each) == 2
     assert not np.array_equal(each[0], each[1])
-    np.testing.assert_allclose(ensemble.logits(batch), np.mean(each, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(ensemble.logits(batch, np.ones(7)), np.mean(each, axis=0), rtol=1e-12)
     assert ensemble.macs() == 2 * load_ensemble(models, device="cpu", mode="refit").macs()
 
 
@@ -80,16 +82,19 @@ def test_single_loads_one_expert_and_costs_one(models: Path) -> None:
     assert name == EXPERTS[1]
     batch, largest = batch_of(5), -logit(EPSILON)
     wanted = np.clip(extractor(resize(batch, 48))[1], -largest, largest)
-    np.testing.assert_allclose(ensemble.logits(batch), wanted, rtol=1e-4)
+    np.testing.assert_allclose(ensemble.logits(batch, np.ones(5)), wanted, rtol=1e-4)
     assert ensemble.macs() == count_macs(extractor.network, image_size=48)
 
 
 def test_many_images_go_through_in_parts_and_an_unknown_mode_is_an_error(models: Path) -> None:
-    ship(models, "mean_logit", "refit")
+    join = Join(0.5, 2.0, -1.0)
+    shipped = ship(models, "mean_logit", "refit", join)
     ensemble = load_ensemble(models, device="cpu")
-    batch = batch_of(BATCH + 6)
-    parts = np.concatenate([ensemble.logits(batch[:BATCH]), ensemble.logits(batch[BATCH:])])
-    assert np.array_equal(ensemble.logits(batch), parts)
+    batch, stage1 = batch_of(BATCH + 6), np.linspace(-3, 3, BATCH + 6)
+    parts = [ensemble.logits(batch[rows], stage1[rows]) for rows in (slice(BATCH), slice(BATCH, None))]
+    assert np.array_equal(ensemble.logits(batch, stage1), np.concatenate(parts))
+    alone = shipped.logits(ensemble.views[0].features(batch[:BATCH]))
+    np.testing.assert_allclose(parts[0], 0.5 * stage1[:BATCH] + 2 * alone - 1, rtol=1e-12)
     with pytest.raises(ValueError, match="test-time mode 'median' is unknown; it is refit or fold_average"):
         load_ensemble(models, device="cpu", mode="median")
 
@@ -97,11 +102,12 @@ def test_many_images_go_through_in_parts_and_an_unknown_mode_is_an_error(models:
 def test_deferring_everything_is_the_ensemble_and_nothing_is_stage_1(cascade: Cascade) -> None:
     batch = batch_of(20)
     pixels = batch.permute(0, 2, 3, 1).numpy()
+    stage1 = cascade.stage1.array_logits(resize(batch, 32).permute(0, 2, 3, 1).numpy())
     everything = replace(cascade, exit_real=NEVER_REAL, exit_forged=NEVER_FORGED, unsure=(0.0, 1.0)).decide(pixels)
-    assert np.array_equal(everything.probs, apply_temperature(cascade.ensemble.logits(batch), 2.0))
+    assert np.array_equal(everything.probs, apply_temperature(cascade.ensemble.logits(batch, stage1), 2.0))
     assert set(everything.verdicts) == {"unsure"}
     nothing = replace(cascade, exit_real=np.nextafter(0.5, 0), exit_forged=0.5).decide(pixels)
-    first = apply_temperature(cascade.stage1.array_logits(resize(batch, 32).permute(0, 2, 3, 1).numpy()), 1.5)
+    first = apply_temperature(stage1, 1.5)
     assert not nothing.deferred.any()
     assert np.array_equal(nothing.probs, first)
     assert len(np.unique(first.round(3))) > 10, "the networks tell images apart"

@@ -16,7 +16,7 @@ import assay.images.cascade
 from assay.calibration.temperature import apply_temperature
 from assay.data.decode import decode_rgb
 from assay.data.image_inputs import Input, Row
-from assay.images.cascade.ensemble import load_ensemble
+from assay.images.cascade.ensemble import load_ensemble, resize
 from assay.images.cascade.model import Cascade
 from assay.images.cascade.predict import COLUMNS, open_cascade, predict_paths
 from assay.images.model.store import fit_square
@@ -41,7 +41,9 @@ def test_rows_say_what_the_cascade_says(cascade: Cascade, tiny_models: Path, ima
         assert row["verdict"] == alone.verdicts[0]
         assert row["probability"] == pytest.approx(alone.probs[0], abs=2e-6)
         if row["decided_by"] == "ensemble":
-            logits = ensemble.logits(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2))
+            image = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)
+            stage1 = cascade.stage1.array_logits(resize(image, 32).permute(0, 2, 3, 1).numpy())
+            logits = ensemble.logits(image, stage1)
             assert row["probability"] == pytest.approx(apply_temperature(logits, 2.0)[0], abs=2e-6)
             assert row["verdict"] == ("forged" if row["probability"] >= 0.5 else "real")
         else:

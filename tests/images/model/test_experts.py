@@ -36,7 +36,7 @@ def tiny(*, seed: int = 0) -> tuple[ExpertNetwork, DataConfig]:
 
 
 def save(folder: Path, network: ExpertNetwork, config: DataConfig, architecture: str = TINY) -> None:
-    info = {"embedding_dim": network.head.in_features}
+    info = {"embedding_dim": network.projection.shape[1]}
     save_checkpoint(folder, network.state_dict(), architecture=architecture, data_config=config, info=info)
 
 
@@ -62,9 +62,11 @@ def test_a_real_architecture_trains_saves_loads_and_extracts(architecture: str, 
     load_start(network, init)
     batch = images(4, 64)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    assert np.isfinite(one_step(network, config, batch))
+    # A head at zero passes nothing back: the backbone learns from the second step on.
+    assert np.isfinite([one_step(network, config, batch) for _ in range(2)]).all()
     still = [name for name, value in network.named_parameters() if torch.equal(value, before[name])]
-    assert not {name.split(".")[0] for name in still} & {"projection", "head"}
+    assert not {name.split(".")[0] for name in still} & {"head"}
+    assert torch.equal(network.projection, load_file(init)["projection"]), "it is not trained"
     assert len(still) < 0.1 * len(before), "the step moved the backbone too"
 
     embedding, logit = FeatureExtractor(Checkpoint(network, config, {}))(batch)
@@ -76,9 +78,13 @@ def test_a_real_architecture_trains_saves_loads_and_extracts(architecture: str, 
     assert np.array_equal(found[0], embedding)
     assert np.array_equal(found[1], logit)
     assert loaded.image_size == 64
-    head = loaded.network.head
-    by_hand = found[0] @ head.weight.detach().numpy()[0] + head.bias.detach().numpy()
-    np.testing.assert_allclose(by_hand, found[1], rtol=1e-4, atol=1e-5)
+    expert = loaded.network
+    with torch.inference_mode():
+        pooled = expert.backbone(loaded.normalized(batch))
+        logit = expert.head(pooled)[:, 0]
+    np.testing.assert_allclose(pooled @ expert.projection, found[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logit, found[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(expert.projection.T @ expert.projection, np.eye(256), atol=1e-5)
 
 
 def started(**changes: Any) -> dict[str, torch.Tensor]:
@@ -91,7 +97,7 @@ def test_every_network_starts_from_the_saved_values_whatever_it_held(tmp_path: P
     save_file(started(), init)
     values = load_file(init)
     networks = [tiny(seed=seed)[0] for seed in (1, 2)]
-    assert not torch.equal(networks[0].projection.weight, networks[1].projection.weight)
+    assert not torch.equal(networks[0].projection, networks[1].projection)
     for network in networks:
         load_start(network, init)
         state = network.state_dict()
@@ -104,20 +110,20 @@ def test_the_start_is_a_function_of_weights_and_seed_and_leaves_torchs_generator
     torch.rand(5)
     again = started()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
-    assert not torch.equal(started(seed=8)["projection.weight"], first["projection.weight"])
+    assert not torch.equal(started(seed=8)["projection"], first["projection"])
     state = torch.random.get_rng_state()
     donor = tiny(seed=3)[0].backbone.state_dict()
     torch.random.set_rng_state(state)
     given = started(weights=donor)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(given[f"backbone.{name}"], value) for name, value in donor.items())
-    # The head is the same on every backbone.
-    assert torch.equal(given["projection.weight"], first["projection.weight"])
+    # The projection is the same on every backbone.
+    assert torch.equal(given["projection"], first["projection"])
 
 
 def test_a_start_of_another_network_is_an_error(tmp_path: Path) -> None:
     network, _ = tiny()
-    before = network.projection.weight.clone()
+    before = network.projection.clone()
     path = tmp_path / "init.safetensors"
     for write in (lambda: None, lambda: path.write_bytes(b"not safetensors")):
         write()
@@ -126,13 +132,13 @@ def test_a_start_of_another_network_is_an_error(tmp_path: Path) -> None:
     short = started()
     del short["head.bias"]
     for state, odd in (
-        (started(embedding_dim=DIM + 1), r"\['head.weight', 'projection.bias'"),
+        (started(embedding_dim=DIM + 1), r"\['projection'\]"),
         (short, r"\['head.bias'\]"),
     ):
         save_file(state, path)
         with pytest.raises(ValueError, match=f"does not fit the network in {odd}"):
             load_start(network, path)
-    assert torch.equal(network.projection.weight, before)
+    assert torch.equal(network.projection, before)
 
 
 def test_the_extractor_is_in_evaluation_mode_and_does_not_depend_on_the_batch(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold
 from assay.images.stacking.alignment import (
     Alignment,
     coordinate_correlation,
+    effective_rank,
     fit_procrustes,
     fitter,
     fold_predictability,
+    held_out_parts,
     identity,
 )
-from assay.images.stacking.alignment_report import alignment_report, probe_auc, save_alignment_data
+from assay.images.stacking.alignment_report import alignment_report, probe_auc, rank_warnings, save_alignment_data
 from assay.images.stacking.out_of_fold import Stacked, feature_matrix
 from assay.images.stacking.saved import load_alignments, save_alignments
 
@@ -128,6 +130,49 @@ def test_more_anchors_than_dimensions_fix_the_whole_rotation() -> None:
     assert np.array_equal(identity(DIM).apply(source), source)
 
 
+def test_anchors_of_few_groups_turn_no_further_than_carries_over_however_many_they_are() -> None:
+    dim, groups = 32, np.arange(400) // 80
+    source = np.random.default_rng(0).normal(size=(400, dim))
+    unrelated = np.random.default_rng(1).normal(size=source.shape)
+    assert fit_procrustes(source, unrelated, groups).directions < dim / 4
+    assert fit_procrustes(source, unrelated, np.arange(400)).directions == dim
+    turned = planted(3, dim=dim).apply(source)
+    assert fit_procrustes(source, turned, groups).directions == dim
+
+
+def test_pure_noise_looks_aligned_on_the_anchors_that_fitted_the_map_and_not_on_others() -> None:
+    dim, num_rows = 64, 200
+    *views, target = np.random.default_rng(0).normal(size=(3, num_rows, dim))
+    own = [fit_procrustes(view, target, np.arange(num_rows)).apply(view) for view in views]
+    assert coordinate_correlation([*own, target]) > 0.2
+    groups = np.arange(num_rows) // 2
+    parts = list(held_out_parts(views, target, groups))
+    assert sum(len(part.target) for part in parts) == num_rows
+    found = [coordinate_correlation([*part.mapped, part.target]) for part in parts]
+    assert abs(np.mean(found)) < 0.05
+    order = np.concatenate(
+        [np.flatnonzero((target[:, None] == part.target[None]).all(axis=2).any(axis=1)) for part in parts]
+    )
+    where = np.repeat(range(len(parts)), [len(part.target) for part in parts])[np.argsort(order)]
+    assert np.array_equal(where[::2], where[1::2]), "a group stands in one part"
+    assert list(held_out_parts(views, target, np.zeros(num_rows))) == []
+
+
+def test_effective_rank_counts_directions_by_their_variance() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(100, 5))
+    points = np.linalg.qr(points - points.mean(axis=0))[0]
+    assert effective_rank(points + 7) == pytest.approx(5)
+    assert effective_rank(planted(1, dim=5).apply(points)) == pytest.approx(5, rel=1e-4)
+    assert effective_rank(points * [1, 1, 0, 0, 0]) == pytest.approx(2)
+    shares = np.array([0.9, 0.1])
+    wanted = float(np.prod(shares**-shares))
+    assert effective_rank(points[:, :2] * np.sqrt(shares)) == pytest.approx(wanted)
+    assert np.isnan(effective_rank(np.ones((9, 3))))
+    (line,) = rank_warnings({"one.effective_rank": 1.4, "two.effective_rank": 20.0, "n_dimensions": 256}, EXPERTS)
+    assert line.startswith("warning: the embeddings of one have an effective rank of 1.4 of 256 dimensions (below 8)")
+
+
 def test_correlation_is_one_for_equal_views_and_near_zero_for_rotated_ones() -> None:
     wide = np.random.default_rng(0).normal(size=(500, 64))
     assert coordinate_correlation([wide, 3 * wide + 1, wide]) == pytest.approx(1)
@@ -199,6 +244,8 @@ def test_a_planted_misalignment_opens_the_gap_and_procrustes_closes_it(tmp_path:
 
     report = alignment_report(rows, aligned, anchors, maps, target, seed=0, threads=1)
     assert (report["n"], report["n_anchors"], report["chance"]) == (num_rows, 150, 0.25)
+    assert report["n_anchor_groups"] == 150
+    assert report["one.effective_rank"] == pytest.approx(DIM, rel=0.05)
     assert report["raw.gap"] > 0.1
     assert abs(report["aligned.gap"]) < 0.02
     assert report["aligned.leave_base_fold_out_auc"] > report["raw.leave_base_fold_out_auc"] + 0.1

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
@@ -125,28 +124,6 @@ def test_held_out_probabilities_come_from_models_that_did_not_see_the_fold() -> 
     for kind in ("logistic", "lightgbm_logits", "lightgbm"):
         fitted = meta.fit_meta(kind, features[~held_out], labels[~held_out], **classifiers())
         np.testing.assert_allclose(probs[kind][held_out], fitted.probs(features[held_out]), rtol=1e-12)
-
-
-def table(**aucs: tuple[float, float]) -> pd.DataFrame:
-    values = {name: aucs.get(name, (0.5, 0.4)) for name in meta.CANDIDATES}
-    return pd.DataFrame(values, index=["auc", "auc_low"]).T
-
-
-@pytest.mark.parametrize(
-    ("aucs", "wanted"),
-    [
-        ({"lightgbm": (0.9, 0.85)}, "lightgbm"),
-        ({"lightgbm": (0.9, 0.85), "logistic": (0.85, 0.8)}, "logistic"),
-        ({"lightgbm": (0.9, 0.85), "logistic": (0.849, 0.8)}, "lightgbm"),
-        ({"lightgbm": (0.9, 0.85), "mean_logit": (0.86, 0.8), "logistic": (0.89, 0.8)}, "mean_logit"),
-        ({"single": (0.9, 0.85), "lightgbm": (0.89, 0.88)}, "single"),
-        ({"lightgbm_logits": (0.9, float("nan"))}, "lightgbm_logits"),
-        ({"lightgbm_logits": (0.9, 0.95)}, "lightgbm_logits"),
-    ],
-)
-def test_the_simplest_within_the_winners_interval_is_shipped_unless_one_is_forced(aucs, wanted):
-    assert meta.choose(table(**aucs), ship="auto") == wanted
-    assert all(meta.choose(table(**aucs), ship=name) == name for name in meta.CANDIDATES)
 
 
 @pytest.mark.parametrize("kind", meta.CANDIDATES)

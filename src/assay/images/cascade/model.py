@@ -38,12 +38,14 @@ class Cascade:
         """Judge uint8 images [n, S, S, 3] of the pixel store's side; the ensemble sees deferred ones only."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         small = resize(images, self.stage1.image_size).permute(0, 2, 3, 1).numpy()
-        first = apply_temperature(self.stage1.array_logits(small), self.stage1_temperature)
+        stage1 = self.stage1.array_logits(small)
+        first = apply_temperature(stage1, self.stage1_temperature)
         exits = {"exit_real": self.exit_real, "exit_forged": self.exit_forged}
         deferred = deferred_mask(first, **exits)
         second = np.full(len(pixels), np.nan)
         if deferred.any():
-            logits = self.ensemble.logits(images[torch.from_numpy(np.flatnonzero(deferred))])
+            chosen = torch.from_numpy(np.flatnonzero(deferred))
+            logits = self.ensemble.logits(images[chosen], stage1[deferred])
             second[deferred] = apply_temperature(logits, self.ensemble_temperature)
         return decide(first, second, **exits, unsure=self.unsure)
 

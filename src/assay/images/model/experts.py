@@ -1,7 +1,10 @@
-"""Experts: a timm backbone, a projection to a small embedding, one logit; and the extractor that runs them.
+"""Experts: a timm backbone with one logit, an embedding of its pooled features, and the extractor that runs them.
 
-backbone -> pooled features -> ``Linear(d, embedding_dim)`` -> ``Linear(embedding_dim, 1)``. Projection and head of all
-folds and of the refit start from the same values (`initial_state`): networks that start apart do not share coordinates.
+backbone -> pooled features [d] -> ``Linear(d, 1)``; the embedding is the pooled features times a fixed matrix with
+orthonormal columns, d to embedding_dim, which is drawn once and shared by all folds and the refit (`initial_state`). A
+projection that is trained under a linear head gets gradients of rank one: the embedding comes down to the logit, copied
+into every column. A fixed random one keeps distances (Johnson and Lindenstrauss 1984), so that the embedding knows what
+the backbone knows.
 """
 
 from __future__ import annotations
@@ -24,26 +27,33 @@ from assay.images.model.prediction import Predictor
 class ExpertNetwork(nn.Module):
     """Images [n, 3, S, S] -> logit [n, 1]; ``embed`` gives the embedding too."""
 
+    projection: torch.Tensor
+
     def __init__(self, backbone: nn.Module, *, embedding_dim: int) -> None:
         super().__init__()
         backbone.reset_classifier(0)  # type: ignore[operator]
+        width = int(backbone.head_hidden_size)  # type: ignore[arg-type]
         self.backbone = backbone
-        self.projection = nn.Linear(int(backbone.head_hidden_size), embedding_dim)  # type: ignore[arg-type]
-        self.head = nn.Linear(embedding_dim, 1)
+        self.register_buffer("projection", nn.init.orthogonal_(torch.empty(width, embedding_dim)))
+        self.head = nn.Linear(width, 1)
+        # From zero, for the reason that `build` gives.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(embedding [n, embedding_dim], logit [n, 1])."""
-        embedding = self.projection(self.backbone(images))
-        return embedding, self.head(embedding)
+        pooled = self.backbone(images)
+        return pooled @ self.projection, self.head(pooled)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.embed(images)[1]
+        logit: torch.Tensor = self.head(self.backbone(images))
+        return logit
 
 
 def build_expert(
     architecture: str, *, weights: Mapping[str, torch.Tensor], image_size: int, embedding_dim: int
 ) -> tuple[ExpertNetwork, DataConfig]:
-    """An expert with these weights in its backbone (see `build`); the head is torch's random one until it is loaded."""
+    """An expert with these weights in its backbone (see `build`); its projection is random until it is loaded."""
     backbone, config = build(architecture, weights=weights, image_size=image_size)
     return ExpertNetwork(backbone, embedding_dim=embedding_dim), config
 
@@ -55,7 +65,7 @@ def initial_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone, _ = build(architecture, weights=weights, image_size=image_size)
-        # Projection and head are the same on every backbone.
+        # The projection is the same on every backbone.
         torch.manual_seed(seed)
         return ExpertNetwork(backbone, embedding_dim=embedding_dim).state_dict()
 

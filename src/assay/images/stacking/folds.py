@@ -14,7 +14,7 @@ from assay.images.model.experts import load_extractor
 from assay.images.model.store import open_store
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment, Procrustes, fit_procrustes
-from assay.images.stacking.out_of_fold import Stacked, join_anchors, join_folds
+from assay.images.stacking.out_of_fold import Stacked, feature_matrix, join_anchors, join_folds
 from assay.params.stacking import Stacking
 
 DATA = Path("data/processed")
@@ -31,22 +31,22 @@ def read_folds(params: Stacking) -> tuple[Stacked, list[Stacked]]:
     return rows, join_anchors(tables, experts=EXPERTS, dim=dim)
 
 
-def refit_anchors(anchors: Stacked, *, device: str) -> dict[str, np.ndarray]:
-    """The refit networks' embeddings of the anchors, in the anchors' order: expert -> float32 [n, d]."""
+def refit_anchors(anchors: Stacked, *, device: str) -> Stacked:
+    """What the refit networks say of the anchors, in the anchors' order."""
     manifest = read_manifest(DATA, "calib").set_index("sample_id").loc[anchors.keys["sample_id"]].reset_index()
     store = open_store(DATA)
-    found = {}
+    embeddings, logits = {}, {}
     for expert in EXPERTS:
         extractor = load_extractor(MODELS / expert / "full", device=device)
         data = PictureSet(store, manifest, image_size=extractor.image_size)
-        found[expert] = extractor.extract(data, name=f"{expert} full")[0]
-    return found
+        embeddings[expert], logits[expert] = extractor.extract(data, name=f"{expert} full")
+    return Stacked(anchors.keys.drop(columns="base_fold"), embeddings, logits)
 
 
-def fit_alignments(anchors: list[Stacked], target: dict[str, np.ndarray]) -> dict[tuple[str, int], Procrustes]:
+def fit_alignments(anchors: list[Stacked], target: Stacked) -> dict[tuple[str, int], Procrustes]:
     """(expert, fold) -> map onto the refit's space."""
     return {
-        (expert, fold): fit_procrustes(source, target[expert], stack.keys["group_id"].to_numpy())
+        (expert, fold): fit_procrustes(source, target.embeddings[expert], stack.keys["group_id"].to_numpy())
         for fold, stack in enumerate(anchors)
         for expert, source in stack.embeddings.items()
     }
@@ -63,3 +63,12 @@ def apply_alignments(stack: Stacked, maps: Mapping[tuple[str, int], Alignment]) 
             result[mask] = maps[expert, int(number)].apply(values[mask])
         aligned[expert] = result
     return aligned
+
+
+def calib_views(anchors: list[Stacked], target: Stacked, maps: Mapping[tuple[str, int], Alignment]) -> np.ndarray:
+    """The anchors' rows of X_meta as every set of networks sees them, float32 [number of folds + 1, n, f].
+
+    First the folds' networks, each through its own map, then the refit's: what an ensemble in either test-time mode reads.
+    """
+    views = [feature_matrix(apply_alignments(stack, maps), stack.logits) for stack in anchors]
+    return np.stack([*views, feature_matrix(target.embeddings, target.logits)])

@@ -12,7 +12,6 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, clone
@@ -29,7 +28,7 @@ from sklearn.model_selection import (
 from assay.params.stacking import MetaSearch
 
 EPSILON = 1e-7
-# From the simplest to the most complex; the bake-off ships the first that the winner does not clearly beat.
+# From the simplest to the most complex; the bake-off ships the first that the best is not shown to beat.
 CANDIDATES = ("single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm")
 
 
@@ -193,21 +192,3 @@ def candidate_probs(
         found = cross_val_predict(classifier, inputs, labels, cv=split, method="predict_proba")
         probs[kind] = np.asarray(found[:, 1], dtype=np.float64)
     return probs
-
-
-def choose(table: pd.DataFrame, *, ship: str) -> str:
-    """Which candidate is shipped.
-
-    Args:
-        table: index = candidates, columns auc and auc_low (of its interval).
-        ship: ``auto``, or a candidate that is forced.
-
-    Returns:
-        With ``auto`` the simplest candidate whose AUC lies within the interval of the best one.
-    """
-    if ship != "auto":
-        return ship
-    best = table.iloc[int(np.argmax(table["auc"].to_numpy()))]
-    # An interval may be undefined or lie above its own AUC; the winner always stands within its reach.
-    reach = np.fmin(best["auc_low"], best["auc"])
-    return next(name for name in CANDIDATES if table["auc"][name] >= reach)
