@@ -68,9 +68,10 @@ def choose(measured: Mapping[str, Resampled], *, ship: str) -> tuple[str, dict[s
         ship: ``auto``, or a candidate that is forced.
 
     Returns:
-        With ``auto`` the simplest candidate that the best one is not shown to beat: the interval of the gain over it does not
-        lie above 0. Too few groups for an interval show nothing. Then, for each candidate, ``best_gain`` with its limits:
-        what the best has over it. All intervals hold together (`gains_together`), since the best was chosen by these rows.
+        With ``auto`` the simplest candidate that the best one is not shown to beat: the interval of the gain over it does
+        not lie above 0. Too few groups for an interval show nothing. Then, for each candidate, ``best_gain`` with its
+        limits: what the best has over it. All intervals hold together (`gains_together`), since the best was chosen by
+        these rows.
     """
     best = max(CANDIDATES, key=lambda name: measured[name].point["fold_auc"])
     together = gains_together({name: (measured[best], measured[name], "fold_auc") for name in CANDIDATES})
