@@ -27,10 +27,10 @@ class Side:
 
     Attributes:
         leaked: images of the class that must not leave here which do, of ``n``, in ``n_groups`` scenes.
-        leak: mean over scenes of the share that leaks; ``leak_upper`` is its one-sided 95 % bound, of this threshold as if
-            it had been fixed before.
-        certified: the bound keeps the budget, which holds for a threshold that was chosen, too; otherwise the budget is
-            kept as observed, and no more is known.
+        leak: mean over scenes of the share that leaks; ``leak_upper`` is its one-sided 95 % bound, of this threshold as
+            if it had been fixed before.
+        certified: the bound keeps the budget, which holds for a threshold that was chosen, too; otherwise the budget
+            is kept as observed, and no more is known.
         scenes_needed: scenes that certify the budget if none of their images leaks.
         correlation: of the images of one scene in leaking, estimated; NaN where it can't be.
         assumed_correlation: the largest that ``leak_upper`` and ``scenes_needed`` rest on; None: they assume nothing.
