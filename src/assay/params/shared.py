@@ -13,6 +13,10 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 MaxTokens = Annotated[int, Field(ge=8, le=8192)]
 NumBins = Annotated[int, Field(ge=2, le=100)]
 NumResamples = Annotated[int, Field(ge=100, le=100_000)]
+Scaling = Annotated[
+    Literal["auto", "temperature", "vector"],
+    Field(description="of the calibration; auto: vector where it gains on held-out groups of calib"),
+]
 
 
 class Runtime(Section):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from assay.calibration.temperature import scaling_metrics
 from assay.core.io import read_json, write_csv, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
@@ -76,15 +77,21 @@ def main() -> None:
         test, classes = pd.read_parquet(SCORES), read_json(CLASSES)
         probs = system_probs(test, classes)
         truth, groups = test["label"].to_numpy(), test["group"].to_numpy()
-        options: dict[str, Any] = {"num_resamples": settings.num_resamples, "seed": params.runtime.seed}
-        options["metrics"] = multiclass_metrics
+        resampling: dict[str, Any] = {"num_resamples": settings.num_resamples, "seed": params.runtime.seed}
+        options = resampling | {"metrics": multiclass_metrics}
         measured = {name: resample(truth, values, groups, **options) for name, values in probs.items()}
         reports = {name: item.summary() for name, item in measured.items()}
         for name, found in gains(measured).items():
             reports[name] |= found
         lengths = by_length(test, probs["test"], edges=settings.length_edges, **options)
-        pretraining = read_json(ENCODER / "pretraining.json")
-        write_json(METRICS, flatten(reports | {"pretraining": pretraining}))
+        calib, record = pd.read_parquet(CLASSIFIER / "calib.parquet"), read_json(CLASSIFIER / "ensemble.json")
+        fitted = {name: record[name] for name in ("scaling", "temperature", "vector_gain", "vector_gain_error")}
+        calib_truth, calib_groups = calib["label"].to_numpy(), calib["group"].to_numpy()
+        others = {"pretraining": read_json(ENCODER / "pretraining.json")}
+        others["calibration"] = scaling_metrics(
+            fitted, calib[classes].to_numpy(), calib_truth, calib_groups, **resampling
+        )
+        write_json(METRICS, flatten(reports | others))
         write_csv(MISTAKES, mistakes(test, probs["test"], classes, limit=settings.num_mistakes))
         save_plots(truth, probs, lengths, classes)
     print(system_table(flatten(reports), list(reports), SHOWN).to_string())

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from assay.calibration.scaling import Scaling
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.discrimination import FloatArray, check_weights
 from assay.metrics.multiclass import multiclass_metrics, ratio
 from assay.metrics.paired import gain, gain_text, pays, verdict
 from assay.report.tables import confident_mistakes, interval_text
-from assay.vlm.fusion import calibrated, correct
+from assay.vlm.fusion import correct, second_probs
 
 
 def risk_metrics(
@@ -35,21 +36,21 @@ def risk_metrics(
 
 
 def system_probs(
-    raw: Mapping[str, np.ndarray], temperatures: Mapping[str, float], fusion: Mapping[str, Any], shares: np.ndarray
+    raw: Mapping[str, np.ndarray], scalings: Mapping[str, Scaling], fusion: Mapping[str, Any], shares: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Probabilities [n, C] of every system that is reported.
 
     Args:
         raw: system -> log-probabilities of the test role, ``high_risk`` and ``blank`` among them.
-        temperatures, fusion: see `fit_fusion`.
+        scalings, fusion: see `fit_fusion`.
         shares: of the classes [C], for the baseline ``majority``.
     """
-    base = calibrated(raw["base"], temperatures["base"])
-    second = calibrated(raw["high_risk"], fusion["high_temperature"])[:, 1]
+    base = scalings["base"].probs(raw["base"])
+    second = second_probs(raw["high_risk"], fusion["high_temperature"])
     options = {name: fusion[name] for name in ("high", "neutral", "strength")}
     probs = {"base": base, "fused": correct(base, second, **options), "uncalibrated": np.exp(raw["base"])}
-    probs["blank"] = calibrated(raw["blank"], temperatures["base"])
-    probs |= {name: calibrated(raw[name], value) for name, value in temperatures.items() if name != "base"}
+    probs["blank"] = scalings["base"].probs(raw["blank"])
+    probs |= {name: scaling.probs(raw[name]) for name, scaling in scalings.items() if name != "base"}
     return probs | {"majority": np.tile(shares, (len(base), 1))}
 
 
