@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from assay.metrics.calibration_error import expected_calibration_error
+from assay.metrics.calibration_error import expected_calibration_error, smooth_calibration_error
 from assay.metrics.discrimination import FloatArray, probability_metrics, ranking_metrics, threshold_metrics
 from assay.metrics.intervals import check_groups, group_bootstrap_weights, percentile_interval
 
@@ -26,10 +26,10 @@ class WeightedMetrics(Protocol):
 def binary_metrics(
     labels: npt.ArrayLike, probs: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
-    """Ranking, threshold (at 0.5) and probability metrics, and ECE over 15 bins of equal width or mass.
+    """Ranking, threshold (at 0.5) and probability metrics, and ECE over 15 bins of equal width or mass, and smooth.
 
     Takes and returns what the functions of `discrimination` do: auc, ap, eer, tpr_at_fpr_1, tpr_at_fpr_5, accuracy,
-    balanced_accuracy, f1, nll, brier, ece_width, ece_mass.
+    balanced_accuracy, f1, nll, brier, ece_width, ece_mass, ece_smooth.
     """
     return {
         **ranking_metrics(labels, probs, weights=weights),
@@ -37,6 +37,7 @@ def binary_metrics(
         **probability_metrics(labels, probs, weights=weights),
         "ece_width": expected_calibration_error(probs, labels, binning="width", weights=weights),
         "ece_mass": expected_calibration_error(probs, labels, binning="mass", weights=weights),
+        "ece_smooth": smooth_calibration_error(probs, labels, weights=weights),
     }
 
 
@@ -56,7 +57,7 @@ class Resampled:
         """Flat dict: n, n_groups, then for each metric `name`, `name_low` and `name_high` (95 % percentile interval).
 
         A limit is NaN where fewer than half of the resamples define the metric. The ECE of a resample is biased
-        upwards, so its interval may lie above the ECE itself: judge ECE by its noise floor.
+        upwards, so its interval may lie above the ECE itself: judge ECE by `calibration_test`.
         """
         summary: dict[str, float] = {"n": self.n, "n_groups": self.n_groups}
         for name, value in self.point.items():

@@ -40,7 +40,8 @@ def main() -> None:
     params = load(Stacking)
     settings, seed = params.evaluate_cascade, params.runtime.seed
     with timed("evaluate_cascade"):
-        stage1_temperature = float(read_json(MODELS / "stage1" / "calibration_temp.json")["temperature"])
+        calibration = read_json(MODELS / "stage1" / "calibration_temp.json")
+        stage1_temperature = float(calibration["temperature"])
         seen = set(read_manifest(DATA, "train")["generator"])
         calib, tune, test = (
             measured(
@@ -65,6 +66,7 @@ def main() -> None:
             "stage1_temperature": stage1_temperature,
             "ensemble_temperature": found.temperature,
             "unsure": settings.unsure,
+            "unlike_distance": calibration["unlike_distance"],
             "decode": asdict(decode_settings(params.prepare, side=params.prepare.size)),
         }
         write_json(MODELS / "cascade" / "cascade.json", record)

@@ -18,7 +18,7 @@ from assay.core.io import read_json, write_csv, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.metrics.binary import Resampled, flatten, resample
-from assay.metrics.multiclass import confidence_table, multiclass_metrics
+from assay.metrics.multiclass import confidence_table, confidence_test, multiclass_metrics
 from assay.metrics.ordinal import class_confusion
 from assay.metrics.paired import gain
 from assay.params.text import Text
@@ -83,6 +83,8 @@ def main() -> None:
         reports = {name: item.summary() for name, item in measured.items()}
         for name, found in gains(measured).items():
             reports[name] |= found
+        for name, report in reports.items():
+            report["ece_p_value"] = confidence_test(truth, probs[name], groups, seed=params.runtime.seed).p_value
         lengths = by_length(test, probs["test"], edges=settings.length_edges, **options)
         calib, record = pd.read_parquet(CLASSIFIER / "calib.parquet"), read_json(CLASSIFIER / "ensemble.json")
         fitted = {name: record[name] for name in ("scaling", "temperature", "vector_gain", "vector_gain_error")}

@@ -13,7 +13,7 @@ import pandas as pd
 from assay.calibration.scaling import Scaling
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.discrimination import FloatArray, check_weights
-from assay.metrics.multiclass import multiclass_metrics, ratio
+from assay.metrics.multiclass import confidence_test, multiclass_metrics, ratio
 from assay.metrics.paired import gain, gain_text, pays, verdict
 from assay.report.tables import confident_mistakes, interval_text
 from assay.vlm.fusion import correct, second_probs
@@ -66,6 +66,8 @@ def evaluate(
     reports = {name: item.summary() for name, item in measured.items()}
     for name, found in gains(measured).items():
         reports[name] |= found
+    for name, report in reports.items():
+        report["ece_p_value"] = confidence_test(truth, probs[name], groups, seed=seed).p_value
     changed = probs["blank"].argmax(axis=1) != probs["base"].argmax(axis=1)
     reports["blank"]["changed"] = float(changed.mean())
     return reports

@@ -9,6 +9,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,8 @@ import pytest
 from PIL import Image
 
 from assay.data.path_text import unescape_path
+from assay.images.cascade import model as cascade_model
+from assay.images.cascade import predict as predict_module
 from assay.images.cascade.predict import COLUMNS
 
 Assay = Callable[..., tuple[int, bytes, str]]
@@ -36,6 +39,20 @@ def test_a_folder_as_csv_on_standard_output(assay: Assay, images: Path) -> None:
     assert [row["path"] for row in rows] == [f"images/{name}" for name in sorted(os.listdir(images))]
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["decided_by"] for row in rows} == {"stage1", "ensemble"}
+
+
+def test_an_image_unlike_all_seen_is_judged_with_a_warning(assay: Assay, images: Path, monkeypatch) -> None:
+    load = cascade_model.load
+
+    def with_a_closer_bound(models: Path, **options: str) -> cascade_model.Cascade:
+        return replace(load(models, **options), unlike_distance=1e-3)
+
+    monkeypatch.setattr(predict_module, "load", with_a_closer_bound)
+    status, output, error = assay("images/00.png")
+    (row,) = parsed(output)
+    assert (status, row["status"], row["warning"]) == (0, "ok", "unlike_all_seen")
+    assert row["verdict"] in ("real", "forged")
+    assert "1 with the warning unlike_all_seen: their verdicts mean little" in error
 
 
 def test_of_a_phones_folder_every_picture_is_a_row_and_the_rest_is_counted(assay, images, tmp_path):

@@ -13,11 +13,15 @@ STAGE1, ENSEMBLE = "stage1", "ensemble"
 
 @dataclass(frozen=True)
 class Decisions:
-    """One entry per image: probability of forged [n], whether it was deferred [n], verdict [n]."""
+    """One entry per image: probability of forged [n], whether it was deferred [n], verdict [n].
+
+    ``unlike`` [n], where it was asked: whether the image is unlike all that stage 1 learned from.
+    """
 
     probs: np.ndarray
     deferred: np.ndarray
     verdicts: np.ndarray
+    unlike: np.ndarray | None = None
 
     @property
     def decided_by(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from assay.images.cascade.decision import Decisions, decide, deferred_mask
 from assay.images.cascade.ensemble import Ensemble, load_ensemble, resize
 from assay.images.decode_set import DecodeSettings
 from assay.images.model.backbones import load_checkpoint
+from assay.images.model.embedding import embed_arrays
 from assay.images.model.prediction import Predictor
 from assay.images.model.store import fit_square
+from assay.images.unlike import Seen, load_seen
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,31 @@ class Cascade:
     exit_real: float
     exit_forged: float
     unsure: Sequence[float] | None
+    seen: Seen
+    unlike_distance: float
     decode: DecodeSettings
 
     def decide(self, pixels: np.ndarray) -> Decisions:
         """Judge uint8 images [n, S, S, 3] of the pixel store's side; the ensemble sees deferred ones only."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         small = resize(images, self.stage1.image_size).permute(0, 2, 3, 1).numpy()
-        first = apply_temperature(self.stage1.array_logits(small), self.stage1_temperature)
+        logits, distances = embed_arrays(self.stage1, small, reduce=self.seen.distances)
+        first = apply_temperature(logits, self.stage1_temperature)
         exits = {"exit_real": self.exit_real, "exit_forged": self.exit_forged}
         deferred = deferred_mask(first, **exits)
         second = np.full(len(pixels), np.nan)
         if deferred.any():
             logits = self.ensemble.logits(images[torch.from_numpy(np.flatnonzero(deferred))])
             second[deferred] = apply_temperature(logits, self.ensemble_temperature)
-        return decide(first, second, **exits, unsure=self.unsure)
+        found = decide(first, second, **exits, unsure=self.unsure)
+        return replace(found, unlike=distances > self.unlike_distance)
 
     def predict(self, images: Sequence[np.ndarray]) -> pd.DataFrame:
         """Judge uint8 RGB images [H, W, 3] of any size.
 
         Returns:
-            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble).
+            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble), unlike (whether
+            the image is unlike all that stage 1 learned from: then a verdict means little).
 
         Raises:
             ValueError: an entry is no uint8 RGB array.
@@ -61,11 +68,10 @@ class Cascade:
                 raise ValueError(f"image {number} is {array.dtype} {array.shape}; uint8 [H, W, 3] is wanted")
             squares.append(fit_square(array, self.decode.side, resize=self.decode.resize))
         if not squares:
-            return pd.DataFrame(columns=["verdict", "probability", "decided_by"])
-        decisions = self.decide(np.stack(squares))
-        return pd.DataFrame(
-            {"verdict": decisions.verdicts, "probability": decisions.probs, "decided_by": decisions.decided_by}
-        )
+            return pd.DataFrame(columns=["verdict", "probability", "decided_by", "unlike"])
+        found = self.decide(np.stack(squares))
+        columns = {"verdict": found.verdicts, "probability": found.probs, "decided_by": found.decided_by}
+        return pd.DataFrame(columns | {"unlike": found.unlike})
 
 
 def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
@@ -87,5 +93,7 @@ def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
         exit_real=float(info["exit_real"]),
         exit_forged=float(info["exit_forged"]),
         unsure=info["unsure"],
+        seen=load_seen(folder / "stage1"),
+        unlike_distance=float(info["unlike_distance"]),
         decode=DecodeSettings(**info["decode"]),
     )
