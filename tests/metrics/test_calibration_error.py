@@ -1,4 +1,4 @@
-"""ECE against torchmetrics, its table, the smooth ECE against its authors' package, and the level of the test over groups."""
+"""ECE against torchmetrics, its table, the smooth ECE against its authors' package, and the test over groups."""
 
 import numpy as np
 import pytest

@@ -142,10 +142,8 @@ def unlike_reports(
     """
     labels, distances = test["label"].to_numpy(), test["distance"].to_numpy()
     real = test[labels == 0]
-    sets = {name: test[mask & (labels == 1)] for name, mask in slices.items() if name != "test"} | {
-        "drawings": drawings
-    }
-    sets |= {f"drawings.{kind}": rows for kind, rows in drawings.groupby("group_id", sort=False)}
+    sets = {name: test[mask & (labels == 1)] for name, mask in slices.items() if name != "test"}
+    sets |= {"drawings": drawings} | {f"drawings.{kind}": rows for kind, rows in drawings.groupby("kind", sort=False)}
     sets |= {f"external.{name}": rows for name, rows in external.groupby("dataset", sort=False)}
     own, groups = slices["test"], test["group_id"].to_numpy()
     own_alarms = distances[own] > threshold

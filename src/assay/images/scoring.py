@@ -47,10 +47,11 @@ def score_rows(
 
 
 def score_drawings(predictor: Predictor, *, seen: Seen, seed: int) -> pd.DataFrame:
-    """The same of pictures that are no photographs: group_id (what is drawn), logit, distance."""
+    """The same of pictures that are no photographs: kind, group_id (each its own), logit, distance."""
     pixels, kinds = drawings(side=predictor.image_size, seed=seed)
     logits, distances = embed_arrays(predictor, pixels, reduce=seen.distances)
-    return pd.DataFrame({"group_id": kinds, "logit": logits, "distance": distances})
+    groups = [f"{kind} {number}" for number, kind in enumerate(kinds)]
+    return pd.DataFrame({"kind": kinds, "group_id": groups, "logit": logits, "distance": distances})
 
 
 def baseline_probs(train: pd.DataFrame, test: pd.DataFrame, store: PixelStore, *, seed: int) -> pd.DataFrame:
