@@ -9,6 +9,7 @@ import numpy as np
 
 REAL, FORGED, UNSURE = "real", "forged", "unsure"
 STAGE1, ENSEMBLE = "stage1", "ensemble"
+UNLIKE = "unlike_all_seen"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Decisions:
     def decided_by(self) -> np.ndarray:
         """``stage1`` or ``ensemble`` [n]."""
         return np.where(self.deferred, ENSEMBLE, STAGE1)
+
+    @property
+    def warnings(self) -> list[str | None]:
+        """``unlike_all_seen`` or None, per image."""
+        unlike = np.zeros(len(self.probs), dtype=bool) if self.unlike is None else self.unlike
+        return [UNLIKE if value else None for value in unlike]
 
 
 def deferred_mask(stage1_probs: np.ndarray, *, exit_real: float, exit_forged: float) -> np.ndarray:

@@ -56,8 +56,8 @@ class Cascade:
         """Judge uint8 RGB images [H, W, 3] of any size.
 
         Returns:
-            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble), unlike (whether
-            the image is unlike all that stage 1 learned from: then a verdict means little).
+            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble), warning
+            (``unlike_all_seen`` where an image is unlike all that stage 1 learned from, so that a verdict means little).
 
         Raises:
             ValueError: an entry is no uint8 RGB array.
@@ -68,10 +68,10 @@ class Cascade:
                 raise ValueError(f"image {number} is {array.dtype} {array.shape}; uint8 [H, W, 3] is wanted")
             squares.append(fit_square(array, self.decode.side, resize=self.decode.resize))
         if not squares:
-            return pd.DataFrame(columns=["verdict", "probability", "decided_by", "unlike"])
+            return pd.DataFrame(columns=["verdict", "probability", "decided_by", "warning"])
         found = self.decide(np.stack(squares))
         columns = {"verdict": found.verdicts, "probability": found.probs, "decided_by": found.decided_by}
-        return pd.DataFrame(columns | {"unlike": found.unlike})
+        return pd.DataFrame(columns | {"warning": found.warnings})
 
 
 def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
