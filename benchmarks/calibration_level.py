@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from assay.metrics.calibration_error import calibration_test
 
-GROUPS, CORRELATIONS = (6, 9, 20, 50), (0.0, 0.1, 0.3)
+GROUPS, CORRELATIONS = (6, 9, 20), (0.0, 0.1, 0.3)
 ROWS, FLOOR_DRAWS, LEVEL = 40, 100, 0.05
 
 
