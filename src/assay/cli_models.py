@@ -32,7 +32,11 @@ def predict(arguments: argparse.Namespace) -> int:
     if arguments.explain:
         print(*cascade.explanation, sep="\n", file=sys.stderr)
     rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
-    return put_rows(rows, output, left, command="predict", columns=COLUMNS, numbers=NUMBERS)
+    warnings_of: Counter[str] = Counter()
+    status = put_rows(warned(rows, warnings_of), output, left, command="predict", columns=COLUMNS, numbers=NUMBERS)
+    for warning, count in warnings_of.items():
+        print(f"{count} with the warning {warning}: their verdicts mean little (docs/limits.md)", file=sys.stderr)
+    return status
 
 
 def corridor(arguments: argparse.Namespace) -> int:
@@ -84,6 +88,14 @@ def text(arguments: argparse.Namespace) -> int:
     predictor = load_predictor(Path(arguments.models), device=pick_device(arguments.device).type)
     rows = with_reasons(predictor.batch_predict(texts["text"].tolist(), long=arguments.long), texts)
     return tell(rows, sentences(rows, classes=predictor.classes), arguments, output=output, name="text(s)")
+
+
+def warned(rows: Iterable[dict[str, Any]], found: Counter[str]) -> Iterator[dict[str, Any]]:
+    """The same rows, their warnings counted on the way."""
+    for row in rows:
+        if row["warning"]:
+            found[row["warning"]] += 1
+        yield row
 
 
 def check_paths(arguments: argparse.Namespace, *, stage: str, record: str | None = None) -> Path | None:

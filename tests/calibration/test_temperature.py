@@ -9,7 +9,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from assay.calibration.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, apply_temperature, fit_temperature
+from assay.calibration.scaling import MAX_TEMPERATURE, MIN_TEMPERATURE
+from assay.calibration.temperature import apply_temperature, fit_temperature
 from assay.metrics.calibration_error import expected_calibration_error
 from assay.metrics.discrimination import confusion_matrix, probability_metrics, ranking_metrics
 
@@ -105,9 +106,9 @@ SEPARABLE = np.array([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
 @pytest.mark.parametrize(
     ("logits", "labels", "objective", "bound", "message"),
     [
-        (0.5 * SEPARABLE, SEPARABLE > 0, "nll", MIN_TEMPERATURE, "separates the classes"),
-        (20 * SEPARABLE, SEPARABLE > 0, "nll", MIN_TEMPERATURE, "separates the classes"),
-        (20 * SEPARABLE, SEPARABLE > 0, "ece", MIN_TEMPERATURE, "separates the classes"),
+        (0.5 * SEPARABLE, SEPARABLE > 0, "nll", MIN_TEMPERATURE, "separate the classes"),
+        (20 * SEPARABLE, SEPARABLE > 0, "nll", MIN_TEMPERATURE, "separate the classes"),
+        (20 * SEPARABLE, SEPARABLE > 0, "ece", MIN_TEMPERATURE, "separate the classes"),
         ([-1.0, -2.0, 1.0, 2.0], [1, 1, 0, 0], "nll", MAX_TEMPERATURE, "no information"),
         ([0.0, 0.0], [0, 1], "nll", MAX_TEMPERATURE, "no information"),
     ],

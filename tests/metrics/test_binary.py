@@ -14,7 +14,7 @@ from assay.metrics.intervals import MIN_GROUPS
 
 NAMES = [
     "auc", "ap", "eer", "tpr_at_fpr_1", "tpr_at_fpr_5", "accuracy", "balanced_accuracy", "f1", "nll", "brier",
-    "ece_width", "ece_mass",
+    "ece_width", "ece_mass", "ece_smooth",
 ]  # fmt: skip
 
 

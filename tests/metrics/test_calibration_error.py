@@ -1,16 +1,18 @@
-"""ECE against torchmetrics, its table and its noise floor."""
+"""ECE against torchmetrics, its table, the smooth ECE against its authors' package, and the test over groups."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from scipy.stats import norm
 from torchmetrics.functional.classification import binary_calibration_error
 
 from assay.metrics.calibration_error import (
-    NoiseFloor,
-    ece_noise_floor,
+    CalibrationTest,
+    calibration_test,
     expected_calibration_error,
     reliability_table,
+    smooth_calibration_error,
 )
 
 
@@ -80,29 +82,101 @@ def test_equal_mass_survives_constant_and_tied_probs():
     assert (table["count"] > 0).all()
 
 
-@pytest.mark.parametrize(("n", "floor"), [(200, 0.081), (1000, 0.038), (5000, 0.017)])
-def test_noise_floor_has_the_published_size(n, floor):
-    probs = np.random.default_rng(3).beta(0.8, 0.8, n)
-    found = ece_noise_floor(probs, seed=0)
-    assert found.mean == pytest.approx(floor, rel=0.08)
-    assert found.p95 > found.mean
+@pytest.mark.parametrize(
+    ("seed", "n", "sharpness", "value"),
+    [(0, 200, 1, 0.0482), (1, 1000, 1, 0.0349), (2, 1000, 2, 0.1002), (3, 3000, 0.5, 0.0816)],
+)
+def test_smooth_ece_equals_its_authors(seed, n, sharpness, value):
+    """Values of relplot 1.0.3 without scaling by the logit, whose search ends within 0.001."""
+    rng = np.random.default_rng(seed)
+    probs = rng.random(n)
+    labels = (rng.random(n) < probs).astype(int)
+    probs = expit(sharpness * np.log(probs / (1 - probs)))
+    assert smooth_calibration_error(probs, labels)[0] == pytest.approx(value, abs=0.0012)
 
 
-def test_noise_floor_is_the_ece_of_calibrated_draws(monkeypatch):
-    probs = np.random.default_rng(4).random(300)
-    rng = np.random.default_rng(5)
-    draws = [ece(probs, (rng.random(300) < probs).astype(int)) for _ in range(600)]
-    found = ece_noise_floor(probs, seed=0)
-    assert found.mean == pytest.approx(np.mean(draws), abs=5 * np.std(draws) / np.sqrt(600))
-    assert found.p95 == pytest.approx(np.quantile(draws, 0.95), rel=0.05)
-    assert ece_noise_floor(probs, seed=0) == found
-    assert ece_noise_floor(probs, seed=1) != found
+@pytest.mark.parametrize("prob", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("positive", [0, 10, 40])
+def test_smooth_ece_of_one_probability_is_its_distance_from_the_share(prob, positive):
+    labels = np.arange(40) < positive
+    assert smooth_calibration_error(np.full(40, prob), labels)[0] == pytest.approx(abs(prob - positive / 40), abs=1e-5)
+
+
+def test_smooth_ece_hardly_notices_what_moves_a_row_over_a_bins_edge():
+    """Two values beside an edge: in one bin their errors cancel, in two they add up."""
+    labels = np.tile([0, 1, 1, 1, 0, 0, 0, 1], 50)
+    apart, together = (np.tile(np.repeat([1 / 3 - gap, 1 / 3 + 1e-4], 4), 50) for gap in (1e-4, -1e-5))
+    binned = [ece(probs, labels, num_bins=3) for probs in (apart, together)]
+    smooth = [smooth_calibration_error(probs, labels)[0] for probs in (apart, together)]
+    assert abs(binned[0] - binned[1]) > 0.05
+    assert smooth[0] == pytest.approx(smooth[1], abs=0.002)
+
+
+def test_smooth_ece_takes_weights_as_repetition():
+    probs, labels = sample(120, sharpness=3.0)
+    counts = np.random.default_rng(1).integers(0, 3, (5, 120))
+    found = smooth_calibration_error(probs, labels, weights=counts)
+    again = [smooth_calibration_error(np.repeat(probs, row), np.repeat(labels, row))[0] for row in counts]
+    assert found == pytest.approx(again, abs=1e-6)
+
+
+def scenes(rng, *, num_groups, rows, correlation):
+    """Probabilities that are right over all groups, labels whose rows go together within one, and the groups."""
+    groups = np.repeat(np.arange(num_groups), rows)
+    values = 1.2 * rng.standard_normal(groups.size) + 0.8 * rng.standard_normal(num_groups)[groups]
+    shared, own = rng.standard_normal(num_groups)[groups], rng.standard_normal(groups.size)
+    labels = values + np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own > 0
+    return norm.cdf(values), labels.astype(int), groups
+
+
+@pytest.mark.parametrize(("num_groups", "correlation"), [(9, 0.0), (9, 0.3), (30, 0.3)])
+def test_a_calibrated_predictor_is_rejected_no_more_often_than_promised(num_groups, correlation):
+    rng = np.random.default_rng(0)
+    rejected = 0
+    for _ in range(200):
+        probs, labels, groups = scenes(rng, num_groups=num_groups, rows=20, correlation=correlation)
+        rejected += calibration_test(probs, labels, groups, binning="mass", seed=0).p_value <= 0.05
+    # At 5 %, 99.5 % of such counts are at most 19.
+    assert rejected <= 19
+
+
+@pytest.mark.parametrize("num_groups", [9, 40])
+def test_an_overconfident_predictor_is_rejected(num_groups):
+    rng, found = np.random.default_rng(0), []
+    for _ in range(20):
+        probs, labels, groups = scenes(rng, num_groups=num_groups, rows=60, correlation=0.1)
+        found.append(calibration_test(norm.cdf(2.5 * norm.ppf(probs)), labels, groups, seed=0).p_value)
+    assert np.mean(np.array(found) <= 0.05) > 0.7
+
+
+def test_every_sign_pattern_of_a_small_table():
+    """Three groups in one bin with sums of 0.6, 0.6 and -0.3: |sum| is 0.9, 1.5, 0.3 and 0.3 for the four patterns."""
+    probs, labels, groups = [0.4, 0.4, 0.3], [1, 1, 0], ["a", "b", "c"]
+    found = calibration_test(probs, labels, groups, num_bins=1, binning="mass", seed=0)
+    assert found.p_value == 0.5
+    assert found.chance == pytest.approx((0.9 + 1.5 + 0.3 + 0.3) / 4 / 3)
+
+
+def test_more_patterns_than_are_drawn_do_not_change_the_answer_much(monkeypatch):
+    probs, labels, groups = scenes(np.random.default_rng(3), num_groups=12, rows=30, correlation=0.2)
+    exact = calibration_test(probs, labels, groups, seed=0)
+    monkeypatch.setattr("assay.metrics.calibration_error.EXACT_GROUPS", 3)
+    drawn = calibration_test(probs, labels, groups, seed=0)
+    assert drawn.p_value == pytest.approx(exact.p_value, abs=0.05)
+    assert drawn.chance == pytest.approx(exact.chance, rel=0.03)
     monkeypatch.setattr("assay.metrics.calibration_error.CHUNK_VALUES", 1000)
-    assert ece_noise_floor(probs, seed=0).mean == pytest.approx(found.mean, abs=1e-12)
+    assert calibration_test(probs, labels, groups, seed=0) == drawn
 
 
-def test_certain_probs_leave_no_noise():
-    assert ece_noise_floor([0.0, 1.0, 1.0], seed=0) == NoiseFloor(mean=0.0, p95=0.0)
+@pytest.mark.parametrize(("n", "chance"), [(200, 0.081), (1000, 0.038), (5000, 0.017)])
+def test_with_single_rows_as_groups_chance_is_that_of_independent_labels(n, chance):
+    probs = np.random.default_rng(3).beta(0.8, 0.8, n)
+    labels = np.random.default_rng(4).random(n) < probs
+    assert calibration_test(probs, labels, np.arange(n), seed=0).chance == pytest.approx(chance, rel=0.1)
+
+
+def test_certain_probs_leave_nothing_to_chance():
+    assert calibration_test([0.0, 1.0, 1.0], [0, 1, 1], [0, 1, 2], seed=0) == CalibrationTest(1.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -118,4 +192,4 @@ def test_bad_input_is_named(probs, options, message):
         with pytest.raises(ValueError, match=message):
             call(probs, [0, 1], **options)
     with pytest.raises(ValueError, match=message):
-        ece_noise_floor(probs, seed=0, **options)
+        calibration_test(probs, [0, 1], [0, 1], seed=0, **options)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from assay.metrics.multiclass import multiclass_metrics
+from assay.metrics.calibration_error import smooth_calibration_error
+from assay.metrics.multiclass import confidence_test, multiclass_metrics
 
-METRICS = ["accuracy", "precision", "recall", "f1", "auc", "nll", "ece"]
+METRICS = ["accuracy", "precision", "recall", "f1", "auc", "nll", "ece", "ece_smooth", "ece_classwise"]
 
 
 def direct_ece(confidence, correct, *, num_bins=15):
@@ -33,6 +34,8 @@ def oracle(labels, probs):
         "auc": sk.roc_auc_score(labels, probs[:, 1] if two else probs, multi_class="ovr"),
         "nll": sk.log_loss(labels, probs, labels=classes),
         "ece": direct_ece(probs.max(axis=1), predicted == labels),
+        "ece_smooth": smooth_calibration_error(probs.max(axis=1).clip(0, 1), predicted == labels).item(),
+        "ece_classwise": np.mean([direct_ece(probs[:, number], labels == number) for number in classes]),
     }
 
 
@@ -104,3 +107,14 @@ def test_a_resample_without_a_class_has_no_auc() -> None:
 def test_malformed_input_is_named(labels, probs, message) -> None:
     with pytest.raises(ValueError, match=message):
         multiclass_metrics(labels, probs)
+
+
+def test_a_class_promised_too_often_is_seen_class_by_class():
+    """Of three kinds of rows each is right as often as its confidence says; the third class takes what the others lack."""
+    probs = np.repeat([[0.6, 0.0, 0.4], [0.0, 0.6, 0.4]], 50, axis=0)
+    labels = np.concatenate([[0] * 30 + [1] * 20, [1] * 30 + [0] * 20])
+    found = multiclass_metrics(labels, probs)
+    assert found["ece"].item() == pytest.approx(0)
+    # Class 2 is promised at 0.4 and never comes; each of the others comes in 0.4 of the rows that promise it nothing.
+    assert found["ece_classwise"].item() == pytest.approx((0.2 + 0.2 + 0.4) / 3)
+    assert confidence_test(labels, probs, np.arange(100), seed=0).p_value > 0.5

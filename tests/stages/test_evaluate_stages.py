@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
 from assay.core.params import ParamsError, load
 from assay.core.tensors import save_tensors
 from assay.images import evaluation_plots
+from assay.images.drawings import KINDS, PER_KIND
+from assay.images.model.embedding import embed_arrays
 from assay.images.model.prediction import load_predictor
 from assay.images.model.store import PixelStore, open_writer
 from assay.images.scoring import external_set
+from assay.images.unlike import load_seen
 from assay.params.images import External, Images
 from assay.report.results import claims
 from assay.stages import calibrate, evaluate, score_stage1, train_stage1
@@ -92,12 +96,19 @@ def test_metrics_are_flat_with_intervals_baselines_and_external(project: Path) -
     assert (metrics["test.n"], metrics["unseen.n"], metrics["external.outside.n"]) == (36, 36, 12)
     assert (metrics["family.paste.n"], metrics["family.strange.n"]) == (36, 36)
     assert metrics["majority.auc"] == metrics["metadata.auc"] == 0.5
-    assert metrics["temperature"] > 0
     for name in ("pixel_statistics", "metadata"):
         assert metrics[f"test.auc_gain_{name}"] == pytest.approx(metrics["test.auc"] - metrics[f"{name}.auc"])
     first, second = claims("stage1", metrics)
     assert first.startswith("Stage 1 against pixel statistics, AUC: ")
     assert second.startswith("Stage 1 against metadata, AUC: ")
+    assert 0 < metrics["temperature_low"] <= metrics["temperature"] <= metrics["temperature_high"]
+    assert 0 < metrics["test.ece_width_p_value"] <= 1
+    assert metrics["test.nll"] <= max(metrics["test.nll_at_lowest_t"], metrics["test.nll_at_highest_t"])
+    sets = {name for name in metrics if name.startswith("unlike.") and name.endswith(".auc")}
+    named = {"family.paste", "family.strange", "unseen", "external.outside"}
+    assert sets == {f"unlike.{name}.auc" for name in {"drawings", *named, *(f"drawings.{kind}" for kind in KINDS)}}
+    assert 0 <= metrics["unlike.test.alarms"] <= 1
+    assert metrics["unlike.drawings.n"] == len(KINDS) * PER_KIND
     rejected = pd.read_csv(project / "data/stage1/test_extra/external_rejected.csv")
     assert rejected["reason"].tolist() == ["not_an_image"]
 
@@ -115,6 +126,12 @@ def test_an_undegraded_cell_and_array_logits_equal_plain_scoring(project: Path) 
     pixels = np.load(project / "data/processed/pixels/pixels.npy")[-ROLES["test"] :]
     np.testing.assert_allclose(predictor.array_logits(pixels), scores["logit"], rtol=1e-4, atol=1e-5)
     assert scores["label"].tolist() == [number % 2 for number in range(ROLES["test"])]
+    logits, embeddings = embed_arrays(predictor, pixels)
+    assert np.array_equal(logits, predictor.array_logits(pixels))
+    features = predictor.network.get_classifier()(torch.from_numpy(embeddings)).detach().numpy()[:, 0]
+    np.testing.assert_allclose(features, logits, rtol=1e-4, atol=1e-5)
+    distances = load_seen(project / "models/stage1").distances(embeddings)
+    np.testing.assert_allclose(distances, scores["distance"], rtol=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN", "ignore:invalid value")
@@ -142,6 +159,7 @@ def test_a_test_role_without_a_seen_forgery_is_evaluated(
 def test_an_external_set_with_prepared_images_is_rejected() -> None:
     predictor = load_predictor(Path("models/stage1"), device="cpu")
     options = {"settings": load(Images).prepare, "workers": 1, "seen_ids": {"outside/real/0.png"}}
+    options["seen"] = load_seen(Path("models/stage1"))
     with pytest.raises(ValueError, match="external set x: 1 images are part of the prepared data"):
         external_set(predictor, External(name="x", path="outside"), **options)
 

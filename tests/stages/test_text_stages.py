@@ -231,6 +231,9 @@ def test_the_weights_are_those_of_val_and_the_temperature_that_of_calib(here):
     assert fit_weights(members["val"], labels["val"]) == pytest.approx(record["weights"], abs=1e-3)
     (inverse,) = fit_weights([pool(members["calib"], record["weights"])], labels["calib"])
     assert record["temperature"] == pytest.approx(1 / inverse, rel=1e-2)
+    calib = pd.read_parquet(CLASSIFIER / "calib.parquet")
+    assert calib["sample_id"].tolist() == parts["calib"]["sample_id"].tolist()
+    assert np.allclose(calib[record["classes"]], pool(members["calib"], record["weights"]), atol=1e-6)
     assert record["weights"] != [1.0, 1.0]
 
 
@@ -242,8 +245,10 @@ def test_the_temperature_is_a_positive_number_whatever_calib_says(project, tmp_p
     right = load_predictor(CLASSIFIER).log_probs(list(calib["text"])).argmax(axis=1)
     monkeypatch.chdir(tmp_path)
     for labels in (right, 1 - right):
-        found = pool_text.fit_ensemble({"val": val, "calib": calib.assign(label=labels)}, record, device="cpu")
-        assert 0.005 < found["temperature"] < 1000
+        changed = {"val": val, "calib": calib.assign(label=labels)}
+        with pytest.warns(UserWarning, match="temperature of the text classifier reached its bound"):
+            found = pool_text.fit_ensemble(changed, record, scaling="temperature", device="cpu")
+        assert found["temperature"] == (0.01 if labels is right else 100.0)
         assert found["weights"] == pytest.approx(record["weights"], abs=1e-3)
 
 

@@ -123,7 +123,9 @@ def test_metrics_follow_from_the_predictions(here):
     assert figures["base.n"] == len(table)
     assert figures["spread.runs"] == 2
     fusion = read_json("models/vlm/fusion.json")
-    assert set(fusion) == {"high", "neutral", "strength", "temperature", "high_temperature"}
+    fitted = {"scaling", "temperature", "scale", "bias", "vector_gain", "vector_gain_error"}
+    assert set(fusion) == {"high", "neutral", "strength", "high_temperature"} | fitted
+    assert figures["fusion.temperature_low"] <= fusion["temperature"] <= figures["fusion.temperature_high"]
 
 
 def test_the_predictor_says_what_the_stage_said(here):

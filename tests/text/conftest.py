@@ -104,7 +104,8 @@ def save_ensemble():
         for name, model in zip(names, models, strict=True):
             save_classifier(folder / name, model, tokenizer)
         record = {"classes": classes, "networks": names, "fuse_linear": False, "max_tokens": 24}
-        record |= {"unicode_form": "NFKC", "weights": [1.0] * len(models), "temperature": 1.0} | changes
+        record |= {"unicode_form": "NFKC", "weights": [1.0] * len(models)}
+        record |= {"scale": [1.0] * len(classes), "bias": [0.0] * len(classes)} | changes
         (folder / "ensemble.json").write_text(json.dumps(record))
         return folder
 

@@ -35,7 +35,7 @@ def trained(text_encoder, tmp_path, make_classifier, save_ensemble):
         model = make_classifier(text_encoder, seed=1, num_classes=len(classes))
         with torch.no_grad():
             model.head.weight.mul_(50)
-        return save_ensemble(tmp_path, [model], load_tokenizer(text_encoder), classes, temperature=2.0)
+        return save_ensemble(tmp_path, [model], load_tokenizer(text_encoder), classes, scale=[0.5] * len(classes))
 
     return folder
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import assay.text
+from assay.calibration.scaling import Scaling
 from assay.text.classifier import load_tokenizer
 from assay.text.linear import fit_linear, save_linear
 from assay.text.prediction import load_predictor, rows_log_probs, windows
@@ -37,7 +38,7 @@ def folder(text_encoder, make_rows, make_classifier, save_ensemble, tmp_path_fac
             model.head.weight.mul_(1.5 / logits.std(dim=0)[:, None])
             model.head.bias.copy_(-1.5 * (logits - model.head.bias).mean(dim=0) / logits.std(dim=0))
     save_linear(target / "linear", fit_linear(list(rows["text"]), rows["label"].to_numpy(), max_ngram=2, c=1.0, seed=0))
-    pool = {"fuse_linear": True, "weights": [0.5, 0.4, 0.3], "temperature": 1.5}
+    pool = {"fuse_linear": True, "weights": [0.5, 0.4, 0.3], "scale": [0.7, 0.6, 0.8], "bias": [0.1, 0.0, -0.1]}
     return save_ensemble(target, models, tokenizer, CLASSES, **pool)
 
 
@@ -74,7 +75,8 @@ def test_probabilities_are_the_calibrated_pool_by_hand(predictor, texts):
     frame = predictor.batch_predict(texts)
     members = predictor.member_log_probs(texts)
     assert len(members) == 3
-    product = np.prod([np.exp(member) ** (w / 1.5) for member, w in zip(members, (0.5, 0.4, 0.3), strict=True)], axis=0)
+    pooled = np.prod([np.exp(member) ** w for member, w in zip(members, (0.5, 0.4, 0.3), strict=True)], axis=0)
+    product = (pooled / pooled.sum(axis=1, keepdims=True)) ** [0.7, 0.6, 0.8] * np.exp([0.1, 0.0, -0.1])
     probs = frame[PROBS].to_numpy()
     assert np.allclose(probs, product / product.sum(axis=1, keepdims=True), atol=1e-6)
     columns = ["text", "label", "confidence", "truncated", *PROBS, "status", "reason"]
@@ -120,7 +122,7 @@ def test_a_text_beyond_the_limit_is_cut_and_said_to_be(predictor):
 
 def test_a_window_of_a_long_text_is_the_mean_of_its_parts(predictor):
     alone = dataclasses.replace(
-        predictor, networks=predictor.networks[:1], linear=None, weights=(1.0,), temperature=1.0
+        predictor, networks=predictor.networks[:1], linear=None, weights=(1.0,), scaling=Scaling((1.0,) * 3, (0.0,) * 3)
     )
     rng = np.random.default_rng(1)
     text = "".join(rng.choice(list("很差不错一般书房间"), 50))
@@ -189,7 +191,8 @@ def test_an_empty_folder_says_what_to_run(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": None},
+        {"scale": None},
+        {"bias": [0.0]},
         {"weights": [1.0]},
         {"weights": None},
         {"networks": None},

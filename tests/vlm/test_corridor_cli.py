@@ -32,7 +32,7 @@ SYSTEM = "你是消防安全员。"
 LABELS, NAMES = ("无风险", "低风险", "高风险"), ("none", "low", "high")
 RISK = Prompt(SYSTEM, "这里的风险等级是什么？", ("无", "低", "高"), LABELS, NAMES)
 HIGH = Prompt(SYSTEM, "这里是高风险吗？", ("否", "是"), ("否", "高风险"), ("rest", "high"))
-FUSION = {"high": 2, "neutral": 0.3, "strength": 1.0, "temperature": 0.5, "high_temperature": 0.1}
+FUSION = {"high": 2, "neutral": 0.3, "strength": 1.0, "high_temperature": 0.1, "scale": [2.0] * 3, "bias": [0.0] * 3}
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def fusion(**changes: object) -> Callable[[Path], Any]:
         ("sft/base/adapter_config.json", Path.unlink, "adapter_config.json"),
         ("sft/base/manifest.json", cut(20), "sft/base/manifest.json: not valid JSON"),
         ("high_risk/adapter_model.safetensors", cut(50), "SafetensorError"),
-        ("fusion.json", fusion(more=1), "more"),
+        ("fusion.json", fusion(scale=[2.0]), "scale has 1 and bias 3 values for 3 classes"),
         ("fusion.json", fusion(high=7), "high must be a column of probs"),
     ],
 )

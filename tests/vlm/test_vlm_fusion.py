@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
-from assay.calibration.pooling import fit_pool_temperature
 from assay.vlm.fusion import correct, fit_strength
 
 HIGH = 2
@@ -139,13 +138,3 @@ def test_noise_and_what_the_base_already_knows_get_next_to_nothing():
     assert of_noise.count(0.0) >= 2
     assert np.mean(of_noise) < 0.02
     assert np.mean(of_known) < 0.03
-
-
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_temperatures_are_found_again_within_their_bounds(temperature):
-    probs, _ = table(4000)
-    labels = draw_labels(probs, seed=1)
-    assert fit_pool_temperature(np.log(probs) * temperature, labels) == pytest.approx(temperature, rel=0.1)
-    sure = log_softmax(5.0 * np.eye(4)[labels], axis=1)
-    assert fit_pool_temperature(-sure - 10, labels) == 100.0
-    assert 0.01 <= fit_pool_temperature(sure, labels) < 1

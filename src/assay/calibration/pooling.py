@@ -12,9 +12,6 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-# Where the rows contradict a classifier, likelihood would flatten it without end.
-MAX_TEMPERATURE = 100.0
-
 
 def pool(log_probs: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """Pooled log-probabilities float64 [n, num_classes] of members' ``log_probs``, each [n, num_classes]."""
@@ -34,12 +31,3 @@ def fit_weights(log_probs: Sequence[np.ndarray], labels: np.ndarray) -> list[flo
     found = minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, None)] * len(log_probs))
     # Rounded, so that the last digits of the search do not reach what is saved.
     return [round(float(weight), 4) for weight in found.x]
-
-
-def fit_pool_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
-    """Temperature (Guo et al. 2017, any number of classes) that minimises the negative log-likelihood, to 4 decimals.
-
-    A pool of one member, of weight 1 / T; at most `MAX_TEMPERATURE`.
-    """
-    (inverse,) = fit_weights([log_probs], labels)
-    return round(1 / float(np.clip(inverse, 1 / MAX_TEMPERATURE, MAX_TEMPERATURE)), 4)

@@ -10,23 +10,18 @@ its probability 0.5, so no prior shift is repaired (the bias term in `platt` doe
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from assay.calibration.scaling import LOG_BOUNDS, fit_log_temperatures, warn_at_bound
+from assay.metrics.binary import summarise
 from assay.metrics.calibration_error import expected_calibration_error
-from assay.metrics.discrimination import FloatArray, IntArray, check_labels, check_values
-
-# Logits of trained networks lie within about +-30. At T = 0.01 a logit of 0.1 is already a probability of 0.99995, at
-# T = 100 a logit of 10 is 0.52: beyond either bound all probabilities are 0/1 or 0.5 and T means nothing.
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
-LOG_BOUNDS = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+from assay.metrics.discrimination import FloatArray, IntArray, check_labels, check_values, check_weights
 
 # ECE is a sum of absolute gaps with several local minima, and a bracketing search may stop at any of them: look at every
 # point of a grid (steps of 2.3 % in T), then twice more around the best (0.0009 % in the end).
@@ -52,15 +47,14 @@ def check_logits(logits: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArr
     return logits, labels
 
 
+def two_columns(logits: FloatArray) -> FloatArray:
+    """Log-odds [n] of label 1 as scores [n, 2] of both classes."""
+    return np.stack([np.zeros_like(logits), logits], axis=1)
+
+
 def negative_log_likelihood(logits: FloatArray, labels: IntArray) -> float:
     """Mean NLL in nats of binary logits [n], never forming a probability that could round to 0 or 1."""
     return float(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)).mean())
-
-
-def _minimise_smooth(loss: Callable[[float], float]) -> float:
-    """Log T that minimises a unimodal loss; a bound wins ties, since a flat loss has no inner minimum."""
-    inner = minimize_scalar(loss, bounds=LOG_BOUNDS, method="bounded", options={"xatol": 1e-10})
-    return min((*reversed(LOG_BOUNDS), float(inner.x)), key=loss)
 
 
 def _minimise_on_grid(loss: Callable[[float], float]) -> float:
@@ -76,7 +70,11 @@ def _minimise_on_grid(loss: Callable[[float], float]) -> float:
 
 
 def fit_temperature(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, *, objective: Literal["nll", "ece"] = "nll"
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    objective: Literal["nll", "ece"] = "nll",
+    name: str = "these logits",
 ) -> TemperatureFit:
     """Fit T on held-out rows in float64 over log T.
 
@@ -85,24 +83,18 @@ def fit_temperature(
     15 bins of equal mass, which hold the same rows at any T (no proper score: prefer "nll"). Not of equal width: there a
     huge T puts every prob into the bin of 0.5, whose ECE is |0.5 - base rate|, a perfect 0 on balanced data.
 
-    `at_bound` is true when T is 0.01 or 100; a warning then says why.
+    `at_bound` is true when T is 0.01 or 100; a warning then says whose it is (`name`) and why.
     """
     scores, truth = check_logits(logits, labels)
     if objective == "nll":
-        log_t = _minimise_smooth(lambda log_t: negative_log_likelihood(scores / math.exp(log_t), truth))
+        log_t = float(fit_log_temperatures(two_columns(scores), truth)[0])
     elif objective == "ece":
         log_t = _minimise_on_grid(
             lambda log_t: expected_calibration_error(expit(scores / math.exp(log_t)), truth, binning="mass").item()
         )
     else:
         raise ValueError(f"objective must be 'nll' or 'ece', got {objective!r}")
-    at_bound = log_t in LOG_BOUNDS
-    if at_bound:
-        if log_t == LOG_BOUNDS[0]:
-            reason = "the sign of the logits separates the classes, so ever sharper fits better; use harder rows"
-        else:
-            reason = "the logits carry no information on the labels, so 0.5 for all fits best; check polarity and rows"
-        warnings.warn(f"temperature reached its bound {math.exp(log_t):g}: {reason}", UserWarning, stacklevel=2)
+    at_bound = warn_at_bound(log_t, name=name)
     temperature = math.exp(log_t)
     return TemperatureFit(
         temperature=temperature,
@@ -120,3 +112,30 @@ def apply_temperature(logits: npt.ArrayLike, temperature: float) -> FloatArray:
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}; fit it with fit_temperature")
     return np.asarray(expit(np.asarray(logits, dtype=np.float64) / temperature))
+
+
+def _temperatures(
+    labels: npt.ArrayLike, log_probs: npt.ArrayLike, /, *, weights: npt.ArrayLike | None = None
+) -> dict[str, FloatArray]:
+    """A temperature as a metric of resamples."""
+    truth = np.asarray(labels)
+    rows = check_weights(weights, size=truth.size)
+    return {"temperature": np.exp(fit_log_temperatures(np.asarray(log_probs), truth, weights=rows))}
+
+
+def temperature_interval(log_probs: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike) -> dict[str, float]:
+    """``temperature_low`` and ``temperature_high``: 95 % limits of a temperature over the groups of its rows.
+
+    Takes log-probabilities [n, C] (`two_columns` of binary logits), labels int [n] and groups [n]. The interval is that of
+    log T, which is nearly symmetric as that of T is not. A limit is NaN where the groups are too few to tell.
+    """
+    summary = summarise(labels, log_probs, groups, metrics=_temperatures)
+    return {f"temperature_{end}": summary[f"temperature_{end}"] for end in ("low", "high")}
+
+
+def scaling_metrics(
+    record: Mapping[str, Any], log_probs: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike
+) -> dict[str, Any]:
+    """What `choose_scaling` recorded, its lists left out, with the limits of `temperature_interval` beside it."""
+    single = {name: value for name, value in record.items() if name not in ("scale", "bias")}
+    return single | temperature_interval(log_probs, labels, groups)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from assay.calibration.platt import PlattFit, apply_platt
 from assay.calibration.temperature import apply_temperature
 from assay.images.slices import family_slices
-from assay.metrics.binary import resample, summarise
-from assay.metrics.calibration_error import ece_noise_floor
+from assay.metrics.binary import binary_metrics, resample, summarise
+from assay.metrics.calibration_error import calibration_test
 from assay.metrics.claims import claim
+from assay.metrics.discrimination import FloatArray, check_weights, ranking_metrics
 from assay.metrics.paired import gain
 
 # Metrics that a temperature changes; for the rest the uncalibrated value would be the same number twice.
-CALIBRATION_METRICS = ("nll", "brier", "ece_width", "ece_mass")
+CALIBRATION_METRICS = ("nll", "brier", "ece_width", "ece_mass", "ece_smooth")
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,25 @@ class Scored:
         return Scored(self.logits[mask], self.labels[mask], self.groups[mask], self.generators[mask])
 
 
-def calibration_report(scored: Scored, *, temperature: float, num_bins: int, seed: int) -> dict[str, float]:
-    """All metrics after temperature, those of calibration before it too, and the noise floor of the ECE."""
+def calibration_report(
+    scored: Scored, *, temperature: float, limits: Mapping[str, float], num_bins: int, seed: int
+) -> dict[str, float]:
+    """All metrics after temperature, those of calibration before it too, and a test of the ECE over groups.
+
+    ``limits``: temperatures at which the metrics of calibration are reported as well: ``<metric>_<name of the limit>``.
+    """
     probs = apply_temperature(scored.logits, temperature)
     report = summarise(scored.labels, probs, scored.groups)
     before = summarise(scored.labels, apply_temperature(scored.logits, 1.0), scored.groups)
     for name in CALIBRATION_METRICS:
         report |= {f"{name}_uncalibrated{end}": before[f"{name}{end}"] for end in ("", "_low", "_high")}
+    for limit, value in limits.items():
+        found = binary_metrics(scored.labels, apply_temperature(scored.logits, value))
+        report |= {f"{name}_{limit}": float(found[name][0]) for name in CALIBRATION_METRICS}
     for binning in ("width", "mass"):
-        floor = ece_noise_floor(probs, num_bins=num_bins, binning=binning, seed=seed)
-        report |= {f"ece_{binning}_floor": floor.mean, f"ece_{binning}_floor_p95": floor.p95}
+        options: dict[str, Any] = {"num_bins": num_bins, "binning": binning, "seed": seed}
+        tested = calibration_test(probs, scored.labels, scored.groups, **options)
+        report |= {f"ece_{binning}_{name}": value for name, value in asdict(tested).items()}
     return report
 
 
@@ -77,7 +88,9 @@ def evaluate(
     """
     scored, temperature = Scored.of(test), float(calibration["temperature"])
     slices = family_slices(scored.labels, scored.generators, seen=seen_families)
-    options: dict[str, Any] = {"temperature": temperature, "num_bins": num_bins, "seed": seed}
+    ends = {"at_lowest_t": calibration["temperature_low"], "at_highest_t": calibration["temperature_high"]}
+    limits = {name: value for name, value in ends.items() if value is not None}
+    options: dict[str, Any] = {"temperature": temperature, "num_bins": num_bins, "seed": seed, "limits": limits}
     reports = {name: calibration_report(scored.where(mask), **options) for name, mask in slices.items()}
     seen = scored.where(slices["test"])
     platt = apply_platt(seen.logits, PlattFit(**calibration["platt"]))
@@ -101,6 +114,49 @@ def conclusion(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for key, theirs in keys.items()
         if key in ours
     ]
+
+
+def alarm_metrics(
+    alarms: npt.ArrayLike, _: npt.ArrayLike, /, *, weights: npt.ArrayLike | None = None
+) -> dict[str, FloatArray]:
+    """Share of the rows with an alarm, as a metric of resamples: bool [n] -> float64 [B]."""
+    said = np.asarray(alarms, dtype=np.float64)
+    rows = check_weights(weights, size=said.size)
+    return {"alarms": rows @ said / rows.sum(axis=1)}
+
+
+def unlike_reports(
+    test: pd.DataFrame,
+    drawings: pd.DataFrame,
+    external: pd.DataFrame,
+    *,
+    threshold: float,
+    slices: Mapping[str, np.ndarray],
+) -> dict[str, dict[str, float]]:
+    """How well the distance from pictures seen tells sets of pictures from the photographs of test: set -> metrics.
+
+    ``alarms`` is the share of the set beyond ``threshold``; ``auc`` is that of the distance, the set against the real
+    photographs of test (0.5: the set is as near as these are). Sets: ``test`` (all of the slice of this name; alarms only,
+    false ones), the forged rows of each other slice, ``drawings`` and its kinds, and each external data set. A forgery of
+    an unseen family is a photograph still: an AUC near 0.5 is what to expect of it.
+    """
+    labels, distances = test["label"].to_numpy(), test["distance"].to_numpy()
+    real = test[labels == 0]
+    sets = {name: test[mask & (labels == 1)] for name, mask in slices.items() if name != "test"}
+    sets |= {"drawings": drawings} | {f"drawings.{kind}": rows for kind, rows in drawings.groupby("kind", sort=False)}
+    sets |= {f"external.{name}": rows for name, rows in external.groupby("dataset", sort=False)}
+    own, groups = slices["test"], test["group_id"].to_numpy()
+    own_alarms = distances[own] > threshold
+    reports = {"test": summarise(own_alarms, own_alarms, groups[own], metrics=alarm_metrics)}
+    for name, rows in sets.items():
+        both = pd.concat([real, rows])
+        is_set = np.repeat([0, 1], [len(real), len(rows)])
+        alarms = rows["distance"].to_numpy() > threshold
+        reports[name] = summarise(alarms, alarms, rows["group_id"].to_numpy(), metrics=alarm_metrics)
+        distance, group = both["distance"].to_numpy(), both["group_id"].to_numpy()
+        auc = summarise(is_set, distance, group, metrics=ranking_metrics)
+        reports[name] |= {key: value for key, value in auc.items() if key.startswith("auc")}
+    return {f"unlike.{name}": report for name, report in reports.items()}
 
 
 def robustness_table(degraded: pd.DataFrame, *, cell: Sequence[str], temperature: float) -> pd.DataFrame:

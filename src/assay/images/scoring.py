@@ -13,23 +13,45 @@ from assay.core.progress import progress
 from assay.data.path_text import plain_text, unescape_path
 from assay.images.audit import metadata_classifier, metadata_features
 from assay.images.decode_set import Refused, decode_all, decode_settings
+from assay.images.drawings import drawings
 from assay.images.forge.families import encode_jpeg
 from assay.images.listing import rejected_in_words
 from assay.images.model.dataset import PictureSet
+from assay.images.model.embedding import embed_arrays, embed_set
 from assay.images.model.prediction import Predictor
 from assay.images.model.store import PixelStore
 from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
 from assay.images.sources import list_path
+from assay.images.unlike import MAX_ROWS, Seen, fit_seen
 from assay.params.images import External, Prepare, Robustness
 
 KEYS = ["sample_id", "label", "group_id", "generator"]
+SCORES = ["logit", "distance"]
 CELL = ["jpeg_quality", "resize", "blur_sigma"]
 
 
-def score_rows(predictor: Predictor, manifest: pd.DataFrame, store: PixelStore, *, name: str) -> pd.DataFrame:
-    """The keys of a manifest's rows with stage 1's ``logit`` (float64)."""
+def seen_pictures(predictor: Predictor, train: pd.DataFrame, store: PixelStore, *, seed: int) -> Seen:
+    """Where stage 1's embeddings of the train role lie, from at most `MAX_ROWS` of its pictures."""
+    rows = train if len(train) <= MAX_ROWS else train.sample(MAX_ROWS, random_state=seed)
+    data = PictureSet(store, rows, image_size=predictor.image_size)
+    return fit_seen(embed_set(predictor, data, name="stage 1 on train")[1])
+
+
+def score_rows(
+    predictor: Predictor, manifest: pd.DataFrame, store: PixelStore, *, seen: Seen, name: str
+) -> pd.DataFrame:
+    """The keys of a manifest's rows with stage 1's ``logit`` (float64) and their ``distance`` from pictures seen."""
     data = PictureSet(store, manifest, image_size=predictor.image_size)
-    return manifest[KEYS].assign(logit=predictor.logits(data, name=f"stage 1 on {name}"))
+    logits, distances = embed_set(predictor, data, name=f"stage 1 on {name}", reduce=seen.distances)
+    return manifest[KEYS].assign(logit=logits, distance=distances)
+
+
+def score_drawings(predictor: Predictor, *, seen: Seen, seed: int) -> pd.DataFrame:
+    """The same of pictures that are no photographs: kind, group_id (each its own), logit, distance."""
+    pixels, kinds = drawings(side=predictor.image_size, seed=seed)
+    logits, distances = embed_arrays(predictor, pixels, reduce=seen.distances)
+    groups = [f"{kind} {number}" for number, kind in enumerate(kinds)]
+    return pd.DataFrame({"kind": kinds, "group_id": groups, "logit": logits, "distance": distances})
 
 
 def baseline_probs(train: pd.DataFrame, test: pd.DataFrame, store: PixelStore, *, seed: int) -> pd.DataFrame:
@@ -86,7 +108,7 @@ def degraded_logits(
 
 
 def external_set(
-    predictor: Predictor, item: External, *, settings: Prepare, workers: int, seen_ids: set[str]
+    predictor: Predictor, item: External, *, settings: Prepare, workers: int, seen_ids: set[str], seen: Seen
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of a labelled set that no other stage has seen, and the files of it that could not be used.
 
@@ -102,13 +124,13 @@ def external_set(
     if shared:
         raise ValueError(f"external set {name}: {len(shared)} images are part of the prepared data, e.g. {min(shared)}")
     paths = [unescape_path(path) for path in listing.rows["image_path"]]
-    kept, logits, rejected = [], [], []
+    kept, found, rejected = [], [], []
     for number, result in enumerate(decode_all(paths, options, workers=workers)):
         if isinstance(result, Refused):
             rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, plain_text(result.detail)))
         else:
             kept.append(number)
-            logits.append(predictor.array_logits(result.pixels[None])[0])
+            found.append(np.concatenate(embed_arrays(predictor, result.pixels[None], reduce=seen.distances)))
     rows = listing.rows.iloc[kept]
     problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
     rejections = pd.concat([listing.rejected, problems], ignore_index=True)
@@ -117,5 +139,7 @@ def external_set(
         raise ValueError(
             f"external set {name}: {len(rows)} usable images of one class; real and forged are needed; {said}"
         )
-    scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"}).assign(logit=np.array(logits))
-    return scores[["dataset", *KEYS, "logit"]].reset_index(drop=True), rejections
+    logits, distances = np.array(found).T
+    scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"})
+    scores = scores.assign(logit=logits, distance=distances)
+    return scores[["dataset", *KEYS, *SCORES]].reset_index(drop=True), rejections

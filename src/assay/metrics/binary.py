@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from assay.metrics.calibration_error import expected_calibration_error
+from assay.metrics.calibration_error import expected_calibration_error, smooth_calibration_error
 from assay.metrics.discrimination import FloatArray, probability_metrics, ranking_metrics, threshold_metrics
 from assay.metrics.intervals import (
     MIN_GROUPS,
@@ -34,10 +34,10 @@ class WeightedMetrics(Protocol):
 def binary_metrics(
     labels: npt.ArrayLike, probs: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
-    """Ranking, threshold (at 0.5) and probability metrics, and ECE over 15 bins of equal width or mass.
+    """Ranking, threshold (at 0.5) and probability metrics, and ECE over 15 bins of equal width or mass, and smooth.
 
     Takes and returns what the functions of `discrimination` do: auc, ap, eer, tpr_at_fpr_1, tpr_at_fpr_5, accuracy,
-    balanced_accuracy, f1, nll, brier, ece_width, ece_mass.
+    balanced_accuracy, f1, nll, brier, ece_width, ece_mass, ece_smooth.
     """
     return {
         **ranking_metrics(labels, probs, weights=weights),
@@ -45,17 +45,18 @@ def binary_metrics(
         **probability_metrics(labels, probs, weights=weights),
         "ece_width": expected_calibration_error(probs, labels, binning="width", weights=weights),
         "ece_mass": expected_calibration_error(probs, labels, binning="mass", weights=weights),
+        "ece_smooth": smooth_calibration_error(probs, labels, weights=weights),
     }
 
 
 # Metrics that are no shares of 0 to 1, by their scale. Their names may have a prefix (`width_macro_f1`).
 SCALES: dict[str, Scale] = {
-    **dict.fromkeys(("nll", "mse", "rmse", "mae"), "positive"),
+    **dict.fromkeys(("nll", "mse", "rmse", "mae", "temperature"), "positive"),
     **dict.fromkeys(("spearman", "kendall", "quadratic_kappa"), "correlation"),
     "r2": "difference",
 }
 # No interval that was tried covers the ECE: see `Resampled.summary`.
-WITHOUT_INTERVAL = ("ece", "ece_width", "ece_mass")
+WITHOUT_INTERVAL = ("ece", "ece_width", "ece_mass", "ece_smooth", "ece_classwise")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Resampled:
 
         A limit is NaN where there are too few groups or the metric is undefined without one of them. The ECE has none: it
         can't be below 0 and is biased upwards, so that close to 0, where one would like it to be, no interval that was tried
-        covers the true one; it stands beside its noise floor.
+        covers the true one; judge it by `calibration_test`.
         """
         summary: dict[str, float] = {"n": self.n, "n_groups": self.n_groups}
         for name, value in self.point.items():

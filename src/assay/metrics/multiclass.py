@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from assay.metrics.calibration_error import expected_calibration_error, reliability_table
+from assay.metrics.calibration_error import (
+    CalibrationTest,
+    calibration_test,
+    expected_calibration_error,
+    reliability_table,
+    smooth_calibration_error,
+)
 from assay.metrics.discrimination import FloatArray, IntArray, check_weights, ranking_metrics
 
 if TYPE_CHECKING:
@@ -32,12 +38,14 @@ def check_probs(labels: npt.ArrayLike, probs: npt.ArrayLike) -> tuple[IntArray, 
 def multiclass_metrics(
     labels: npt.ArrayLike, probs: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
 ) -> dict[str, FloatArray]:
-    """Accuracy, precision, recall, F1, AUC, NLL and ECE.
+    """Accuracy, precision, recall, F1, AUC, NLL and three ECEs.
 
     Precision, recall and F1 are those of class 1 where there are two classes, else their unweighted means over the
     classes (scikit-learn's ``binary`` and ``macro``; 0 where undefined). AUC likewise: of class 1, or the mean of each
     class against the rest. ``ece`` is over the confidence of the predicted class, 15 bins of equal width (Guo et al.
-    2017, "On Calibration of Modern Neural Networks").
+    2017, "On Calibration of Modern Neural Networks"), ``ece_smooth`` the smooth one of the same. ``ece_classwise`` is the
+    mean over the classes of the ECE of each class against the rest (Kull et al. 2019, "Beyond temperature scaling",
+    equation 3): it sees a class that is promised too often even where the predicted class's confidence is right on average.
 
     Takes labels int [n] from 0, probs float [n, C] whose rows sum to 1, and weights as in `discrimination`; returns
     float64 [B] each. ValueError if an input is malformed.
@@ -61,7 +69,28 @@ def multiclass_metrics(
         **{name: np.mean(values_of, axis=0) for name, values_of in parts.items()},
         "nll": rows @ surprise / total,
         "ece": expected_calibration_error(*_confidence(truth, values), weights=rows),
+        "ece_smooth": smooth_calibration_error(*_confidence(truth, values), weights=rows),
+        "ece_classwise": classwise_calibration_error(truth, values, weights=rows).mean(axis=0),
     }
+
+
+def classwise_calibration_error(
+    labels: npt.ArrayLike, probs: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
+) -> FloatArray:
+    """ECE of each class against the rest, 15 bins of equal width, float64 [C, B]; arguments as in `multiclass_metrics`."""
+    truth, values = check_probs(labels, probs)
+    by_class = [
+        expected_calibration_error(np.clip(values[:, number], 0, 1), truth == number, weights=weights)
+        for number in range(values.shape[1])
+    ]
+    return np.stack(by_class)
+
+
+def confidence_test(
+    labels: npt.ArrayLike, probs: npt.ArrayLike, groups: npt.ArrayLike, *, seed: int
+) -> CalibrationTest:
+    """`calibration_test` of the confidence in the predicted class: is ``ece`` more than chance?"""
+    return calibration_test(*_confidence(*check_probs(labels, probs)), groups, seed=seed)
 
 
 def confidence_table(labels: npt.ArrayLike, probs: npt.ArrayLike) -> pd.DataFrame:

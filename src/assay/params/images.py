@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share, ShareRange, ordered
-from assay.params.shared import NumBins, Positive, Roles, Runtime
+from assay.params.shared import NumBins, Positive, Rate, Roles, Runtime
 
 Family = Literal["recon", "blend", "splice", "inpaint", "resample"]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -259,6 +259,7 @@ class Calibrate(Section):
     role: Literal["calib", "val"] = Field(description="val: the two-manifest plan; never train, tune or test")
     objective: Literal["nll", "ece"]
     num_bins: NumBins
+    false_alarms: Rate = Field(description="share of the role that is warned of as unlike all seen")
 
 
 class External(Labelled):

@@ -12,6 +12,10 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 MaxTokens = Annotated[int, Field(ge=8, le=8192)]
 NumBins = Annotated[int, Field(ge=2, le=100)]
+Scaling = Annotated[
+    Literal["auto", "temperature", "vector"],
+    Field(description="of the calibration; auto: vector where it gains on held-out groups of calib"),
+]
 
 
 class Runtime(Section):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Section, Share
-from assay.params.shared import MaxTokens, Optimization, Positive, RoleShares, Runtime
+from assay.params.shared import MaxTokens, Optimization, Positive, RoleShares, Runtime, Scaling
 
 
 def ascending(values: list[int]) -> list[int]:
@@ -128,6 +128,7 @@ class TrainText(Optimization):
 class PoolText(Section):
     linear: Linear = Field(description="the linear model that teaches, and that the ensemble may hold")
     fuse_linear: bool = Field(description="the classifier that is shipped holds the linear model too")
+    scaling: Scaling
 
 
 def known_networks(names: list[str]) -> list[str]:

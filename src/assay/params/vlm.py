@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share
-from assay.params.shared import Optimization, Positive, Roles, Runtime
+from assay.params.shared import Optimization, Positive, Roles, Runtime, Scaling
 
 FactorRange = Annotated[Range, Field(description="[lowest, highest] factor")]
 Degrees = Annotated[list[Annotated[float, Field(ge=0, le=360)]], Len(2, 2)]
@@ -181,6 +181,7 @@ class VlmSftHighRisk(Tuning):
 class VlmPredict(Section):
     batch_size: Positive
     max_strength: float = Field(gt=0, le=10, description="of the correction")
+    scaling: Scaling
     num_mistakes: Positive = Field(description="worst mistakes shown")
 
 

@@ -39,6 +39,8 @@ FIRST = ("test", "cascade", "fused")
 SYSTEMS = {
     "stage1.test": "families that training saw",
     "stage1.unseen": "the family that stands in test only",
+    "unlike.test": "photographs of test: false alarms",
+    "unlike.drawings": "pictures that are no photographs",
     "platt": "Platt scaling in place of temperature",
     "majority": "a constant: the class shares",
     "median": "a constant",
@@ -87,6 +89,9 @@ METRICS = {
     "brier": "mean squared error of the probability: lower is better",
     "ece": "expected calibration error, 15 bins: lower is better",
     "ece_width": "expected calibration error, 15 bins of equal width: lower is better",
+    "ece_smooth": "smooth calibration error, without bins: lower is better",
+    "ece_classwise": "mean over the classes of their calibration errors: lower is better",
+    "alarms": "share that is warned of as unlike all seen",
     "mse": "mean squared error in units: lower is better",
     "mae": "mean absolute error in units: lower is better",
     "spearman": "rank agreement",

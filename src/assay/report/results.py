@@ -17,6 +17,11 @@ INTRODUCTION = """\
 Written by `assay results` from `metrics/` and `params.yaml`; a test holds it against them. All on the test role.
 Brackets: 95 % interval of a jackknife over groups ([protocol.md](protocol.md)). The embedded run is small:
 it shows that everything works, not what the real models (`params/full.yaml`) can do. Keys: [metrics.md](metrics.md)."""
+UNLIKE_SETS = {
+    "unlike.test": "false alarms: all of the seen families",
+    "unlike.unseen": "forgeries of the unseen family: photographs still",
+    "unlike.drawings": "charts, pages, shapes, gradients, noise",
+}
 Metrics = Mapping[str, Any]
 
 
@@ -75,13 +80,21 @@ def _stage1(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     }
     columns = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "tpr_at_fpr_5": "TPR at 5 % FPR", "nll": "NLL"}
     test = reports["test"]
+    unlike = {name: UNLIKE_SETS.get(name, "this set alone") for name in reports if name.startswith("unlike.")}
     return [
         *_system_table(reports, systems, columns),
         "",
         f"ECE (positive class, equal width) "
         f"{test['ece_width_uncalibrated']:.3f} before and {test['ece_width']:.3f} after the temperature "
-        f"({metrics['temperature']:.2f}); a perfectly calibrated model with these probabilities and independent images "
-        f"would show {test['ece_width_floor']:.3f} on average, {test['ece_width_floor_p95']:.3f} at the 95th percentile.",
+        f"({metrics['temperature']:.2f}, 95 % [{_number(metrics['temperature_low'], '.2f')}, "
+        f"{_number(metrics['temperature_high'], '.2f')}] over the groups of calib); groups as unlike as these show "
+        f"{test['ece_width_chance']:.3f} of a calibrated model by chance (p = {test['ece_width_p_value']:.2f}). Smooth ECE "
+        f"{test['ece_smooth_uncalibrated']:.3f} before and {test['ece_smooth']:.3f} after.",
+        "",
+        "Unlike all that stage 1 learned from (the warning of `assay predict`): share that is warned of, and AUC of the "
+        "distance against the real photographs of test.",
+        "",
+        *_system_table(reports, unlike, {"alarms": "warned of", "auc": "AUC of the distance"}),
         "",
         *bullets(claims("stage1", metrics)),
     ]

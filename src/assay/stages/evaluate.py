@@ -15,7 +15,7 @@ from assay.calibration.temperature import apply_temperature
 from assay.core.io import read_json, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.images.evaluation import conclusion, evaluate, robustness_table
+from assay.images.evaluation import conclusion, evaluate, robustness_table, unlike_reports
 from assay.images.evaluation_plots import save_all
 from assay.images.exits import exit_table
 from assay.images.manifest import read_manifest
@@ -39,7 +39,7 @@ def main() -> None:
         test, tune = (pd.read_parquet(SCORES / f"scores_{role}.parquet") for role in ("test", "tune"))
         extra = {
             name: pd.read_parquet(SCORES / "test_extra" / f"{name}.parquet")
-            for name in ("baselines", "robustness", "external")
+            for name in ("baselines", "robustness", "external", "drawings")
         }
         calibration = read_json(CALIBRATION)
         temperature = float(calibration["temperature"])
@@ -52,7 +52,15 @@ def main() -> None:
             num_bins=settings.num_bins,
             seed=params.runtime.seed,
         )
-        metrics = flatten(reports) | {"temperature": temperature}
+        unlike = unlike_reports(
+            test,
+            extra["drawings"],
+            extra["external"],
+            threshold=float(calibration["unlike_distance"]),
+            slices=slices,
+        )
+        limits = {name: calibration[name] for name in ("temperature_low", "temperature_high")}
+        metrics = flatten(reports | unlike) | {"temperature": temperature} | limits
         exits = exit_table(
             apply_temperature(tune["logit"].to_numpy(), temperature),
             tune["label"].to_numpy(),
@@ -69,6 +77,8 @@ def main() -> None:
         write_parquet(SCORES / "test_predictions.parquet", test.assign(prob=probs))
     print(system_table(metrics, list(reports), COLUMNS).to_string())
     print("\n".join(conclusion(reports)))
+    print("\nWarned of as unlike all seen:")
+    print(system_table(metrics, list(unlike), ("alarms", "auc")).to_string())
     print(
         "\nExits on the tune role (leaves as real at or below, as forged at or above; leaks are means over scenes, and "
         "their 95 % bounds take scenes as independent, not images):"

@@ -39,7 +39,8 @@ def main() -> None:
     params = load(Stacking)
     settings = params.evaluate_cascade
     with timed("evaluate_cascade"):
-        stage1_temperature = float(read_json(MODELS / "stage1" / "calibration_temp.json")["temperature"])
+        calibration = read_json(MODELS / "stage1" / "calibration_temp.json")
+        stage1_temperature = float(calibration["temperature"])
         seen = set(read_manifest(DATA, "train")["generator"])
         calib, tune, test = (
             measured(
@@ -62,6 +63,7 @@ def main() -> None:
             "ensemble_temperature": found.temperature,
             "unsure": found.unsure,
             "explanation": found.explanation(),
+            "unlike_distance": calibration["unlike_distance"],
             "decode": asdict(decode_settings(params.prepare, side=params.prepare.size)),
         }
         write_json(MODELS / "cascade" / "cascade.json", record)

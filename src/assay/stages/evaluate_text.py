@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assay.calibration.temperature import scaling_metrics
 from assay.core.io import read_json, write_csv, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.metrics.binary import Resampled, flatten, resample
-from assay.metrics.multiclass import confidence_table, multiclass_metrics
+from assay.metrics.multiclass import confidence_table, confidence_test, multiclass_metrics
 from assay.metrics.ordinal import class_confusion
 from assay.metrics.paired import gain
 from assay.params.text import Text
@@ -80,9 +81,15 @@ def main() -> None:
         reports = {name: item.summary() for name, item in measured.items()}
         for name, found in gains(measured).items():
             reports[name] |= found
+        for name, report in reports.items():
+            report["ece_p_value"] = confidence_test(truth, probs[name], groups, seed=params.runtime.seed).p_value
         lengths = by_length(test, probs["test"], edges=settings.length_edges, metrics=metrics)
-        pretraining = read_json(ENCODER / "pretraining.json")
-        write_json(METRICS, flatten(reports | {"pretraining": pretraining}))
+        calib, record = pd.read_parquet(CLASSIFIER / "calib.parquet"), read_json(CLASSIFIER / "ensemble.json")
+        fitted = {name: record[name] for name in ("scaling", "temperature", "vector_gain", "vector_gain_error")}
+        calib_truth, calib_groups = calib["label"].to_numpy(), calib["group"].to_numpy()
+        others = {"pretraining": read_json(ENCODER / "pretraining.json")}
+        others["calibration"] = scaling_metrics(fitted, calib[classes].to_numpy(), calib_truth, calib_groups)
+        write_json(METRICS, flatten(reports | others))
         write_csv(MISTAKES, mistakes(test, probs["test"], classes, limit=settings.num_mistakes))
         save_plots(truth, probs, lengths, classes)
     print(system_table(flatten(reports), list(reports), SHOWN).to_string())

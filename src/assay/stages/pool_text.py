@@ -1,21 +1,24 @@
-"""pool_text: the classifier that ships: its networks, a linear member where asked for, their weights and a temperature.
+"""pool_text: the classifier that ships: its networks, a linear member where asked for, their weights and a scaling.
 
     python -m assay.stages.pool_text
 
 Output, in models/text/classifier: every network (network_0, ..., no_pretraining), linear, ensemble.json (classes, weights of
-the pool, temperature) and history.csv of all networks.
+the pool, scaling), calib.parquet (what the pool says of the calib role before it is scaled: sample_id, label, group and a
+column of log-probabilities per class) and history.csv of all networks.
 """
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from assay.calibration.pooling import fit_pool_temperature, fit_weights, pool
-from assay.core.io import read_json, write_csv, write_json
+from assay.calibration.pooling import fit_weights, pool
+from assay.calibration.scaling import Choice, Scaling, choose_scaling
+from assay.core.io import read_json, write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
@@ -26,20 +29,27 @@ from assay.text.prediction import ENSEMBLE, load_predictor
 ROWS = Path("data/text/rows")
 NETWORKS = Path("models/text/networks")
 OUTPUT = Path("models/text/classifier")
-HISTORY = "history.csv"
+HISTORY, CALIB = "history.csv", "calib.parquet"
 
 
-def fit_ensemble(roles: dict[str, pd.DataFrame], record: dict[str, Any], *, device: str) -> dict[str, Any]:
-    """The record with the pool's weights, fitted on val, and its temperature, fitted on calib."""
+def fit_ensemble(
+    roles: dict[str, pd.DataFrame], record: dict[str, Any], *, scaling: Choice, device: str
+) -> dict[str, Any]:
+    """The record with the pool's weights, fitted on val, and its scaling, fitted and chosen on calib."""
     write_json(OUTPUT / ENSEMBLE, record)
     predictor = load_predictor(OUTPUT, device=device)
     members = {role: predictor.member_log_probs(list(roles[role]["text"]), name=role) for role in ("val", "calib")}
     labels = {role: roles[role]["label"].to_numpy() for role in members}
     one = len(members["val"]) == 1
     weights = [1.0] if one else fit_weights(members["val"], labels["val"])
-    temperature = fit_pool_temperature(pool(members["calib"], weights), labels["calib"])
-    print(f"weights {weights} fitted on val, temperature {temperature:.3f} on calib")
-    return record | {"weights": weights, "temperature": temperature}
+    calib, pooled = roles["calib"], pool(members["calib"], weights)
+    _, found = choose_scaling(
+        pooled, labels["calib"], calib["group"].to_numpy(), choice=scaling, name="the text classifier"
+    )
+    keys = calib[["sample_id", "label", "group"]].reset_index(drop=True)
+    write_parquet(OUTPUT / CALIB, pd.concat([keys, pd.DataFrame(pooled, columns=record["classes"])], axis=1))
+    print(f"weights {weights} fitted on val, {found['scaling']} (T = {found['temperature']:.3f}) on calib")
+    return record | {"weights": weights} | found
 
 
 def main() -> None:
@@ -60,17 +70,18 @@ def main() -> None:
         model = fit_linear(list(train["text"]), train["label"].to_numpy(), seed=params.runtime.seed, **linear)
         save_linear(OUTPUT / "linear", model)
         members = [name for name in params.text_networks if name.startswith("network_")]
+        classes = read_json(ROWS / "classes.json")
         record = {
-            "classes": read_json(ROWS / "classes.json"),
+            "classes": classes,
             "networks": members,
             "fuse_linear": settings.fuse_linear,
             "max_tokens": params.train_text.max_tokens,
             "unicode_form": params.prepare_text.unicode_form,
             "weights": [1.0] * (len(members) + settings.fuse_linear),
-            "temperature": 1.0,
+            **asdict(Scaling.of_temperature(1.0, num_classes=len(classes))),
         }
         device = pick_device(params.runtime.device).type
-        write_json(OUTPUT / ENSEMBLE, fit_ensemble(roles, record, device=device))
+        write_json(OUTPUT / ENSEMBLE, fit_ensemble(roles, record, scaling=settings.scaling, device=device))
     print(f"{', '.join(members)} pooled in {OUTPUT}")
 
 

@@ -2,14 +2,17 @@
 
     python -m assay.stages.score_stage1
 
-Output, in data/stage1: scores_<role>.parquet (sample_id, label, group_id, generator, logit) of val, calib, tune, test, and
-test_extra: baselines.parquet (probabilities), robustness.parquet (logits of degraded images), external.parquet and
-external_rejected.csv (sets that no other stage has seen). The stages behind it run no network, so that they take seconds.
+Output, in data/stage1: scores_<role>.parquet (sample_id, label, group_id, generator, logit, distance) of val, calib, tune,
+test, and test_extra: baselines.parquet (probabilities), robustness.parquet (logits of degraded images), drawings.parquet
+(pictures that are no photographs), external.parquet and external_rejected.csv (sets that no other stage has seen). In
+models/stage1: seen.safetensors, from which a distance is measured: where the embeddings of the train role lie. The stages
+behind it run no network, so that they take seconds.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,8 +23,18 @@ from assay.core.torch_setup import set_up_torch
 from assay.images.manifest import read_manifest
 from assay.images.model.prediction import Predictor, load_predictor
 from assay.images.model.store import open_store
-from assay.images.scoring import KEYS, baseline_probs, degraded_logits, external_set, score_rows
+from assay.images.scoring import (
+    KEYS,
+    SCORES,
+    baseline_probs,
+    degraded_logits,
+    external_set,
+    score_drawings,
+    score_rows,
+    seen_pictures,
+)
 from assay.images.slices import family_slices
+from assay.images.unlike import Seen, save_seen
 from assay.params.images import Images
 
 DATA = Path("data/processed")
@@ -31,12 +44,13 @@ EXTRA = OUTPUT / "test_extra"
 ROLES = ("val", "calib", "tune", "test")
 
 
-def score_external(predictor: Predictor, manifests: dict[str, pd.DataFrame], params: Images) -> None:
+def score_external(predictor: Predictor, manifests: dict[str, pd.DataFrame], params: Images, *, seen: Seen) -> None:
     """Score the sets of ``evaluate.external``."""
     known = {path for manifest in manifests.values() for path in manifest["image_path"]}
-    scores, rejected = [pd.DataFrame(columns=["dataset", *KEYS, "logit"])], []
+    scores, rejected = [pd.DataFrame(columns=["dataset", *KEYS, *SCORES])], []
+    options: dict[str, Any] = {"settings": params.prepare, "workers": params.runtime.workers, "seen_ids": known}
     for item in params.evaluate.external:
-        found = external_set(predictor, item, settings=params.prepare, workers=params.runtime.workers, seen_ids=known)
+        found = external_set(predictor, item, seen=seen, **options)
         scores.append(found[0])
         rejected.append(found[1])
     write_parquet(EXTRA / "external.parquet", pd.concat(scores[1:] or scores, ignore_index=True))
@@ -51,8 +65,10 @@ def main() -> None:
     with timed("score_stage1"):
         predictor, store = load_predictor(MODEL, device=params.runtime.device), open_store(DATA)
         manifests = {role: read_manifest(DATA, role) for role in ("train", *ROLES)}
+        known = seen_pictures(predictor, manifests["train"], store, seed=seed)
+        save_seen(MODEL, known)
         for role in ROLES:
-            scores = score_rows(predictor, manifests[role], store, name=role)
+            scores = score_rows(predictor, manifests[role], store, seen=known, name=role)
             write_parquet(OUTPUT / f"scores_{role}.parquet", scores)
         train, test = manifests["train"], manifests["test"]
         slices = family_slices(test["label"].to_numpy(), test["generator"].to_numpy(), seen=set(train["generator"]))
@@ -61,7 +77,8 @@ def main() -> None:
         sample = seen.sample(min(len(seen), robustness.max_samples), random_state=seed).sort_index()
         degraded = degraded_logits(predictor, sample, store, settings=robustness)
         write_parquet(EXTRA / "robustness.parquet", degraded)
-        score_external(predictor, manifests, params)
+        write_parquet(EXTRA / "drawings.parquet", score_drawings(predictor, seen=known, seed=seed))
+        score_external(predictor, manifests, params, seen=known)
     print(
         f"{sum(len(manifests[role]) for role in ROLES)} images of {', '.join(ROLES)} scored; {len(degraded)} degraded ones"
     )

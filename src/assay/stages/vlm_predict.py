@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assay.calibration.temperature import scaling_metrics
 from assay.core.io import atomic_path, read_json, write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
@@ -93,17 +94,26 @@ def main() -> None:
         raw = {role: raw_scores(table) for role, table in tables.items()}
         truth = {role: prompt.numbers([{"label": label} for label in table["label"]]) for role, table in tables.items()}
         systems = [name for name in raw["calib"] if name != "high_risk"]
-        temperatures, fusion = fit_fusion(
-            raw["calib"], raw["tune"], truth, systems=systems, high=high, max_strength=settings.max_strength
+        calib_groups = tables["calib"]["group"].to_numpy()
+        scalings, fusion = fit_fusion(
+            raw["calib"],
+            raw["tune"],
+            truth,
+            calib_groups,
+            systems=systems,
+            high=high,
+            max_strength=settings.max_strength,
+            scaling=settings.scaling,
         )
         write_json(MODELS / FUSION, fusion)
         shares = np.bincount(truth["calib"], minlength=len(prompt.labels)) / len(truth["calib"])
-        probs = system_probs(raw["test"], temperatures, fusion, shares)
+        probs = system_probs(raw["test"], scalings, fusion, shares)
         table, labels = tables["test"][KEYS], truth["test"]
         groups = table["group"].to_numpy()
-        reports = evaluate(probs, labels, groups, high=high)
+        reports = evaluate(probs, labels, groups, high=high, seed=params.runtime.seed)
         runs = [probs[name] for name in ("base", *(name for name in systems if name.startswith("order_")))]
-        others = {"spread": spread(runs, labels), "fusion": fusion, "filter": filter_shares(prompt.names)}
+        fitted = scaling_metrics(fusion, raw["calib"]["base"], truth["calib"], calib_groups)
+        others = {"spread": spread(runs, labels), "fusion": fitted, "filter": filter_shares(prompt.names)}
         write_json(METRICS, flatten(reports | others))
         write_predictions(table, probs, prompt)
         save_plots(table, probs, labels, prompt.names, settings.num_mistakes)

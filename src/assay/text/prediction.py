@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from assay.calibration.pooling import pool
+from assay.calibration.scaling import Scaling
 from assay.core.io import read_json
 from assay.text.classifier import TextClassifier, load_classifier
 from assay.text.cleaning import UnicodeForm, clean, writable
@@ -50,7 +51,7 @@ class TextPredictor:
         networks: (model, tokenizer) of each.
         linear: the linear model, if it has a weight.
         weights: of the networks and then of the linear model, in the log-linear pool.
-        temperature: divides the pooled log-probabilities.
+        scaling: calibrates the pooled log-probabilities.
         classes: names, in the order of the probabilities.
         max_tokens: of one text, special tokens included.
         unicode_form: of the cleaning that the training texts went through.
@@ -59,7 +60,7 @@ class TextPredictor:
     networks: tuple[tuple[TextClassifier, Any], ...]
     linear: LinearModel | None
     weights: tuple[float, ...]
-    temperature: float
+    scaling: Scaling
     classes: tuple[str, ...]
     max_tokens: int
     unicode_form: UnicodeForm
@@ -90,8 +91,9 @@ class TextPredictor:
         return np.log(sums / np.bincount(owner)[:, None])
 
     def pooled(self, members: Sequence[np.ndarray], *, calibrated: bool = True) -> np.ndarray:
-        """Members' log-probabilities as one, float64 [n, num_classes]; calibrated: divided by the temperature."""
-        return pool(members, [weight / (self.temperature if calibrated else 1.0) for weight in self.weights])
+        """Members' log-probabilities as one, float64 [n, num_classes]."""
+        found = pool(members, self.weights)
+        return self.scaling.log_probs(found) if calibrated else found
 
     def log_probs(self, texts: Sequence[str], *, long: Long = "truncate") -> np.ndarray:
         """Pooled, calibrated log-probabilities float64 [n, num_classes] for texts that are clean."""
@@ -184,16 +186,17 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
             networks=tuple((model.to(device, dtype), tokenizer) for model, tokenizer in loaded),
             linear=load_linear(folder / "linear") if record["fuse_linear"] else None,
             weights=tuple(float(weight) for weight in record["weights"]),
-            temperature=float(record["temperature"]),
+            scaling=Scaling(*(tuple(map(float, record[name])) for name in ("scale", "bias"))),
             classes=tuple(record["classes"]),
             max_tokens=int(record["max_tokens"]),
             unicode_form=record["unicode_form"],
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / ENSEMBLE} lacks or garbles {error}: run dvc repro pool_text") from error
-    sizes = [model.head.out_features for model, _ in predictor.networks]
+    sizes = [len(predictor.scaling.scale), len(predictor.scaling.bias)]
+    sizes += [model.head.out_features for model, _ in predictor.networks]
     if predictor.linear is not None:
         sizes.append(len(predictor.linear.bias))
-    if set(sizes) != {len(predictor.classes)} or len(sizes) != len(predictor.weights):
+    if set(sizes) != {len(predictor.classes)} or len(sizes) - 2 != len(predictor.weights):
         raise ValueError(f"{folder / ENSEMBLE} does not fit its members: run dvc repro pool_text")
     return predictor

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from assay.calibration.scaling import Scaling
 from assay.metrics.binary import Resampled, resample
 from assay.metrics.claims import claim
 from assay.metrics.discrimination import FloatArray, check_weights
-from assay.metrics.multiclass import multiclass_metrics, ratio
+from assay.metrics.multiclass import confidence_test, multiclass_metrics, ratio
 from assay.metrics.paired import gain, gains_together
 from assay.report.tables import confident_mistakes
-from assay.vlm.fusion import calibrated, correct
+from assay.vlm.fusion import correct, second_probs
 
 # What the correction is judged by, and whether less is better.
 FUSED = {"accuracy": False, "nll": True, "high_recall": False, "high_precision": False, "high_error": True}
@@ -41,26 +42,26 @@ def risk_metrics(
 
 
 def system_probs(
-    raw: Mapping[str, np.ndarray], temperatures: Mapping[str, float], fusion: Mapping[str, Any], shares: np.ndarray
+    raw: Mapping[str, np.ndarray], scalings: Mapping[str, Scaling], fusion: Mapping[str, Any], shares: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Probabilities [n, C] of every system that is reported.
 
     Args:
         raw: system -> log-probabilities of the test role, ``high_risk`` and ``blank`` among them.
-        temperatures, fusion: see `fit_fusion`.
+        scalings, fusion: see `fit_fusion`.
         shares: of the classes [C], for the baseline ``majority``.
     """
-    base = calibrated(raw["base"], temperatures["base"])
-    second = calibrated(raw["high_risk"], fusion["high_temperature"])[:, 1]
+    base = scalings["base"].probs(raw["base"])
+    second = second_probs(raw["high_risk"], fusion["high_temperature"])
     options = {name: fusion[name] for name in ("high", "neutral", "strength")}
     probs = {"base": base, "fused": correct(base, second, **options), "uncalibrated": np.exp(raw["base"])}
-    probs["blank"] = calibrated(raw["blank"], temperatures["base"])
-    probs |= {name: calibrated(raw[name], value) for name, value in temperatures.items() if name != "base"}
+    probs["blank"] = scalings["base"].probs(raw["blank"])
+    probs |= {name: scaling.probs(raw[name]) for name, scaling in scalings.items() if name != "base"}
     return probs | {"majority": np.tile(shares, (len(base), 1))}
 
 
 def evaluate(
-    probs: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, *, high: int
+    probs: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, *, high: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Metrics of every system with intervals, what each part gains, and how often a grey image changes the answer."""
     metrics = partial(risk_metrics, high=high)
@@ -68,6 +69,8 @@ def evaluate(
     reports = {name: item.summary() for name, item in measured.items()}
     for name, found in gains(measured).items():
         reports[name] |= found
+    for name, report in reports.items():
+        report["ece_p_value"] = confidence_test(truth, probs[name], groups, seed=seed).p_value
     changed = probs["blank"].argmax(axis=1) != probs["base"].argmax(axis=1)
     reports["blank"]["changed"] = float(changed.mean())
     return reports

@@ -21,7 +21,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from assay.calibration.pooling import fit_pool_temperature, pool
+from assay.calibration.pooling import pool
+from assay.calibration.scaling import Choice, Scaling, choose_scaling, fit_temperature_scaling
 
 # What is fitted to put the models together, in the folder of models.
 FUSION = "fusion.json"
@@ -99,39 +100,47 @@ def fit_strength(
     return min(round(float(brentq(slope, 0.0, max_strength, xtol=1e-7)), 4), float(max_strength))
 
 
-def calibrated(log_probs: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities float64 [n, C] at a temperature."""
-    return np.exp(pool([log_probs], [1 / temperature]))
-
-
 def fit_fusion(
     calib: Mapping[str, np.ndarray],
     tune: Mapping[str, np.ndarray],
     truth: Mapping[str, np.ndarray],
+    groups: np.ndarray,
     *,
     systems: Iterable[str],
     high: int,
     max_strength: float,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Temperatures, fitted on calib, and what puts the two models together, fitted on tune.
+    scaling: Choice,
+) -> tuple[dict[str, Scaling], dict[str, Any]]:
+    """Scalings, fitted on calib, and what puts the two models together, fitted on tune.
 
     Args:
         calib, tune: log-probabilities [n, C] of each system and [n, 2] of ``high_risk``.
         truth: class indices int64 [n] of the roles ``calib`` and ``tune``.
+        groups: of the rows of calib [n].
         systems: the fine-tuned first models, ``base`` among them.
+        scaling: see `choose_scaling`; every first model has the same choice and its own fit.
 
     Returns:
-        system -> temperature, and the arguments of `correct` with the temperatures of both models.
+        system -> scaling, and the arguments of `correct` with the scaling of ``base`` and the second model's temperature.
     """
-    temperatures = {name: fit_pool_temperature(calib[name], truth["calib"]) for name in systems}
+    found = {
+        name: choose_scaling(calib[name], truth["calib"], groups, choice=scaling, name=f"model {name}")
+        for name in systems
+    }
+    scalings = {name: fitted for name, (fitted, _) in found.items()}
     is_high = (truth["calib"] == high).astype(np.int64)
-    high_temperature = fit_pool_temperature(calib["high_risk"], is_high)
-    base = calibrated(tune["base"], temperatures["base"])
-    second = calibrated(tune["high_risk"], high_temperature)[:, 1]
+    high_temperature = fit_temperature_scaling(calib["high_risk"], is_high, name="model high_risk")
+    base = scalings["base"].probs(tune["base"])
+    second = second_probs(tune["high_risk"], high_temperature)
     neutral = float(second.mean())
     strength = fit_strength(base, second, truth["tune"], high=high, neutral=neutral, max_strength=max_strength)
     fusion = {"high": high, "neutral": neutral, "strength": strength}
-    return temperatures, fusion | {"temperature": temperatures["base"], "high_temperature": high_temperature}
+    return scalings, fusion | found["base"][1] | {"high_temperature": high_temperature}
+
+
+def second_probs(log_probs: np.ndarray, temperature: float) -> np.ndarray:
+    """The second model's probability of the high class, float64 [n], from log-probabilities [n, 2] of no and yes."""
+    return Scaling.of_temperature(temperature, num_classes=2).probs(log_probs)[:, 1]
 
 
 def _log_odds_ratio(high_probs: np.ndarray, neutral: float) -> np.ndarray:

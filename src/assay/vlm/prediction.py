@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from assay.calibration.scaling import Scaling
 from assay.core.io import read_json
 from assay.core.torch_setup import pick_device
 from assay.data.decode import probe
 from assay.vlm.examples import Cache
-from assay.vlm.fusion import FUSION, calibrated, correct
+from assay.vlm.fusion import FUSION, correct, second_probs
 from assay.vlm.network import check_manifest, load_adapter, load_base, switch_adapter
 from assay.vlm.processor import load_processor
 from assay.vlm.prompts import Prompt, prompt_from_json
@@ -85,7 +86,7 @@ class CorridorPredictor:
 
     base: Scorer
     high_risk: Scorer
-    temperature: float
+    scaling: Scaling
     high_temperature: float
     neutral: float
     strength: float
@@ -98,8 +99,8 @@ class CorridorPredictor:
 
     def combine(self, base: np.ndarray, high_risk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same from the log-probabilities [n, C] and [n, 2] of both models."""
-        probs = calibrated(base, self.temperature)
-        second = calibrated(high_risk, self.high_temperature)[:, 1]
+        probs = self.scaling.probs(base)
+        second = second_probs(high_risk, self.high_temperature)
         return probs, correct(probs, second, high=self.high, neutral=self.neutral, strength=self.strength)
 
 
@@ -115,7 +116,9 @@ def open_predictor(models: Path, *, device: str, batch_size: int, decode_pixels:
         open_scorer(models / name, device=device, batch_size=batch_size, decode_pixels=decode_pixels)
         for name in ("sft/base", "high_risk")
     )
-    return CorridorPredictor(base, second, **read_json(models / FUSION))
+    record = read_json(models / FUSION)
+    fitted = {name: record[name] for name in ("high_temperature", "neutral", "strength", "high")}
+    return CorridorPredictor(base, second, scaling=Scaling(tuple(record["scale"]), tuple(record["bias"])), **fitted)
 
 
 @contextmanager

@@ -21,12 +21,14 @@ from assay.core.io import write_json
 from assay.images.cascade.model import Cascade, load
 from assay.images.decode_set import DecodeSettings
 from assay.images.model.backbones import DataConfig, create_network, save_checkpoint
+from assay.images.model.embedding import embed_arrays
 from assay.images.model.experts import build_expert, initial_state
 from assay.images.model.prediction import load_predictor
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.meta import MetaModel
 from assay.images.stacking.saved import save_alignments, save_meta
+from assay.images.unlike import fit_seen, save_seen
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE, SIDE, STORE_SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 40, 8, 2
@@ -85,11 +87,15 @@ def save_both_levels(models: Path) -> None:
     save_alignments(models / "meta/alignment.safetensors", maps)
     save_meta(models / "meta", MetaModel("mean_logit", EXPERTS), {"test_time_mode": "fold_average", "join": JOIN})
     images = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE))) for image in smooth_images(60)]
-    logits = load_predictor(models / "stage1", device="cpu").array_logits(np.stack(images)) / 1.5
+    logits, embeddings = embed_arrays(load_predictor(models / "stage1", device="cpu"), np.stack(images))
+    logits, seen = logits / 1.5, fit_seen(embeddings)
+    save_seen(models / "stage1", seen)
     low, high = (float(value) for value in np.quantile(expit(logits), [1 / 3, 2 / 3]))
     assert high - low > 0.01, "stage 1 says the same to every image"
     record = {"stage1_temperature": 1.5, "ensemble_temperature": 2.0, "unsure": None, "decode": asdict(DECODE)}
     record["explanation"] = EXPLANATION
+    # Far enough for every image of these tests.
+    record["unlike_distance"] = 3 * float(seen.distances(embeddings).max())
     write_json(models / "cascade/cascade.json", record | {"exit_real": low, "exit_forged": high})
 
 

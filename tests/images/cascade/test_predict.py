@@ -120,6 +120,8 @@ def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade,
         ("meta/meta.json", None, "train_meta"),
         ("meta/alignment.safetensors", None, "train_meta"),
         ("meta/alignment.safetensors", b"damaged", "evaluate_cascade"),
+        ("stage1/seen.safetensors", None, "score_stage1"),
+        ("stage1/seen.safetensors", b"damaged", "score_stage1"),
         ("cascade/cascade.json", None, "evaluate_cascade"),
     ],
 )

@@ -9,6 +9,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,8 @@ import pytest
 from PIL import Image
 
 from assay.data.path_text import unescape_path
+from assay.images.cascade import model as cascade_model
+from assay.images.cascade import predict as predict_module
 from assay.images.cascade.predict import COLUMNS
 
 Assay = Callable[..., tuple[int, bytes, str]]
@@ -42,6 +45,20 @@ def test_explain_says_what_leaks_beside_the_rows(assay: Assay, images: Path) -> 
     plain, told = assay("images"), assay("images", "--explain")
     assert told[:2] == plain[:2], "the rows are the same"
     assert told[2] == "forged that leave as real: 10.0% on tune\n  on test: 13.1%\n" + plain[2]
+
+
+def test_an_image_unlike_all_seen_is_judged_with_a_warning(assay: Assay, images: Path, monkeypatch) -> None:
+    load = cascade_model.load
+
+    def with_a_closer_bound(models: Path, **options: str) -> cascade_model.Cascade:
+        return replace(load(models, **options), unlike_distance=1e-3)
+
+    monkeypatch.setattr(predict_module, "load", with_a_closer_bound)
+    status, output, error = assay("images/00.png")
+    (row,) = parsed(output)
+    assert (status, row["status"], row["warning"]) == (0, "ok", "unlike_all_seen")
+    assert row["verdict"] in ("real", "forged")
+    assert "1 with the warning unlike_all_seen: their verdicts mean little" in error
 
 
 def test_of_a_phones_folder_every_picture_is_a_row_and_the_rest_is_counted(assay, images, tmp_path):

@@ -3,7 +3,7 @@
     import assay.images.cascade
 
     cascade = assay.images.cascade.load("models")
-    table = cascade.predict(images)    # uint8 RGB arrays [H, W, 3] -> verdict, probability, decided_by
+    table = cascade.predict(images)    # uint8 RGB arrays [H, W, 3] -> verdict, probability, decided_by, warning
 
 ``load`` is ``assay.images.cascade.model.load``, imported when it is first asked for: this package itself stays light. Files,
 folders and lists are judged by ``assay predict`` (docs/predict.md).

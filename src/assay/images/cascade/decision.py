@@ -9,20 +9,31 @@ import numpy as np
 
 REAL, FORGED, UNSURE = "real", "forged", "unsure"
 STAGE1, ENSEMBLE = "stage1", "ensemble"
+UNLIKE = "unlike_all_seen"
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """One entry per image: probability of forged [n], whether it was deferred [n], verdict [n]."""
+    """One entry per image: probability of forged [n], whether it was deferred [n], verdict [n].
+
+    ``unlike`` [n], where it was asked: whether the image is unlike all that stage 1 learned from.
+    """
 
     probs: np.ndarray
     deferred: np.ndarray
     verdicts: np.ndarray
+    unlike: np.ndarray | None = None
 
     @property
     def decided_by(self) -> np.ndarray:
         """``stage1`` or ``ensemble`` [n]."""
         return np.where(self.deferred, ENSEMBLE, STAGE1)
+
+    @property
+    def warnings(self) -> list[str | None]:
+        """``unlike_all_seen`` or None, per image."""
+        unlike = np.zeros(len(self.probs), dtype=bool) if self.unlike is None else self.unlike
+        return [UNLIKE if value else None for value in unlike]
 
 
 def deferred_mask(stage1_probs: np.ndarray, *, exit_real: float, exit_forged: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from assay.images.cascade.decision import Decisions, decide, deferred_mask
 from assay.images.cascade.ensemble import Ensemble, load_ensemble, resize
 from assay.images.decode_set import DecodeSettings
 from assay.images.model.backbones import load_checkpoint
+from assay.images.model.embedding import embed_arrays
 from assay.images.model.prediction import Predictor
 from assay.images.model.store import fit_square
+from assay.images.unlike import Seen, load_seen
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,15 @@ class Cascade:
     exit_forged: float
     unsure: Sequence[float] | None
     explanation: Sequence[str]  # what is known of what leaks at both exits, in sentences
+    seen: Seen
+    unlike_distance: float
     decode: DecodeSettings
 
     def decide(self, pixels: np.ndarray) -> Decisions:
         """Judge uint8 images [n, S, S, 3] of the pixel store's side; the ensemble sees deferred ones only."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         small = resize(images, self.stage1.image_size).permute(0, 2, 3, 1).numpy()
-        stage1 = self.stage1.array_logits(small)
+        stage1, distances = embed_arrays(self.stage1, small, reduce=self.seen.distances)
         first = apply_temperature(stage1, self.stage1_temperature)
         exits = {"exit_real": self.exit_real, "exit_forged": self.exit_forged}
         deferred = deferred_mask(first, **exits)
@@ -47,13 +51,15 @@ class Cascade:
             chosen = torch.from_numpy(np.flatnonzero(deferred))
             logits = self.ensemble.logits(images[chosen], stage1[deferred])
             second[deferred] = apply_temperature(logits, self.ensemble_temperature)
-        return decide(first, second, **exits, unsure=self.unsure)
+        found = decide(first, second, **exits, unsure=self.unsure)
+        return replace(found, unlike=distances > self.unlike_distance)
 
     def predict(self, images: Sequence[np.ndarray]) -> pd.DataFrame:
         """Judge uint8 RGB images [H, W, 3] of any size.
 
         Returns:
-            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble).
+            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble), warning
+            (``unlike_all_seen`` where an image is unlike all that stage 1 learned from, so that a verdict means little).
 
         Raises:
             ValueError: an entry is no uint8 RGB array.
@@ -64,11 +70,10 @@ class Cascade:
                 raise ValueError(f"image {number} is {array.dtype} {array.shape}; uint8 [H, W, 3] is wanted")
             squares.append(fit_square(array, self.decode.side, resize=self.decode.resize))
         if not squares:
-            return pd.DataFrame(columns=["verdict", "probability", "decided_by"])
-        decisions = self.decide(np.stack(squares))
-        return pd.DataFrame(
-            {"verdict": decisions.verdicts, "probability": decisions.probs, "decided_by": decisions.decided_by}
-        )
+            return pd.DataFrame(columns=["verdict", "probability", "decided_by", "warning"])
+        found = self.decide(np.stack(squares))
+        columns = {"verdict": found.verdicts, "probability": found.probs, "decided_by": found.decided_by}
+        return pd.DataFrame(columns | {"warning": found.warnings})
 
 
 def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
@@ -91,5 +96,7 @@ def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
         exit_forged=float(info["exit_forged"]),
         unsure=info["unsure"],
         explanation=info["explanation"],
+        seen=load_seen(folder / "stage1"),
+        unlike_distance=float(info["unlike_distance"]),
         decode=DecodeSettings(**info["decode"]),
     )

@@ -18,7 +18,7 @@ from assay.images.cascade.model import Cascade, load
 from assay.images.decode_set import DecodeSettings
 from assay.images.model.store import fit_square
 
-COLUMNS = ["path", "verdict", "probability", "decided_by", "status", "reason"]
+COLUMNS = ["path", "verdict", "probability", "decided_by", "warning", "status", "reason"]
 NUMBERS = ("probability",)
 
 
@@ -37,9 +37,10 @@ def predict_batch(cascade: Cascade, batch: Sequence[tuple[Input, np.ndarray | st
     rows, images = begin_rows(batch, COLUMNS)
     if images:
         found = cascade.decide(np.stack([pixels for _, pixels in images]))
-        columns = zip(found.verdicts, found.probs, found.decided_by, strict=True)
-        for (row, _), (verdict, prob, by) in zip(images, columns, strict=True):
+        columns = zip(found.verdicts, found.probs, found.decided_by, found.warnings, strict=True)
+        for (row, _), (verdict, prob, by, warning) in zip(images, columns, strict=True):
             row |= {"verdict": str(verdict), "probability": round(float(prob), 6), "decided_by": str(by)}
+            row["warning"] = warning
     return rows
 
 
