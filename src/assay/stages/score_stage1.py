@@ -19,8 +19,16 @@ from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.manifest import read_manifest
 from assay.images.model.prediction import Predictor, load_predictor
-from assay.images.model.store import open_store
-from assay.images.scoring import KEYS, baseline_probs, degraded_logits, external_set, score_rows
+from assay.images.model.store import PixelStore, open_store
+from assay.images.scoring import (
+    KEYS,
+    SAME_OPERATION,
+    baseline_probs,
+    degraded_logits,
+    external_set,
+    score_rows,
+)
+from assay.images.seen import SeenPictures
 from assay.images.slices import family_slices
 from assay.params.images import Images
 
@@ -31,12 +39,14 @@ EXTRA = OUTPUT / "test_extra"
 ROLES = ("val", "calib", "tune", "test")
 
 
-def score_external(predictor: Predictor, manifests: dict[str, pd.DataFrame], params: Images) -> None:
+def score_external(predictor: Predictor, manifests: dict[str, pd.DataFrame], store: PixelStore, params: Images) -> None:
     """Score the sets of ``evaluate.external``."""
-    known = {path for manifest in manifests.values() for path in manifest["image_path"]}
     scores, rejected = [pd.DataFrame(columns=["dataset", *KEYS, "logit"])], []
+    # To hash every prepared picture takes a while: only where there is something to compare.
+    known = manifests.values() if params.evaluate.external else [manifests["test"].head(0)]
+    seen = SeenPictures.of(known, store, settings=params.prepare)
     for item in params.evaluate.external:
-        found = external_set(predictor, item, settings=params.prepare, workers=params.runtime.workers, seen_ids=known)
+        found = external_set(predictor, item, settings=params.prepare, workers=params.runtime.workers, seen=seen)
         scores.append(found[0])
         rejected.append(found[1])
     write_parquet(EXTRA / "external.parquet", pd.concat(scores[1:] or scores, ignore_index=True))
@@ -58,10 +68,11 @@ def main() -> None:
         slices = family_slices(test["label"].to_numpy(), test["generator"].to_numpy(), seen=set(train["generator"]))
         seen = test[slices["test"]]
         write_parquet(EXTRA / "baselines.parquet", baseline_probs(train, seen, store, seed=seed))
-        sample = seen.sample(min(len(seen), robustness.max_samples), random_state=seed).sort_index()
+        others = seen[seen["generator"] != SAME_OPERATION]
+        sample = others.sample(min(len(others), robustness.max_samples), random_state=seed).sort_index()
         degraded = degraded_logits(predictor, sample, store, settings=robustness)
         write_parquet(EXTRA / "robustness.parquet", degraded)
-        score_external(predictor, manifests, params)
+        score_external(predictor, manifests, store, params)
     print(
         f"{sum(len(manifests[role]) for role in ROLES)} images of {', '.join(ROLES)} scored; {len(degraded)} degraded ones"
     )
