@@ -107,9 +107,7 @@ def file_names(data: Data) -> None:
 
 
 def scene_under_a_new_name(data: Data) -> None:
-    data.pictures = [
-        p._replace(group="new") if p.group == "s00" and int(p.name[-5]) % 2 else p for p in data.pictures
-    ]
+    data.pictures = [p._replace(group="new") if p.group == "s00" and int(p.name[-5]) % 2 else p for p in data.pictures]
     data.moved = {"s00": "train", "new": "test"}
 
 

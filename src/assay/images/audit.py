@@ -32,9 +32,9 @@ SHORTCUT_ERRORS, FLIPPED_ERRORS = 2.5, 4.0
 # Pictures that are looked at of a part, for labels that mean the opposite.
 MOST_PICTURES = 1000
 SHORTCUTS = {
-    "metadata": "metadata (size, format, bytes, JPEG quality)",
-    "corners": "the pixels in the four corners",
-    "names": "the names of files",
+    "metadata": "metadata alone (size, format, bytes, JPEG quality)",
+    "corners": "the pixels in the four corners alone",
+    "names": "the names of files alone",
 }
 
 
@@ -111,7 +111,7 @@ def shortcut_words(aucs: Mapping[str, float], manifest: pd.DataFrame, *, max_auc
         "file that isn't named like its original stays with it only by a declared group",
     }
     return {
-        name: f"{SHORTCUTS[name]} alone tell real from forged with AUC {auc:.3f}, above prepare.audit.max_auc {max_auc}: a "
+        name: f"{SHORTCUTS[name]} tell real from forged with AUC {auc:.3f}, above prepare.audit.max_auc {max_auc}: a "
         f"network may learn that, or what goes with it, instead of the forgery. {advice[name]}"
         for name, auc in aucs.items()
         if auc > limit
