@@ -71,7 +71,7 @@ TABLE = [
     ("vlm_sft_high_risk.lr", 0.0005, {"vlm_sft_high_risk"} | VLM),
     ("vlm_sft.lora.rank", 3, SFT | VLM),
     ("pretrain_vlm.epochs", 1.0, {"pretrain_vlm", "vlm_sft_high_risk"} | SFT | VLM),
-    ("prepare.folds", 4, {"prepare"} | STAGE1 | EVERY_TRAINING | BEHIND_EXPERTS),
+    ("prepare.folds", 4, {"forge", "prepare"} | STAGE1 | EVERY_TRAINING | BEHIND_EXPERTS),
 ]
 
 

@@ -13,6 +13,7 @@ from assay.data.roles import (
     assign_roles,
     borrow_roles,
     check_disjoint,
+    deal_folds,
     role_named,
 )
 
@@ -89,6 +90,14 @@ def test_too_few_groups_for_the_folds(label: int) -> None:
     kept = frame[(frame["label"] != label) | frame["group_id"].isin(["g0000", "g0001", "g0002"])]
     with pytest.raises(ValueError, match=rf"label {label} has 3 group\(s\) in train, but 5 folds need at least 5"):
         assign_folds(kept["label"].to_numpy(), list(kept["group_id"]), folds=5, seed=0)
+
+
+def test_dealt_folds_are_even_and_the_seed_decides() -> None:
+    groups = [f"g{number}" for number in range(13)]
+    dealt = deal_folds([*groups, *groups], folds=5, seed=0)
+    assert sorted(dealt) == sorted(groups)
+    assert sorted(np.bincount(list(dealt.values()))) == [2, 2, 3, 3, 3]
+    assert dealt == deal_folds(groups[::-1], folds=5, seed=0) != deal_folds(groups, folds=5, seed=1)
 
 
 def test_groups_in_two_roles_are_named() -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assay.images.forge.forging import KERNELS, resample
 from assay.images.model.store import open_store, open_writer
-from assay.images.scoring import baseline_probs, degrade
+from assay.images.scoring import SAME_OPERATION, baseline_probs, degrade, degraded_logits
 from assay.metrics.binary import flatten
 
 IDENTITY: dict[str, float] = {"blur_sigma": 0.0, "resize": 1.0, "jpeg_quality": 100}
@@ -43,3 +44,14 @@ def test_each_degradation_loses_detail_and_keeps_the_colour_order(change: dict[s
     assert not np.array_equal(worse, red)
     means = worse.reshape(-1, 3).mean(axis=0)
     assert means[0] > means[1:].max() + 100
+
+
+def test_the_grid_enlarges_as_no_forgery_does_and_measures_none_that_is_its_own_operation() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    worse = degrade(image, **(IDENTITY | {"resize": 0.5}))  # type: ignore[arg-type]
+    for kernel in KERNELS:
+        forged = resample(image, np.random.default_rng(0), factor=[2.0, 2.0], kernels=[kernel])
+        assert not np.array_equal(worse, forged)
+    rows = pd.DataFrame({"generator": ["real", SAME_OPERATION]})
+    with pytest.raises(AssertionError):
+        degraded_logits(None, rows, None, settings=None)  # type: ignore[arg-type]

@@ -178,8 +178,18 @@ def test_the_fold_table_names_every_training_row_once() -> None:
     frame, prints = images(40)
     done = split(frame, prints)
     train = done[done["split"] == "train"].assign(sample_id=lambda part: part["image_path"])
-    table = fold_table(train, folds=3, seed=0)
-    assert list(table.columns) == ["sample_id", "group_id", "label", "fold"]
-    assert list(table["sample_id"]) == list(train["image_path"])
-    assert set(table["fold"]) == {0, 1, 2}
-    assert table.groupby("group_id")["fold"].nunique().max() == 1
+    names = sorted(set(train["group"]))
+    few = dict.fromkeys(names[2:6], 1) | dict.fromkeys(names[6:10], 2) | dict.fromkeys(names[10:], 0)
+    for declared in ({}, dict.fromkeys(names[:4], 2), few):
+        table = fold_table(train, declared=declared, folds=3, seed=0)
+        assert list(table.columns) == ["sample_id", "group_id", "label", "fold"]
+        assert list(table["sample_id"]) == list(train["image_path"])
+        assert set(table["fold"]) == {0, 1, 2}
+        assert table.groupby("group_id")["fold"].nunique().max() == 1
+        assert declared.items() <= dict(zip(table["group_id"], table["fold"], strict=True)).items()
+    # Near-duplicates with two folds: the lowest holds for all of them.
+    joined = train.assign(group_id=train["group_id"].replace({names[2]: names[10]}))
+    table = fold_table(joined, declared=few, folds=3, seed=0)
+    assert set(table.loc[table["group_id"] == names[10], "fold"]) == {0}
+    with pytest.raises(ValueError, match="fold 1 of 3 holds 0 of two labels"):
+        fold_table(train, declared=dict.fromkeys(names, 0), folds=3, seed=0)

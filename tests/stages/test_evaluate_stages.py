@@ -17,8 +17,9 @@ from assay.images import evaluation_plots
 from assay.images.drawings import KINDS, PER_KIND
 from assay.images.model.embedding import embed_arrays
 from assay.images.model.prediction import load_predictor
-from assay.images.model.store import PixelStore, open_writer
+from assay.images.model.store import PixelStore, open_store, open_writer
 from assay.images.scoring import external_set
+from assay.images.seen import SeenPictures
 from assay.images.unlike import load_seen
 from assay.params.images import External, Images
 from assay.report.results import claims
@@ -34,6 +35,7 @@ def write_params(**changes: object) -> None:
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text())
     params["train_stage1"] |= SMALL | {"batch_size": 8}
+    params["prepare"] |= {"size": SIDE}
     params["evaluate"]["robustness"] = {"max_samples": 20, "jpeg_quality": [100], "resize": [1.0], "blur_sigma": [0.0]}
     for section, values in changes.items():
         params[section] |= values
@@ -156,12 +158,20 @@ def test_a_test_role_without_a_seen_forgery_is_evaluated(
 
 
 @pytest.mark.usefixtures("here")
-def test_an_external_set_with_prepared_images_is_rejected() -> None:
-    predictor = load_predictor(Path("models/stage1"), device="cpu")
-    options = {"settings": load(Images).prepare, "workers": 1, "seen_ids": {"outside/real/0.png"}}
-    options["seen"] = load_seen(Path("models/stage1"))
-    with pytest.raises(ValueError, match="external set x: 1 images are part of the prepared data"):
-        external_set(predictor, External(name="x", path="outside"), **options)
+def test_an_external_set_leaves_out_what_the_prepared_data_hold_whatever_it_is_called(tmp_path: Path) -> None:
+    settings, store = load(Images).prepare, open_store(Path("data/processed"))
+    prepared = SeenPictures.of([pd.read_csv("data/processed/train_manifest.csv")], store, settings=settings)
+    shutil.copytree("outside", tmp_path / "x")
+    copy = Image.fromarray(store.pixels[4])
+    copy.save(tmp_path / "x/real/renamed.png")
+    copy.save(tmp_path / "x/real/recompressed.jpg", quality=90)
+    predictor, item = load_predictor(Path("models/stage1"), device="cpu"), External(name="x", path=str(tmp_path / "x"))
+    options = {"settings": settings, "workers": 1, "prepared": prepared, "seen": load_seen(Path("models/stage1"))}
+    scores, rejected = external_set(predictor, item, **options)
+    assert len(scores) == 12
+    reasons = {Path(file).name: reason for file, reason in zip(rejected["file"], rejected["reason"], strict=True)}
+    assert reasons == {"bad.png": "not_an_image", "renamed.png": "seen", "recompressed.jpg": "seen"}
+    assert rejected["detail"].str.contains("data/x/4.png").sum() == 2
 
 
 def test_calibration_takes_val_and_rejects_test(here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

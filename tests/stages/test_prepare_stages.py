@@ -31,8 +31,8 @@ def write_params(**changes: Any) -> None:
     content["runtime"] |= {"workers": 1, "threads": 1}
     content["roles"] = {"train": 0.4, "val": 0.15, "calib": 0.15, "tune": 0.15, "test": 0.15}
     content["fetch_photos"]["source"] = "photographs"
-    content["forge"] |= {"size": 32, "crops_per_photo": 5, "short_side": [48, 96]}
-    content["forge"]["recon"] |= {"width": 4, "latent": 2, "steps": 3, "batch_size": 4}
+    content["forge"] |= {"size": 32, "crops_per_scene": 5, "short_side": [48, 96]}
+    content["forge"]["recon"] |= {"photos": 2, "width": 4, "latent": 2, "steps": 3, "batch_size": 4}
     content["prepare"] |= {"size": 32, "folds": 2, "min_side": 32, "max_pixels": 1_000_000}
     content["prepare"]["audit"] = {"max_auc": 1.0, "action": "warn"}
     for key, value in changes.items():
@@ -111,7 +111,8 @@ def test_from_photographs_to_manifests() -> None:
     save(folder / "again" / "scene.01.png", scene(50))
     save(folder / "again" / "scene_01.png", scene(51))
     save(folder / "again__scene.01.png", scene(52))
-    save(folder / "tiny.png", scene(53)[:20, :20])
+    save(folder / "tiny.png", scene(53)[:47])  # below short_side, to which nothing is enlarged
+    save(folder / "grey.png", np.full((90, 90, 3), 128, np.uint8))
     (folder / "words.jpg").write_text("no image")
     whole = (folder / "scene01.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -122,22 +123,26 @@ def test_from_photographs_to_manifests() -> None:
     photos = pd.read_csv("data/photos/photos.csv")
     assert list(photos.columns) == fetch_photos.COLUMNS
     assert rejected("data/photos/rejected.csv") == {"words.jpg": "not_an_image"}
-    assert len(photos) == photos["file"].nunique() == 20 + 4 + 2
+    assert len(photos) == photos["file"].nunique() == 20 + 4 + 3
     for row in photos.itertuples():
         data = (Path("data/photos/pictures") / row.file).read_bytes()
         assert hashlib.sha256(data).hexdigest() == row.sha256
         assert data == (folder / row.origin.removeprefix("own: ")).read_bytes()
 
     forge.main()
-    assert rejected("data/forged/rejected.csv") == {"tiny.png": "too_small", "cut.jpg": "truncated"}
+    assert rejected("data/forged/rejected.csv") == {"tiny.png": "too_small", "cut.jpg": "truncated", "grey.png": "flat"}
     made = pd.read_csv("data/forged/manifest.csv")
     assert made["path"].is_unique
     assert all((Path("data/forged") / path).is_file() for path in made["path"])
     assert len(list(Path("data/forged").rglob("*.jpg"))) == len(made)
     names = {path.name for path in Path("data/forged").iterdir()}
     assert names == {"forged", "manifest.csv", "real", "rejected.csv"}
-    assert (made["label"] == 0).sum() == 24 * 5
-    assert made["group"].nunique() == 23  # the recompressed copy joined its scene
+    # The recompressed copy joined its scene, which is the largest then: the generator learns from it alone.
+    assert made["group"].nunique() == 22
+    assert (made["label"] == 0).sum() == 22 * 5
+    assert not made["path"].str.contains("scene00").any()
+    assert made.groupby("group")[["role", "fold"]].nunique(dropna=False).max().tolist() == [1, 1]
+    assert (made["fold"].notna() == (made["role"] == "train")).all()
     assert set(made.loc[made["generator"] == "inpaint", "role"]) == {"test"}
 
     prepare.main()
@@ -156,6 +161,10 @@ def test_from_photographs_to_manifests() -> None:
     check_store(rows)
     folds = pd.read_csv("data/processed/folds.csv")
     assert set(folds["sample_id"]) == set(rows.loc[rows["split"] == "train", "sample_id"])
+    # The folds that experts use are those that forge gave.
+    given = made.assign(image_path="data/forged/" + made["path"]).set_index("image_path")["fold"].dropna()
+    used = folds.merge(rows[["sample_id", "image_path"]]).set_index("image_path")["fold"]
+    assert used.to_dict() == given.to_dict()
     metrics = read_json("metrics/data.json")
     assert sum(metrics[f"{role}.n"] for role in ROLES) == len(rows)
     assert metrics["rejected"] == 0
@@ -454,5 +463,5 @@ def test_a_shortcut_warns_or_fails_as_the_user_asked() -> None:
     with pytest.warns(UserWarning, match="metadata alone"):
         prepare.main()
     audit = read_json("data/processed/audit.json")
-    assert (audit["shortcut"], audit["metadata_auc"]) == (True, 1.0)
+    assert (audit["shortcuts"], audit["metadata_auc"]) == (["metadata", "names"], 1.0)
     assert audit["files"]["real"]["formats"].keys() == {"PNG"}

@@ -161,12 +161,28 @@ def assign_folds(labels: np.ndarray, groups: Sequence[object], *, folds: int, se
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
         fold[held_out] = number
-        if len(np.unique(labels[held_out])) < 2:
-            raise ValueError(
-                f"fold {number} of {folds} holds one label only: {len(set(groups))} groups are too few or too uneven; "
-                "set prepare.folds lower"
-            )
+    check_folds(fold, labels, folds=folds)
     return fold
+
+
+def check_folds(fold: Sequence[int] | np.ndarray | pd.Series, labels: np.ndarray | pd.Series, *, folds: int) -> None:
+    """Raise a ValueError where one of the ``folds`` does not hold both labels."""
+    held = pd.Series(np.asarray(labels)).groupby(np.asarray(fold)).nunique().reindex(range(folds), fill_value=0)
+    if held.min() < 2:
+        raise ValueError(
+            f"fold {held.idxmin()} of {folds} holds {held.min()} of two labels: the groups of train are too few or too "
+            "uneven; add groups, or set prepare.folds lower"
+        )
+
+
+def deal_folds(groups: Sequence[str], *, folds: int, seed: int) -> dict[str, int]:
+    """Fold of each group, 0 .. folds-1: the groups are shuffled and dealt out in turn.
+
+    For groups that are alike in size and labels, where stratifying has nothing to do.
+    """
+    names = np.array(sorted(set(groups)), dtype=object)
+    order = np.random.default_rng([seed, len(names)]).permutation(names)
+    return {str(name): number % folds for number, name in enumerate(order)}
 
 
 def check_disjoint(roles: pd.Series, groups: pd.Series) -> None:

@@ -1,20 +1,41 @@
-"""The shortcut audit: can the label be guessed without looking at the image?
+"""The audit: can the label be guessed without looking at the image, or does it mean the opposite somewhere?
 
-If file metadata alone (size, format, bytes, JPEG quality) separate real from forged, a network can learn them instead
-of the forgery, and every metric downstream is worth nothing. Such shortcuts are common in public forgery data sets: PNG
-reals against JPEG fakes (Grommelt et al., "Fake or JPEG?", 2024).
+If file metadata alone (size, format, bytes, JPEG quality), the pixels in the corners or the names of files separate real
+from forged, a network can learn them instead of the forgery, or both classes come from different collections, and every
+metric downstream is worth nothing. Such shortcuts are common in public forgery data sets: PNG reals against JPEG fakes
+(Grommelt et al., "Fake or JPEG?", 2024).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+
+from assay.images.model.store import PixelStore
+from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
 
 NUMBERS = ["width", "height", "file_bytes", "jpeg_quality"]
 FEATURES = [*NUMBERS, "bytes_per_pixel", "format_code"]
+# An AUC counts where chance alone would hardly give it: standard errors from one half.
+SHORTCUT_ERRORS, FLIPPED_ERRORS = 2.5, 4.0
+# Pictures that are looked at of a part, for labels that mean the opposite.
+MOST_PICTURES = 1000
+SHORTCUTS = {
+    "metadata": "metadata alone (size, format, bytes, JPEG quality)",
+    "corners": "the pixels in the four corners alone",
+    "names": "the names of files alone",
+}
 
 
 def metadata_features(manifest: pd.DataFrame) -> np.ndarray:
@@ -36,13 +57,108 @@ def metadata_classifier(*, seed: int) -> HistGradientBoostingClassifier:
 def metadata_auc(manifest: pd.DataFrame, *, folds: int, seed: int) -> float:
     """AUC of the metadata classifier by group cross-validation over the rows given (columns label, group_id, ...).
 
-    About 0.5: metadata say nothing. Far from it: a shortcut.
+    About 0.5: metadata say nothing. Far above it: a shortcut.
     """
-    labels, features = manifest["label"].to_numpy(), metadata_features(manifest)
+    return _cross_validated(
+        metadata_classifier(seed=seed), metadata_features(manifest), manifest, folds=folds, seed=seed
+    )
+
+
+def corner_auc(manifest: pd.DataFrame, store: PixelStore, *, folds: int, seed: int) -> float:
+    """As `metadata_auc`, from the colours of the four corner pixels as they are stored: a mark, a frame, a border."""
+    rows = store.rows_of(list(manifest["sample_id"]))
+    corners = store.pixels[rows[:, None], [0, 0, -1, -1], [0, -1, 0, -1]].reshape(len(rows), -1).astype(np.float64)
+    return _cross_validated(metadata_classifier(seed=seed), corners, manifest, folds=folds, seed=seed)
+
+
+def name_auc(manifest: pd.DataFrame, *, folds: int, seed: int) -> float:
+    """As `metadata_auc`, from how files are named (without folders, numbers as 0): logistic regression on 1-3-grams."""
+    names = [re.sub(r"\d", "0", PurePosixPath(name).stem.lower()) for name in manifest["image_path"]]
+    grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3))
+    classifier = make_pipeline(grams, LogisticRegression(max_iter=1000))
+    return _cross_validated(classifier, names, manifest, folds=folds, seed=seed)
+
+
+def _cross_validated(classifier: Any, features: Any, manifest: pd.DataFrame, *, folds: int, seed: int) -> float:
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    labels = manifest["label"].to_numpy()
     options = {"groups": manifest["group_id"], "cv": splitter, "method": "predict_proba"}
-    scores = cross_val_predict(metadata_classifier(seed=seed), features, labels, **options)
-    return float(roc_auc_score(labels, scores[:, 1]))
+    return float(roc_auc_score(labels, cross_val_predict(classifier, features, labels, **options)[:, 1]))
+
+
+def chance_error(manifest: pd.DataFrame) -> float:
+    """Standard error of an AUC that says nothing (Mann and Whitney 1947), for rows in groups.
+
+    A group that holds both labels counts with all its rows, since its content tells nothing of them; of any other group
+    the rows may be alike, and it counts once.
+    """
+    both = manifest.groupby("group_id")["label"].transform("nunique") > 1
+    counted = pd.concat([manifest[both], manifest[~both].drop_duplicates("group_id")])["label"]
+    forged, real = int((counted == 1).sum()), int((counted == 0).sum())
+    return float(np.sqrt((forged + real + 1) / (12 * max(1, forged * real))))
+
+
+def shortcut_words(aucs: Mapping[str, float], manifest: pd.DataFrame, *, max_auc: float) -> dict[str, str]:
+    """What tells real from forged without a look at the forgery: name in ``aucs`` (see `SHORTCUTS`) -> a sentence.
+
+    It does where the AUC lies above ``max_auc`` and above what chance gives with so few pictures.
+    """
+    limit = max(max_auc, 0.5 + SHORTCUT_ERRORS * chance_error(manifest))
+    advice = {
+        "metadata": "Bring both classes through the same resizing and the same JPEG step",
+        "corners": "Look for marks, frames and borders, and cut them off in both classes",
+        "names": "Both classes may come from different collections, which differ in more than the forgery; and a forged "
+        "file that isn't named like its original stays with it only by a declared group",
+    }
+    return {
+        name: f"{SHORTCUTS[name]} tell real from forged with AUC {auc:.3f}, above prepare.audit.max_auc {max_auc}: a "
+        f"network may learn that, or what goes with it, instead of the forgery. {advice[name]}"
+        for name, auc in aucs.items()
+        if auc > limit
+    }
+
+
+def flipped_parts(frame: pd.DataFrame, store: PixelStore, *, seed: int) -> dict[str, float]:
+    """Parts whose labels seem to mean the opposite: its name -> AUC of a classifier learned from the others' pixels.
+
+    The parts are the data sets, and the roles val, calib and tune, judged by what is learned from train. Simple statistics
+    of the pixels (`pixel_statistics`) that rank a part's pictures clearly the wrong way (4 standard errors below one half)
+    speak for labels that are the wrong way round, or for forgeries of a contrary kind. The test role is not looked at.
+
+    Args:
+        frame: columns sample_id, label, dataset, split, group_id of all rows.
+        store: the pixels.
+        seed: seeds the samples of large parts.
+    """
+    train = frame[frame["split"] == "train"]
+    parts = {f"role {role}": (train, frame[frame["split"] == role]) for role in ("val", "calib", "tune")}
+    datasets = train["dataset"].unique()
+    if len(datasets) > 1:
+        parts |= {
+            f"dataset {name}": (train[train["dataset"] != name], train[train["dataset"] == name]) for name in datasets
+        }
+    found = {}
+    for name, (known, new) in parts.items():
+        if known["label"].nunique() < 2 or new["label"].nunique() < 2:
+            continue
+        known, new = (rows.sample(min(len(rows), MOST_PICTURES), random_state=seed) for rows in (known, new))
+        before, after = (
+            pixel_statistics(store.pixels[store.rows_of(list(rows["sample_id"]))]) for rows in (known, new)
+        )
+        classifier = pixel_classifier().fit(before, known["label"])
+        auc = float(roc_auc_score(new["label"], classifier.predict_proba(after)[:, 1]))
+        if auc < 0.5 - FLIPPED_ERRORS * chance_error(new):
+            found[name] = auc
+    return found
+
+
+def flipped_words(flipped: Mapping[str, float]) -> list[str]:
+    """What `flipped_parts` found, a sentence each."""
+    return [
+        f"{name}: what tells real from forged elsewhere tells the opposite here (AUC {auc:.3f}): look whether its labels "
+        "are the wrong way round (classes: real, forged), or its forgeries of a contrary kind"
+        for name, auc in flipped.items()
+    ]
 
 
 def column_summary(manifest: pd.DataFrame) -> dict[str, dict[str, object]]:

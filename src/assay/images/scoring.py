@@ -19,8 +19,9 @@ from assay.images.listing import rejected_in_words
 from assay.images.model.dataset import PictureSet
 from assay.images.model.embedding import embed_arrays, embed_set
 from assay.images.model.prediction import Predictor
-from assay.images.model.store import PixelStore
+from assay.images.model.store import PixelStore, fit_square
 from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
+from assay.images.seen import SeenPictures, stored_form
 from assay.images.sources import list_path
 from assay.images.unlike import MAX_ROWS, Seen, fit_seen
 from assay.params.images import External, Prepare, Robustness
@@ -28,6 +29,8 @@ from assay.params.images import External, Prepare, Robustness
 KEYS = ["sample_id", "label", "group_id", "generator"]
 SCORES = ["logit", "distance"]
 CELL = ["jpeg_quality", "resize", "blur_sigma"]
+# The family that is forged by what the grid of degradations does.
+SAME_OPERATION = "resample"
 
 
 def seen_pictures(predictor: Predictor, train: pd.DataFrame, store: PixelStore, *, seed: int) -> Seen:
@@ -77,7 +80,8 @@ def baseline_probs(train: pd.DataFrame, test: pd.DataFrame, store: PixelStore, *
 def degrade(image: np.ndarray, *, blur_sigma: float, resize: float, jpeg_quality: int) -> np.ndarray:
     """Blur, then make smaller and larger again, then recompress one uint8 image [S, S, 3].
 
-    ``blur_sigma`` 0, ``resize`` 1 and ``jpeg_quality`` 100 leave it as it is.
+    ``blur_sigma`` 0, ``resize`` 1 and ``jpeg_quality`` 100 leave it as it is. It is enlarged by a kernel (bicubic) that the
+    forgery `resample` does not know.
     """
     side = image.shape[0]
     if blur_sigma > 0:
@@ -85,7 +89,7 @@ def degrade(image: np.ndarray, *, blur_sigma: float, resize: float, jpeg_quality
     if resize < 1:
         small = max(2, round(side * resize))
         image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
     if jpeg_quality < 100:
         decoded = cv2.imdecode(np.frombuffer(encode_jpeg(image, quality=jpeg_quality), np.uint8), cv2.IMREAD_COLOR)
         image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -95,7 +99,13 @@ def degrade(image: np.ndarray, *, blur_sigma: float, resize: float, jpeg_quality
 def degraded_logits(
     predictor: Predictor, rows: pd.DataFrame, store: PixelStore, *, settings: Robustness
 ) -> pd.DataFrame:
-    """The same images blurred, made smaller and recompressed in every combination: keys, cell and ``logit`` a row."""
+    """The same images blurred, made smaller and recompressed in every combination: keys, cell and ``logit`` a row.
+
+    ``rows`` hold no forgery of `SAME_OPERATION`: to make a picture smaller and larger is no nuisance to it but what forged
+    means. A real picture that was resized carries its trace, too, so that in those cells the order of real and forged (the
+    AUC) means something, and a threshold little.
+    """
+    assert SAME_OPERATION not in set(rows["generator"])
     data = PictureSet(store, rows, image_size=predictor.image_size)
     pixels = data.__getitems__(list(range(len(data))))[0].permute(0, 2, 3, 1).numpy()
     cells = list(product(settings.jpeg_quality, settings.resize, settings.blur_sigma))
@@ -108,30 +118,45 @@ def degraded_logits(
 
 
 def external_set(
-    predictor: Predictor, item: External, *, settings: Prepare, workers: int, seen_ids: set[str], seen: Seen
+    predictor: Predictor,
+    item: External,
+    *,
+    settings: Prepare,
+    workers: int,
+    prepared: SeenPictures,
+    seen: Seen,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of a labelled set that no other stage has seen, and the files of it that could not be used.
 
+    Among these are pictures that ``prepared`` holds, too: equal ones, whatever they are called, and near-duplicates.
+    ``seen``: what the distance of each is taken from.
+
     Raises:
-        ValueError: no such set, fewer than two classes left, or images that the prepared data hold as well.
+        ValueError: no such set, or fewer than two classes left.
     """
     name = item.name
     listing = list_path(Path(item.path), dataset=name, how=item, field="evaluate.external")
     if listing.problem is not None:
         raise ValueError(listing.problem)
-    options = decode_settings(settings, side=predictor.image_size)
-    shared = seen_ids & set(listing.rows["image_path"])
-    if shared:
-        raise ValueError(f"external set {name}: {len(shared)} images are part of the prepared data, e.g. {min(shared)}")
     paths = [unescape_path(path) for path in listing.rows["image_path"]]
-    kept, found, rejected = [], [], []
-    for number, result in enumerate(decode_all(paths, options, workers=workers)):
+    kept, found, forms, rejected = [], [], [], []
+    for number, result in enumerate(decode_all(paths, decode_settings(settings, side=settings.size), workers=workers)):
         if isinstance(result, Refused):
             rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, plain_text(result.detail)))
-        else:
-            kept.append(number)
-            found.append(np.concatenate(embed_arrays(predictor, result.pixels[None], reduce=seen.distances)))
-    rows = listing.rows.iloc[kept]
+            continue
+        kept.append(number)
+        forms.append(stored_form(result.pixels, settings=settings))
+        picture = fit_square(result.pixels, predictor.image_size, resize="squash")
+        found.append(np.concatenate(embed_arrays(predictor, picture[None], reduce=seen.distances)))
+    twins = prepared.twins(forms, settings=settings)
+    logits, distances = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    rows = listing.rows.iloc[kept].assign(logit=logits, distance=distances)
+    rejected += [
+        (path, name, "seen", f"the same picture as {twin}, or nearly")
+        for path, twin in zip(rows["image_path"], twins, strict=True)
+        if twin is not None
+    ]
+    rows = rows[[twin is None for twin in twins]]
     problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
     rejections = pd.concat([listing.rejected, problems], ignore_index=True)
     if rows["label"].nunique() < 2:
@@ -139,7 +164,5 @@ def external_set(
         raise ValueError(
             f"external set {name}: {len(rows)} usable images of one class; real and forged are needed; {said}"
         )
-    logits, distances = np.array(found).T
     scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"})
-    scores = scores.assign(logit=logits, distance=distances)
     return scores[["dataset", *KEYS, *SCORES]].reset_index(drop=True), rejections

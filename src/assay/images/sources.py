@@ -263,3 +263,18 @@ def list_sources(settings: Prepare, *, root: Path = Path()) -> Listing:
             )
         listings.append(listing)
     return combine(listings)
+
+
+def forged_folds(settings: Prepare) -> dict[str, int]:
+    """The fold of every group of the train role to which forge gave one; empty without a source of kind forge.
+
+    Keys are groups as `list_sources` names them.
+    """
+    folds: dict[str, int] = {}
+    for source in settings.sources:
+        if source.kind == "forge":
+            table = pd.read_csv(FORGED, dtype={"group": str}, na_values={"fold": [""]}, keep_default_na=False)
+            given = table.dropna(subset="fold").drop_duplicates("group")
+            names = source.dataset + "/" + given["group"].map(group_word)
+            folds |= dict(zip(names, given["fold"].astype(int), strict=True))
+    return folds

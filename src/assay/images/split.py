@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from assay.data.groups import join_groups
-from assay.data.roles import CLASSES, assign_folds, check_disjoint, complete_roles
+from assay.data.roles import CLASSES, assign_folds, check_disjoint, check_folds, complete_roles, deal_folds
 from assay.images.duplicates import Fingerprint, near_duplicate_clusters
 from assay.params.images import Prepare
 from assay.params.shared import Roles
@@ -99,7 +99,27 @@ def role_advice(frame: pd.DataFrame, role: str, label: int, *, donor: str) -> st
     return f"add {name} images of other groups, or raise roles.{role}"
 
 
-def fold_table(train: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
-    """The one fold table for every expert and level: sample_id, group_id, label, fold of the train role."""
-    fold = assign_folds(train["label"].to_numpy(), list(train["group_id"]), folds=folds, seed=seed)
-    return train[["sample_id", "group_id", "label"]].assign(fold=fold)
+def fold_table(train: pd.DataFrame, *, declared: Mapping[str, int], folds: int, seed: int) -> pd.DataFrame:
+    """The one fold table for every expert and level: sample_id, group_id, label, fold of the train role.
+
+    Args:
+        train: columns sample_id, label, group (as its source says) and group_id (near-duplicates joined).
+        declared: group -> fold, given before anything was forged; of joined groups with several, the lowest holds.
+        folds: how many there are.
+        seed: seeds the draw of the others.
+
+    Raises:
+        ValueError: too few groups, or a fold with one label only.
+    """
+    given = train["group"].map(declared).groupby(train["group_id"]).transform("min")
+    free = train[given.isna()]
+    groups = free.groupby("label")["group_id"].nunique().reindex(range(len(CLASSES)), fill_value=0)
+    if len(free) == len(train) or groups.min() >= folds:
+        drawn = assign_folds(free["label"].to_numpy(), list(free["group_id"]), folds=folds, seed=seed)
+    else:
+        dealt = deal_folds(list(free["group_id"]), folds=folds, seed=seed)
+        drawn = free["group_id"].map(dealt).to_numpy(dtype=np.int64)
+    table = train[["sample_id", "group_id", "label"]].assign(fold=given)
+    table.loc[free.index, "fold"] = drawn
+    check_folds(table["fold"], table["label"], folds=folds)
+    return table.astype({"fold": np.int64})

@@ -56,6 +56,9 @@ class FetchPhotos(Section):
 class Recon(Section):
     """A small convolutional autoencoder with learned upsampling."""
 
+    photos: Positive = Field(
+        description="photographs it learns from; the largest groups that hold as many are set aside, in no role"
+    )
     width: int = Field(ge=4, le=512)
     latent: int = Field(ge=1, le=512)
     steps: Positive
@@ -90,8 +93,11 @@ class Resample(Section):
 
 class Forge(Section):
     size: int = Field(ge=32, le=1024, description="side of a crop in pixels")
-    crops_per_photo: Positive
-    short_side: Annotated[Range, Field(description="photographs are scaled to a short side drawn from here")]
+    crops_per_scene: Positive = Field(description="shared out over the photographs of a group, one each at least")
+    short_side: Annotated[
+        Range,
+        Field(description="photographs are made smaller to a short side drawn from here; smaller ones are rejected"),
+    ]
     min_contrast: float = Field(ge=0, le=127, description="least standard deviation of a crop's grey values")
     jpeg_quality: QualityRange
     families: list[Family] = Field(min_length=1)

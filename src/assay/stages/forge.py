@@ -2,13 +2,14 @@
 
     python -m assay.stages.forge
 
-Photographs are decoded once, near-duplicates joined, every group given its role, and only then cropped and forged.
-Output: ``data/forged/real``, ``data/forged/forged``, ``manifest.csv`` (path, label, group, generator, role) and
-``rejected.csv``.
+Photographs are decoded once, near-duplicates joined, some groups set aside for the generator of ``recon``, every other
+one given its role and the train role's their fold, and only then is anything cropped, learned or forged. Output:
+``data/forged/real``, ``data/forged/forged``, ``manifest.csv`` (path, label, group, generator, role, fold), ``rejected.csv``.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -16,24 +17,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.core.io import write_csv, write_npy
+from assay.core.io import read_npy, write_csv, write_npy
 from assay.core.parallel import ordered_map
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
 from assay.data.decode import ImageRejected, decode_rgb
 from assay.data.groups import join_groups
-from assay.data.roles import assign_roles
+from assay.data.roles import assign_roles, deal_folds
 from assay.images.duplicates import Fingerprint, fingerprint, near_duplicate_clusters
 from assay.images.forge.families import (
     Photo,
     Reconstruct,
-    check_donors,
+    crop_numbers,
     forge_photo,
     generator_crops,
     manifest_frame,
     manifest_row,
     scale_to_short_side,
+    set_aside,
 )
 from assay.images.listing import names_of_photos, with_rejected
 from assay.params.images import Forge, Images
@@ -47,28 +49,40 @@ def decode_photo(task: tuple[Path, Path], *, params: Images) -> Fingerprint | Im
     """Decode one photograph into ``task[1]``; returns its fingerprint, or why it can't be used."""
     source, target = task
     try:
-        pixels = decode_rgb(source, max_pixels=params.fetch_photos.max_pixels, min_side=params.forge.size)
+        # Crops are cut from photographs made smaller, never larger.
+        side = math.ceil(params.forge.short_side[0])
+        pixels = decode_rgb(source, max_pixels=params.fetch_photos.max_pixels, min_side=side)
     except ImageRejected as error:
         return error
     write_npy(target, scale_to_short_side(pixels, params.forge.short_side[1]))
     return fingerprint(pixels, hash_side=params.prepare.near_duplicates.hash_side)
 
 
-def load_photos(scratch: Path, params: Images) -> list[Photo]:
-    """Decode all photographs into ``scratch``, join near-duplicates and give every group its role.
+def why_rejected(result: ImageRejected | None) -> tuple[str, str]:
+    """Reason and detail of a photograph that can't be used; None for one without a fingerprint."""
+    if result is None:
+        return "flat", "next to nothing is to be seen, so that a forgery would change next to nothing"
+    return str(result.reason), result.detail
+
+
+def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], list[Path]]:
+    """Decode all photographs into ``scratch``, join near-duplicates and give every group its role and fold.
 
     Those that can't be used are written to `REFUSED`.
+
+    Returns:
+        The photographs to forge, and the pixels of those that the generator learns from.
     """
     table = pd.read_csv(PHOTOS / "photos.csv", dtype=str, keep_default_na=False)
     tasks = [(PHOTOS / "pictures" / name, scratch / f"{number}.npy") for number, name in enumerate(table["file"])]
     work = ordered_map(partial(decode_photo, params=params), tasks, workers=params.runtime.workers)
     results = list(progress(work, total=len(tasks), name="decoding", unit="photo"))
-    is_rejected = [isinstance(result, ImageRejected) for result in results]
+    is_rejected = [not isinstance(result, Fingerprint) for result in results]
     rejected = pd.DataFrame(
         [
-            (name, str(r.reason), r.detail)
-            for name, r in zip(names_of_photos(table), results, strict=True)
-            if isinstance(r, ImageRejected)
+            (name, *why_rejected(result))
+            for name, result in zip(names_of_photos(table), results, strict=True)
+            if not isinstance(result, Fingerprint)
         ],
         columns=["file", "reason", "detail"],
     )
@@ -78,44 +92,52 @@ def load_photos(scratch: Path, params: Images) -> list[Photo]:
     if kept.empty:
         told = f"none of {len(table)} photograph(s) can be used, e.g. {rejected['file'].iloc[0]}"
         raise ValueError(with_rejected(told, rejected, REFUSED, joint="; "))
-    prints = [result for result in results if not isinstance(result, ImageRejected)]
+    prints = [result for result in results if isinstance(result, Fingerprint)]
     limits = params.prepare.near_duplicates
     clusters = near_duplicate_clusters(prints, max_distance=limits.max_distance, max_difference=limits.max_difference)
     groups = join_groups(list(kept["group_id"]), clusters)
+    seed, paths = params.runtime.seed, [task[1] for task, bad in zip(tasks, is_rejected, strict=True) if not bad]
+    aside = set_aside(groups, params.forge, seed=seed)
+    scenes = sorted(set(groups) - aside)
     # One row per group: the shares are of scenes, since it is scenes that intervals rest on.
     roles = assign_roles(
-        pd.DataFrame({"group_id": sorted(set(groups)), "dataset": "photos", "label": 0}),
+        pd.DataFrame({"group_id": scenes, "dataset": "photos", "label": 0}),
         shares=params.roles.model_dump(),
-        seed=params.runtime.seed,
+        seed=seed,
     )
-    pixels = [target for (_, target), bad in zip(tasks, is_rejected, strict=True) if not bad]
-    return [Photo(*item) for item in zip(kept["file"], groups, roles.loc[groups], pixels, strict=True)]
+    folds = deal_folds(list(roles.index[roles == "train"]), folds=params.prepare.folds, seed=seed)
+    crops = crop_numbers(groups, crops_per_scene=params.forge.crops_per_scene)
+    items = list(zip(kept["file"], groups, paths, crops, strict=True))
+    photos = [Photo(*item, role=str(roles[item[1]]), fold=folds.get(item[1])) for item in items if item[1] not in aside]
+    return photos, [path for _, group, path, _ in items if group in aside]
 
 
-def learn_generator(photos: list[Photo], settings: Forge, *, seed: int, threads: int) -> Reconstruct | None:
-    """The ``recon`` family's generator, learned on photographs of the train role; None where it is not asked for."""
-    if "recon" not in settings.families:
-        return None
+def learn_generator(learned_from: list[Path], settings: Forge, *, seed: int, threads: int) -> Reconstruct:
+    """The ``recon`` family's generator, learned from the photographs that are set aside for it."""
     # Here and not above: the decoding processes import this module, and need no torch.
     from assay.core.torch_setup import set_up_torch
     from assay.images.forge.autoencoder import reconstruct, train_autoencoder
 
     set_up_torch(threads=threads)
-    crops = generator_crops(photos, settings, seed=seed)
-    return partial(reconstruct, train_autoencoder(crops, seed=seed, **settings.recon.model_dump()))
+    crops = generator_crops([read_npy(path) for path in learned_from], settings, seed=seed)
+    options = settings.recon.model_dump(exclude={"photos"})
+    return partial(reconstruct, train_autoencoder(crops, seed=seed, **options))
 
 
-def forge_all(photos: list[Photo], params: Images) -> pd.DataFrame:
+def forge_all(photos: list[Photo], learned_from: list[Path], params: Images) -> pd.DataFrame:
     """Write every crop and its forgeries; returns the manifest."""
-    check_donors(photos, params.forge)
-    seed = params.runtime.seed
-    generator = learn_generator(photos, params.forge, seed=seed, threads=params.runtime.threads)
+    settings, seed = params.forge, params.runtime.seed
+    generator = None
+    if learned_from:
+        generator = learn_generator(learned_from, settings, seed=seed, threads=params.runtime.threads)
     rows = []
     for number, photo in enumerate(progress(photos, name="forging", unit="photo")):
-        for stem, family, data in forge_photo(number, photos, params.forge, seed=seed, reconstruct=generator):
+        for stem, family, data in forge_photo(number, photos, settings, seed=seed, reconstruct=generator):
             row = manifest_row(photo, stem, family)
             (OUTPUT / str(row["path"])).write_bytes(data)
             rows.append(row)
+    told = f"{len({photo.group for photo in photos})} scenes forged"
+    print(f"{told}; the generator of recon learned from {len(learned_from)} photographs of other scenes")
     return manifest_frame(rows)
 
 
@@ -130,7 +152,7 @@ def main() -> None:
             write_csv(REFUSED, pd.DataFrame(columns=["file", "reason", "detail"]))
         else:
             with tempfile.TemporaryDirectory(dir=OUTPUT) as scratch:
-                manifest = forge_all(load_photos(Path(scratch), params), params)
+                manifest = forge_all(*load_photos(Path(scratch), params), params)
         write_csv(OUTPUT / "manifest.csv", manifest)
     print(pd.crosstab(manifest["role"], manifest["generator"]).to_string())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
 
@@ -22,19 +23,31 @@ from assay.core.stage import run, timed
 from assay.data.findings import findings_table, raise_errors
 from assay.data.path_text import plain_text, unescape_path
 from assay.data.roles import ROLES, borrowed
-from assay.images.audit import column_summary, metadata_auc
+from assay.images.audit import (
+    column_summary,
+    corner_auc,
+    flipped_parts,
+    flipped_words,
+    metadata_auc,
+    name_auc,
+    shortcut_words,
+)
 from assay.images.decode_set import Refused, decode_all, decode_settings
+from assay.images.duplicates import Fingerprint
 from assay.images.listing import REJECTED, Listing, rejected_in_words, two_labels, with_rejected
+from assay.images.lookalikes import closest_pairs, in_words
 from assay.images.manifest import sample_id
-from assay.images.model.store import open_writer
+from assay.images.model.store import PixelStore, open_store, open_writer
 from assay.images.preflight import check_fold_table, check_prepared, pipeline_folds
-from assay.images.sources import list_sources
+from assay.images.sources import forged_folds, list_sources
 from assay.images.split import MANIFEST, fold_table, group_and_split, near_duplicates
-from assay.params.images import Audit, Images
+from assay.params.images import Images
 
 OUTPUT = Path("data/processed")
 REFUSED = OUTPUT / "rejected.csv"
 METRICS = Path("metrics/data.json")
+# Pairs of groups in different roles that audit.json lists, the most alike first.
+CLOSEST = 10
 # What an image's header says, and manifests repeat.
 FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
@@ -76,23 +89,35 @@ def decode_into_store(listing: Listing, params: Images) -> tuple[pd.DataFrame, p
     return rows[good].reset_index(drop=True), rejected, list(compress(prints, good))
 
 
-def audit_shortcuts(train: pd.DataFrame, settings: Audit, *, folds: int, seed: int) -> dict[str, object]:
-    """Metadata-only AUC on the train role; warns or raises above ``settings.max_auc``, as the user chose."""
-    auc = metadata_auc(train, folds=folds, seed=seed)
-    shortcut = max(auc, 1 - auc) > settings.max_auc
-    if shortcut:
-        message = (
-            f"metadata alone (size, format, bytes, JPEG quality) tell real from forged with AUC {auc:.3f}, above "
-            f"prepare.audit.max_auc {settings.max_auc}: a network may learn that instead of the forgery. Bring both "
-            "classes through the same resizing and the same JPEG step"
-        )
-        if settings.action == "fail":
-            raise ValueError(message)
+def audit(
+    frame: pd.DataFrame, prints: Sequence[Fingerprint | None], store: PixelStore, params: Images
+) -> dict[str, object]:
+    """What `assay.images.audit` and `assay.images.lookalikes` find; warns, or raises on a shortcut, as the user chose."""
+    settings, seed = params.prepare, params.runtime.seed
+    train, options = frame[frame["split"] == "train"], {"folds": settings.folds, "seed": seed}
+    aucs = {"metadata": metadata_auc(train, **options), "corners": corner_auc(train, store, **options)}
+    shortcuts = shortcut_words(aucs, train, max_auc=settings.audit.max_auc)
+    names: dict[str, str] = {}
+    # Of what forge makes the names tell the family. No network sees a name: they are a hint and stop nothing.
+    forged = {source.dataset for source in settings.sources if source.kind == "forge"}
+    own = train[~train["dataset"].isin(forged)]
+    if own.groupby("label")["group_id"].nunique().reindex([0, 1], fill_value=0).min() >= settings.folds:
+        aucs["names"] = name_auc(own, **options)
+        names = shortcut_words({"names": aucs["names"]}, own, max_auc=settings.audit.max_auc)
+    if shortcuts and settings.audit.action == "fail":
+        raise ValueError("; ".join(shortcuts.values()))
+    shortcuts |= names
+    flipped, pairs = flipped_parts(frame, store, seed=seed), closest_pairs(frame, prints, seed=seed)
+    told = [*shortcuts.values(), *flipped_words(flipped), in_words(pairs)]
+    for message in filter(None, told):
         warnings.warn(message, stacklevel=2)
     return {
-        "metadata_auc": auc,
-        "max_auc": settings.max_auc,
-        "shortcut": shortcut,
+        **{f"{name}_auc": auc for name, auc in aucs.items()},
+        "max_auc": settings.audit.max_auc,
+        "shortcuts": sorted(shortcuts),
+        "flipped": flipped,
+        "suspicious_pairs": int(pairs["suspicious"].sum()),
+        "closest_pairs": pairs.head(CLOSEST).to_dict("records"),
         "files": column_summary(train),
     }
 
@@ -113,14 +138,14 @@ def main() -> None:
             findings = check_prepared(frame, settings=settings, num_kfold_stages=pipeline_folds())
             raise_errors(findings, what="the images line")
             train = frame[frame["split"] == "train"]
-            folds = fold_table(train, folds=settings.folds, seed=seed)
+            folds = fold_table(train, declared=forged_folds(settings), folds=settings.folds, seed=seed)
         except ValueError as error:
             raise ValueError(with_rejected(str(error), rejected, REFUSED)) from error
         for role in ROLES:
             write_csv(OUTPUT / f"{role}_manifest.csv", frame.loc[frame["split"] == role, MANIFEST])
         write_csv(OUTPUT / "folds.csv", folds)
-        audit = audit_shortcuts(train, settings.audit, folds=settings.folds, seed=seed)
-        write_json(OUTPUT / "audit.json", audit)
+        found = audit(frame, prints, open_store(OUTPUT), params)
+        write_json(OUTPUT / "audit.json", found)
         metrics: dict[str, object] = {
             f"{role}.{name}": value
             for role, part in frame.groupby("split")
@@ -130,14 +155,15 @@ def main() -> None:
                 ("n_groups", part["group_id"].nunique()),
             )
         }
-        metrics |= {"rejected": len(rejected), "audit.metadata_auc": audit["metadata_auc"]}
+        metrics |= {"rejected": len(rejected)}
+        metrics |= {f"audit.{name}": found[name] for name in ("metadata_auc", "corners_auc", "suspicious_pairs")}
         write_json(METRICS, metrics)
     table = frame.pivot_table(index="split", columns="generator", values="sample_id", aggfunc="count", fill_value=0)
     print(table.reindex(ROLES).to_string())
     print(findings_table([*findings, *check_fold_table(folds)]))
     for line in (borrowed(frame), near_duplicates(frame), rejected_in_words(rejected)):
         print(line, end="\n" if line else "")
-    print(f"metadata-only AUC {audit['metadata_auc']:.3f} (0.5: no shortcut)")
+    print(f"metadata-only AUC {found['metadata_auc']:.3f}, corners only {found['corners_auc']:.3f} (0.5: no shortcut)")
     print("assay check --data: what the later stages need, and the time, memory and disk that they will take")
 
 

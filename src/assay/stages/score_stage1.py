@@ -22,9 +22,10 @@ from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.manifest import read_manifest
 from assay.images.model.prediction import Predictor, load_predictor
-from assay.images.model.store import open_store
+from assay.images.model.store import PixelStore, open_store
 from assay.images.scoring import (
     KEYS,
+    SAME_OPERATION,
     SCORES,
     baseline_probs,
     degraded_logits,
@@ -33,6 +34,7 @@ from assay.images.scoring import (
     score_rows,
     seen_pictures,
 )
+from assay.images.seen import SeenPictures
 from assay.images.slices import family_slices
 from assay.images.unlike import Seen, save_seen
 from assay.params.images import Images
@@ -44,13 +46,17 @@ EXTRA = OUTPUT / "test_extra"
 ROLES = ("val", "calib", "tune", "test")
 
 
-def score_external(predictor: Predictor, manifests: dict[str, pd.DataFrame], params: Images, *, seen: Seen) -> None:
+def score_external(
+    predictor: Predictor, manifests: dict[str, pd.DataFrame], store: PixelStore, params: Images, *, seen: Seen
+) -> None:
     """Score the sets of ``evaluate.external``."""
-    known = {path for manifest in manifests.values() for path in manifest["image_path"]}
     scores, rejected = [pd.DataFrame(columns=["dataset", *KEYS, *SCORES])], []
-    options: dict[str, Any] = {"settings": params.prepare, "workers": params.runtime.workers, "seen_ids": known}
+    # To hash every prepared picture takes a while: only where there is something to compare.
+    known = manifests.values() if params.evaluate.external else [manifests["test"].head(0)]
+    options: dict[str, Any] = {"settings": params.prepare, "workers": params.runtime.workers, "seen": seen}
+    options["prepared"] = SeenPictures.of(known, store, settings=params.prepare)
     for item in params.evaluate.external:
-        found = external_set(predictor, item, seen=seen, **options)
+        found = external_set(predictor, item, **options)
         scores.append(found[0])
         rejected.append(found[1])
     write_parquet(EXTRA / "external.parquet", pd.concat(scores[1:] or scores, ignore_index=True))
@@ -74,11 +80,12 @@ def main() -> None:
         slices = family_slices(test["label"].to_numpy(), test["generator"].to_numpy(), seen=set(train["generator"]))
         seen = test[slices["test"]]
         write_parquet(EXTRA / "baselines.parquet", baseline_probs(train, seen, store, seed=seed))
-        sample = seen.sample(min(len(seen), robustness.max_samples), random_state=seed).sort_index()
+        others = seen[seen["generator"] != SAME_OPERATION]
+        sample = others.sample(min(len(others), robustness.max_samples), random_state=seed).sort_index()
         degraded = degraded_logits(predictor, sample, store, settings=robustness)
         write_parquet(EXTRA / "robustness.parquet", degraded)
         write_parquet(EXTRA / "drawings.parquet", score_drawings(predictor, seen=known, seed=seed))
-        score_external(predictor, manifests, params, seen=known)
+        score_external(predictor, manifests, store, params, seen=known)
     print(
         f"{sum(len(manifests[role]) for role in ROLES)} images of {', '.join(ROLES)} scored; {len(degraded)} degraded ones"
     )

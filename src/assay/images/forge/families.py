@@ -1,13 +1,15 @@
 """From photographs to pairs of real and forged crops on disk.
 
-Photographs are decoded and grouped and groups get their role before anything is cropped, learned or forged. The
-generator of ``recon`` learns from photographs of the train role alone; ``splice`` takes donors from its own role.
+Photographs are decoded and grouped and groups get their role and fold before anything is cropped, learned or forged. A
+crop shows one scene and nothing else: ``splice`` takes its donor from the same scene, and the generator of ``recon``
+learns from photographs that are set aside and stand in no role.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +23,13 @@ from assay.params.images import Forge
 
 Reconstruct = Callable[[np.ndarray], np.ndarray]
 
-# The autoencoder learns from at most this many crops, which bounds its memory whatever the number of photographs.
-MAX_GENERATOR_CROPS = 4000
+# The autoencoder learns from so many crops, whatever the number of photographs.
+GENERATOR_CROPS = 2000
+# A forgery that alters fewer pixels than this share, by more than LEAST_LEVELS of 255, is none to speak of: it would carry
+# the label forged on a picture that is as good as real.
+LEAST_CHANGE, LEAST_LEVELS = 0.01, 4
+# Crops that are tried for one in which all forgeries show.
+TRIES = 30
 # How a crop is forged, by family; recon has a network of its own.
 FORGERS: dict[str, Callable[..., np.ndarray]] = {
     "blend": forging.blend,
@@ -32,14 +39,23 @@ FORGERS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
+# ``group`` names every scene that a row shows; ``fold`` is empty outside the train role.
+MANIFEST = ["path", "label", "group", "generator", "role", "fold"]
+
+
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photograph, scaled to the largest short side that crops are cut from, kept on disk."""
+    """A decoded photograph, scaled to the largest short side that crops are cut from, kept on disk.
+
+    ``crops`` numbers its crops within the scene; ``fold`` is None outside the train role.
+    """
 
     name: str
     group: str
-    role: str
     pixels: Path
+    crops: range
+    role: str
+    fold: int | None = None
 
     def load(self) -> np.ndarray:
         """uint8 [H, W, 3], memory-mapped."""
@@ -57,11 +73,18 @@ def scale_to_short_side(pixels: np.ndarray, short_side: float) -> np.ndarray:
 
 
 def cut_crop(photo: np.ndarray, rng: np.random.Generator, settings: Forge) -> np.ndarray:
-    """A random square crop at a random scale, uint8 [size, size, 3]; of five flat ones the one of most contrast."""
+    """A random square crop at a random scale, uint8 [size, size, 3]; of five flat ones the one of most contrast.
+
+    The photograph is made smaller to a short side drawn from ``short_side``, as far as its own reaches. It is never
+    enlarged: the traces of that are what the family ``resample`` is forged by.
+    """
+    shortest = min(photo.shape[:2])
+    low, high = settings.short_side[0], min(settings.short_side[1], shortest)
+    assert high >= low, f"a photograph of {photo.shape} is smaller than short_side {settings.short_side}"
     best, best_contrast = None, -1.0
     for _ in range(5):
-        short = rng.uniform(settings.short_side[0], settings.short_side[1])
-        edge = min(round(settings.size * min(photo.shape[:2]) / short), min(photo.shape[:2]))
+        edge = round(settings.size * shortest / rng.uniform(low, high))
+        assert settings.size <= edge <= shortest
         top = int(rng.integers(photo.shape[0] - edge + 1))
         left = int(rng.integers(photo.shape[1] - edge + 1))
         region = np.ascontiguousarray(photo[top : top + edge, left : left + edge])
@@ -82,17 +105,59 @@ def encode_jpeg(crop: np.ndarray, *, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def generator_crops(photos: list[Photo], settings: Forge, *, seed: int) -> np.ndarray:
-    """Crops for training the ``recon`` generator, from photographs of the train role: uint8 [n, S, S, 3]."""
-    train = [photo for photo in photos if photo.role == "train"]
-    if not train:
-        raise ValueError("role train holds no photograph for family recon to learn from: add photographs")
-    each = max(1, min(settings.crops_per_photo, MAX_GENERATOR_CROPS // len(train)))
+def set_aside(groups: Sequence[str], settings: Forge, *, seed: int) -> set[str]:
+    """The groups whose photographs only the generator of ``recon`` learns from; none where it is not asked for.
+
+    The largest groups, until they hold ``recon.photos``: a group counts as one scene, however many photographs it has.
+
+    Args:
+        groups: the group of each photograph.
+        settings: of the section ``forge``.
+        seed: decides between groups of one size.
+
+    Raises:
+        ValueError: no photograph would be left to forge.
+    """
+    if "recon" not in settings.families:
+        return set()
+    names, counts = np.unique(np.asarray(groups, dtype=object), return_counts=True)
+    order = np.random.default_rng([seed, 3]).permutation(len(names))
+    order = order[np.argsort(-counts[order], kind="stable")]
+    needed = 1 + int(np.searchsorted(np.cumsum(counts[order]), settings.recon.photos))
+    if needed >= len(names):
+        raise ValueError(
+            f"family recon sets {settings.recon.photos} photographs aside to learn from (forge.recon.photos), which leaves "
+            f"none of {len(groups)} in {len(names)} group(s) to forge: add photographs, set forge.recon.photos lower, or "
+            "drop recon from forge.families"
+        )
+    return {str(name) for name in names[order[:needed]]}
+
+
+def crop_numbers(groups: Sequence[str], *, crops_per_scene: int) -> list[range]:
+    """The crops of each photograph, numbered within its group, which shares out ``crops_per_scene``; one each at least."""
+    sizes, done, numbers = Counter(groups), Counter[str](), list[range]()
+    start = dict.fromkeys(sizes, 0)
+    for group in groups:
+        each, more = divmod(crops_per_scene, sizes[group])
+        count = max(1, each + (done[group] < more))
+        numbers.append(range(start[group], start[group] + count))
+        start[group] += count
+        done[group] += 1
+    return numbers
+
+
+def generator_crops(photos: Sequence[np.ndarray], settings: Forge, *, seed: int) -> np.ndarray:
+    """Crops for training the ``recon`` generator, as many of each photograph: uint8 [n, S, S, 3].
+
+    Their colour channels are shuffled and half of them are negatives, since a few rooms have few colours and the
+    generator is to draw scenes that it never saw.
+    """
     crops: list[np.ndarray] = []
-    for number, photo in enumerate(train):
+    for number, pixels in enumerate(photos):
         rng = np.random.default_rng([seed, 1, number])
-        pixels = photo.load()
-        crops.extend(cut_crop(pixels, rng, settings) for _ in range(each))
+        for _ in range(max(1, GENERATOR_CROPS // len(photos))):
+            crop = cut_crop(pixels, rng, settings)[:, :, rng.permutation(3)]
+            crops.append(255 - crop if rng.random() < 0.5 else crop)
     return np.stack(crops)
 
 
@@ -104,42 +169,62 @@ def families_for(position: int, role: str, settings: Forge) -> list[str]:
     return [str(family) for family in chosen]
 
 
+def share_changed(crop: np.ndarray, forged: np.ndarray) -> float:
+    """The share of pixels that differ by more than `LEAST_LEVELS` in some channel; both uint8 [S, S, 3]."""
+    difference = np.abs(forged.astype(np.int16) - crop).max(axis=2)
+    return float((difference > LEAST_LEVELS).mean())
+
+
+def forge_crop(
+    crop: np.ndarray,
+    family: str,
+    rng: np.random.Generator,
+    *,
+    scene: Sequence[np.ndarray],
+    settings: Forge,
+    reconstruct: Reconstruct | None,
+) -> np.ndarray:
+    """The crop forged by ``family``; ``scene`` holds the photographs of its own group."""
+    if family == "recon":
+        assert reconstruct is not None
+        return reconstruct(crop[None])[0]
+    options = getattr(settings, family).model_dump()
+    if family == "splice":
+        options["donor"] = cut_crop(scene[int(rng.integers(len(scene)))], rng, settings)
+    return FORGERS[family](crop, rng, **options)
+
+
 def forge_photo(
     number: int, photos: list[Photo], settings: Forge, *, seed: int, reconstruct: Reconstruct | None
 ) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (crop name, generator, JPEG bytes) of one photograph: each real crop, then what was forged from it."""
+    """Yield (crop name, generator, JPEG bytes) of one photograph: each real crop, then what was forged from it.
+
+    Raises:
+        ValueError: a forgery leaves every crop of the photograph as it is.
+    """
     photo = photos[number]
     rng = np.random.default_rng([seed, 2, number])
     pixels = photo.load()
-    crops = np.stack([cut_crop(pixels, rng, settings) for _ in range(settings.crops_per_photo)])
-    plan = [families_for(i, photo.role, settings) for i in range(len(crops))]
-    copies = reconstruct(crops) if reconstruct is not None and any("recon" in names for names in plan) else None
-    donors = [other for other in photos if other.role == photo.role and other.group != photo.group]
-    for position, crop in enumerate(crops):
-        quality = int(rng.integers(settings.jpeg_quality[0], settings.jpeg_quality[1] + 1))
-        stem = f"{photo.name}_{position:04d}"
-        yield stem, "real", encode_jpeg(crop, quality=quality)
-        for family in plan[position]:
-            if family == "recon":
-                assert copies is not None
-                forged = copies[position]
-            else:
-                options = getattr(settings, family).model_dump()
-                if family == "splice":
-                    options["donor"] = cut_crop(donors[int(rng.integers(len(donors)))].load(), rng, settings)
-                forged = FORGERS[family](crop, rng, **options)
-            yield stem, family, encode_jpeg(forged, quality=quality)
-
-
-def check_donors(photos: list[Photo], settings: Forge) -> None:
-    """Raise a ValueError when ``splice`` would find no other photograph in a role it forges for."""
-    for role in sorted({photo.role for photo in photos}):
-        needed = "splice" in settings.seen or (role == "test" and settings.unseen == "splice")
-        if needed and len({photo.group for photo in photos if photo.role == role}) < 2:
+    scene = [other.load() for other in photos if other.group == photo.group]
+    for position in photo.crops:
+        families, best, most = families_for(position, photo.role, settings), [], 0.0
+        for _ in range(TRIES):
+            crop = cut_crop(pixels, rng, settings)
+            options = {"scene": scene, "settings": settings, "reconstruct": reconstruct}
+            made = [crop, *(forge_crop(crop, family, rng, **options) for family in families)]
+            least = min(share_changed(crop, forged) for forged in made[1:])
+            if least > most:
+                best, most = made, least
+            if most >= LEAST_CHANGE:
+                break
+        if not best:
             raise ValueError(
-                f"role {role} holds one group of photographs only, so splice has no donor there: add photographs, "
-                f"raise roles.{role}, or drop splice from forge.families"
+                f"photograph {photo.name}: {' or '.join(families)} changes none of {TRIES} crops by more than "
+                f"{LEAST_LEVELS} of 255; it shows too little: remove it from fetch_photos.source"
             )
+        quality = int(rng.integers(settings.jpeg_quality[0], settings.jpeg_quality[1] + 1))
+        for family, image in zip(("real", *families), best, strict=True):
+            yield f"{photo.name}_{position:04d}", family, encode_jpeg(image, quality=quality)
 
 
 def manifest_row(photo: Photo, stem: str, generator: str) -> dict[str, object]:
@@ -150,9 +235,10 @@ def manifest_row(photo: Photo, stem: str, generator: str) -> dict[str, object]:
         "group": photo.group,
         "generator": generator,
         "role": photo.role,
+        "fold": photo.fold,
     }
 
 
 def manifest_frame(rows: list[dict[str, object]]) -> pd.DataFrame:
     """The manifest as a table; the columns stand even when there are no rows."""
-    return pd.DataFrame(rows, columns=["path", "label", "group", "generator", "role"])
+    return pd.DataFrame(rows, columns=MANIFEST).astype({"fold": "Int64"})

@@ -74,9 +74,10 @@ def blend(
 def splice(
     crop: np.ndarray, rng: np.random.Generator, *, donor: np.ndarray, area: Sequence[float], feather: float
 ) -> np.ndarray:
-    """A region of another photograph, ``donor`` (uint8, same shape), pasted with a feathered edge.
+    """A region from elsewhere, ``donor`` (uint8, same shape), pasted with a feathered edge.
 
-    Dong, Wang and Tan, "CASIA Image Tampering Detection Evaluation Database", ChinaSIP 2013.
+    Dong, Wang and Tan, "CASIA Image Tampering Detection Evaluation Database", ChinaSIP 2013: from the same photograph or
+    from another one.
     """
     side = crop.shape[0]
     return mix(crop, donor, soften(ellipse_mask(side, rng, area=area), width=feather * side))
