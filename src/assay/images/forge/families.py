@@ -11,6 +11,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -210,8 +211,8 @@ def forge_photo(
         families, best, most = families_for(position, photo.role, settings), [], 0.0
         for _ in range(TRIES):
             crop = cut_crop(pixels, rng, settings)
-            options = {"scene": scene, "settings": settings, "reconstruct": reconstruct}
-            made = [crop, *(forge_crop(crop, family, rng, **options) for family in families)]
+            forge = partial(forge_crop, crop, rng=rng, scene=scene, settings=settings, reconstruct=reconstruct)
+            made = [crop, *(forge(family) for family in families)]
             least = min(share_changed(crop, forged) for forged in made[1:])
             if least > most:
                 best, most = made, least
