@@ -3,7 +3,8 @@
 ``photos.csv`` is the list. One row per photograph; ``group_id`` joins what shows the same scene (a stereo pair) and what one
 photographer took in a few rooms with the same things in them, so that neither stands in two roles. Authors are named in
 few files; the fourteen photographs of ``pexels-cup-of-couple`` were joined by eye (one kitchen, one table, the same
-branch in the same vase). Left out of the interior package is one rendered image.
+branch in the same vase). Left out of the interior package is one rendered image, of the intranet package what no file names
+the origin of, and one portrait whose edges were made by a network.
 """
 
 from __future__ import annotations
@@ -34,6 +35,18 @@ PINS = {
             version="1.9.1",
             sha256="52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df",
             filename="scikit_learn-1.9.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        ),
+        Pin(
+            package="kitconcept-intranet",
+            version="3.6.0",
+            sha256="e60262a47a0ac66767d9b56a1ed9aef2c41a0d82c35eec6ca02fd094e8e007e7",
+            filename="kitconcept_intranet-3.6.0-py3-none-any.whl",
+        ),
+        Pin(
+            package="smartcrop",
+            version="0.5.0",
+            sha256="7df6b004cc1da7f2f47baa3433a9291affc6dab3ca2dd19101e83bef6c5a07aa",
+            filename="smartcrop-0.5.0.tar.gz",
         ),
     )
 }
