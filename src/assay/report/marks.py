@@ -5,6 +5,7 @@ is written anew. Requests:
 
 - ``table``: the small table of all lines.
 - ``claims FILE``: the sentences that follow from ``metrics/FILE.json``, as a list.
+- ``leaks``: what leaks at the exits of the cascade, on tune and on test.
 - ``value FILE KEY FORMAT``: one number within a line, by Python's format (``.3f``, ``.1%``); ``interval`` adds its interval,
   ``million`` divides.
 - ``csv PATH``: a table that a benchmark wrote, as it is.
@@ -17,7 +18,7 @@ import re
 from pathlib import Path
 
 from assay.metrics.claims import told
-from assay.report.results import NAMES, bullets, claims, read_metrics, results_page, size_of, table
+from assay.report.results import NAMES, bullets, claims, leaks, read_metrics, results_page, size_of, table
 from assay.report.tables import interval_text, sections
 
 PAGE, README = Path("docs/results.md"), Path("README.md")
@@ -58,6 +59,8 @@ def answer(request: str, root: Path = Path()) -> str:
     if kind == "claims" and len(words) == 1:
         lines = bullets(claims(words[0], read_metrics(root, words[0])))
         return "\n\n" + "\n".join(lines) + "\n\n"
+    if kind == "leaks" and not words:
+        return "\n\n" + "\n".join(leaks(read_metrics(root, "cascade"))) + "\n\n"
     if kind == "value" and len(words) == 3:
         return _value(root, *words)
     if kind == "csv" and len(words) == 1:

@@ -125,12 +125,13 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
         f"{_number(alignment['aligned.correlation'], '.2f')} after alignment.",
         "",
         *bullets(claims("cascade", metrics)),
-        *_leaks(metrics),
+        "",
+        *leaks(metrics),
     ]
 
 
-def _leaks(metrics: Metrics) -> list[str]:
-    """What leaks at both exits on test, beside what tune promised: a paragraph of a sentence each."""
+def leaks(metrics: Metrics) -> list[str]:
+    """What leaks at both exits on test, beside what tune promised: a sentence each, as a list."""
     parts = {"test": "seen families", "unseen": "the unseen family"}
     lines = []
     for name, words in (("exit_real", "forged that leave as real"), ("exit_forged", "real that leave as forged")):
@@ -147,7 +148,7 @@ def _leaks(metrics: Metrics) -> list[str]:
                 line += f"; on test {value:.1%}" + (f" [{low:.1%}, {high:.1%}]" if low is not None else "")
                 line += f", {family}" if name == "exit_real" else ""
         lines.append(line + ".")
-    return ["", *lines] if lines else []
+    return lines
 
 
 def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
