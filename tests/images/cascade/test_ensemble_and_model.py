@@ -126,4 +126,4 @@ def test_deferring_everything_is_the_ensemble_and_nothing_is_stage_1(cascade: Ca
 def test_what_is_no_image_is_an_error_and_none_is_an_empty_table(cascade: Cascade, bad: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cascade.predict([np.zeros((8, 8, 3), dtype=np.uint8), bad])  # type: ignore[list-item]
-    assert cascade.predict([]).to_dict("list") == {"verdict": [], "probability": [], "decided_by": []}
+    assert cascade.predict([]).to_dict("list") == {"verdict": [], "probability": [], "decided_by": [], "warning": []}
