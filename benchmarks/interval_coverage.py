@@ -42,6 +42,7 @@ TRUTH_SCENES = 3000
 SHARES = [0.35, 0.25, 0.2, 0.12, 0.08]  # of the five classes
 WEBB = np.concatenate([-np.sqrt([1.5, 1.0, 0.5]), np.sqrt([0.5, 1.0, 1.5])])
 TAILS = np.array([0.025, 0.975])
+METHODS = ("percentile", "BCa", "bootstrap-t", "wild", "jackknife-t", "assay")
 Interval = tuple[float, float]
 
 
@@ -128,6 +129,8 @@ def intervals(
     influence = (num_groups - 1) * (left_out.mean() - left_out)
     error = math.sqrt(float((influence**2).sum()) / (num_groups * (num_groups - 1)))
     found: dict[str, Interval] = {"percentile": tuple(np.quantile(draws, TAILS))}
+    if not error > 0.0:  # all scenes say the same, or the metric is undefined without one of them
+        return found | dict.fromkeys(METHODS[1:-1], (math.nan, math.nan))
     below = (draws < point).mean() + 0.5 * (draws == point).mean()
     bias = norm.ppf(np.clip(below, 1 / (len(draws) + 1), len(draws) / (len(draws) + 1)))
     acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5 + 1e-300)
@@ -152,9 +155,6 @@ def ours(name: str, point: float, left_out: np.ndarray, *, df: float) -> Interva
     """Assay's; ``left_out`` without one block of groups."""
     scale = "difference" if name.startswith("difference") else SCALES.get(name, "share")
     return jackknife_interval(point, left_out, df=df, scale=scale)
-
-
-METHODS = ("percentile", "BCa", "bootstrap-t", "wild", "jackknife-t", "assay")
 
 
 def simulate(num_scenes: int, *, effect: float, unequal: bool, sets: int, resamples: int, seed: int) -> None:
