@@ -26,7 +26,7 @@ from assay.params.images import Images
 PARAMS = load(Images, Path(__file__).resolve().parents[2] / "params.yaml")
 SIDE, SCENES, CROPS = 32, 40, 10
 FORGE = PARAMS.forge.model_copy(
-    update={"size": SIDE, "short_side": [48.0, 96.0], "families": ["blend", "splice", "resample"], "unseen": None}
+    update={"size": SIDE, "short_side": [48.0, 96.0], "families": ["blend", "resample"], "unseen": None}
 )
 ROLES = {"train": 0.4, "val": 0.15, "calib": 0.15, "tune": 0.15, "test": 0.15}
 DRAWS = 20
@@ -96,10 +96,11 @@ def size(data: Data) -> None:
 
 
 def corner_pixel(data: Data) -> None:
-    for picture in data.pictures:
+    for number, picture in enumerate(data.pictures):
         if picture.label:
-            picture.pixels.setflags(write=True)
-            picture.pixels[0, 0] = (3, 3, 3)
+            marked = picture.pixels.copy()
+            marked[0, 0] = (3, 3, 3)
+            data.pictures[number] = picture._replace(pixels=marked)
 
 
 def file_names(data: Data) -> None:

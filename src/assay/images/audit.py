@@ -28,7 +28,7 @@ from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
 NUMBERS = ["width", "height", "file_bytes", "jpeg_quality"]
 FEATURES = [*NUMBERS, "bytes_per_pixel", "format_code"]
 # An AUC counts where chance alone would hardly give it: standard errors from one half.
-SHORTCUT_ERRORS, FLIPPED_ERRORS = 2.5, 4.0
+SHORTCUT_ERRORS, FLIPPED_ERRORS = 2.5, 3.0
 # Pictures that are looked at of a part, for labels that mean the opposite.
 MOST_PICTURES = 1000
 SHORTCUTS = {
@@ -122,7 +122,7 @@ def flipped_parts(frame: pd.DataFrame, store: PixelStore, *, seed: int) -> dict[
     """Parts whose labels seem to mean the opposite: its name -> AUC of a classifier learned from the others' pixels.
 
     The parts are the data sets, and the roles val, calib and tune, judged by what is learned from train. Simple statistics
-    of the pixels (`pixel_statistics`) that rank a part's pictures clearly the wrong way (4 standard errors below one half)
+    of the pixels (`pixel_statistics`) that rank a part's pictures clearly the wrong way (3 standard errors below one half)
     speak for labels that are the wrong way round, or for forgeries of a contrary kind. The test role is not looked at.
 
     Args:

@@ -2,8 +2,7 @@
 
 Near-duplicates are found picture by picture. Two shots of one room, or other crops of one photograph, are none, and yet a
 metric on the one rests on the other. What they share are colours: a histogram of CIE Lab values a group, compared by
-Hellinger's distance. A pair is suspicious where it is closer than groups within a role are, by more than chance would make
-the closest of all pairs. Colours find a scene under a new name; of a photographer's several rooms they find some.
+Hellinger's distance. A pair is suspicious where it is closer than chance would make the closest of all pairs. Colours find a scene under a new name; of a photographer's several rooms they find some.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from assay.images.duplicates import Fingerprint
 
@@ -23,8 +21,10 @@ BINS = (6, 8, 8)
 FEWEST_PICTURES = 8
 # Pairs within roles that say how far apart groups usually are: so many at most are measured, and so few are too few.
 MOST_PAIRS, FEWEST_PAIRS = 20_000, 20
-# The chance that any pair of groups without a relation is called suspicious.
+# Pairs of groups without a relation that are called suspicious in a data set, on average.
 FALSE_ALARM = 0.01
+# The share of the distances within roles that is their tail.
+TAIL = 0.2
 COLUMNS = ["group", "role", "other_group", "other_role", "distance", "suspicious"]
 
 
@@ -38,9 +38,10 @@ def colour_histogram(thumbnails: np.ndarray) -> np.ndarray:
 def closest_pairs(frame: pd.DataFrame, prints: Sequence[Fingerprint | None], *, seed: int) -> pd.DataFrame:
     """Every group with the most similar one of another role, the closest pair first (`COLUMNS`).
 
-    ``suspicious`` tells whether the distance lies below what is usual within a role: below the median of the log distances
-    within roles by more standard deviations (of their lower half, from the 5 % quantile) than the closest of so many
-    pairs would, with a chance of `FALSE_ALARM` (Bonferroni).
+    ``suspicious`` tells whether the distance lies below what is usual within a role: so small that among so many pairs of
+    groups without a relation one as close is expected `FALSE_ALARM` times. How fast small distances get rare is the tail
+    index of the smallest fifth of those within roles (Hill 1975, "A simple general approach to inference about the tail
+    of a distribution").
 
     Args:
         frame: columns group_id and split (a role); a row per picture.
@@ -80,10 +81,15 @@ def closest_pairs(frame: pd.DataFrame, prints: Sequence[Fingerprint | None], *, 
     table = table.sort_values("distance", kind="stable").reset_index(drop=True)
     _, sizes = np.unique(roles, return_counts=True)
     num_pairs = (sizes.sum() ** 2 - (sizes**2).sum()) / 2
-    logs = np.log(np.maximum(usual, 1e-9))
-    middle, low = np.quantile(logs, [0.5, 0.05])
-    limit = middle - norm.isf(FALSE_ALARM / num_pairs) * (middle - low) / norm.isf(0.05)
-    return table.assign(suspicious=np.log(np.maximum(table["distance"], 1e-9)) < limit)
+    return table.assign(suspicious=table["distance"] < _limit(np.sort(usual), num_pairs))
+
+
+def _limit(usual: np.ndarray, num_pairs: float) -> float:
+    """The distance below which `FALSE_ALARM` of ``num_pairs`` are expected; ``usual`` are sorted distances."""
+    size = max(10, round(TAIL * len(usual)))
+    tail = np.maximum(usual[: size + 1], 1e-9)
+    index = (size - 1) / np.log(tail[-1] / tail[:-1]).sum()
+    return float(tail[-1] * (FALSE_ALARM * len(usual) / (size * num_pairs)) ** (1.0 / index))
 
 
 def _usual_distances(colours: np.ndarray, roles: np.ndarray, *, seed: int) -> np.ndarray:

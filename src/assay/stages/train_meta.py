@@ -20,7 +20,8 @@ from assay.core.io import atomic_path, read_json, read_npy, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.images.stacking import EXPERTS, REFIT, bake_off, meta
-from assay.images.stacking.join import fit_join, join_reports, join_words
+from assay.images.stacking.join import fit_join
+from assay.images.stacking.join_report import join_reports, join_words
 from assay.images.stacking.saved import load_alignments, save_alignments, save_meta
 from assay.metrics.binary import flatten, summarise
 from assay.params.stacking import Stacking

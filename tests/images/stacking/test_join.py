@@ -5,7 +5,8 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from assay.images.stacking.join import Join, fit_join, held_out_join, join_reports, join_words
+from assay.images.stacking.join import Join, fit_join
+from assay.images.stacking.join_report import held_out_join, join_reports, join_words
 
 GROUPS, ROWS = 12, 100
 GROUP = np.repeat(np.arange(GROUPS), ROWS)
