@@ -137,7 +137,7 @@ def fired(data: Data, folder: Path, *, seed: int) -> set[str]:
     prints = [fingerprint(picture, hash_side=PARAMS.prepare.near_duplicates.hash_side) for picture in pixels]
     roles = PARAMS.roles.model_copy(update=ROLES)
     frame = group_and_split(frame, prints, settings=PARAMS.prepare, roles=roles, seed=seed)
-    frame["split"] = frame["group"].map(data.moved).fillna(frame["split"])
+    frame["split"] = [data.moved.get(group, role) for group, role in zip(frame["group"], frame["split"], strict=True)]
     if data.flipped:
         frame["label"] = frame["label"].where(frame["split"] != data.flipped, 1 - frame["label"])
     train = frame[frame["split"] == "train"]

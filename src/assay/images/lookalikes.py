@@ -1,8 +1,9 @@
 """Groups in different roles that look alike: one scene under two names, or one photographer's room in two roles.
 
-Near-duplicates are found picture by picture. Two shots of one room, or other crops of one photograph, are none, and yet a
-metric on the one rests on the other. What they share are colours: a histogram of CIE Lab values a group, compared by
-Hellinger's distance. A pair is suspicious where it is closer than chance would make the closest of all pairs. Colours find a scene under a new name; of a photographer's several rooms they find some.
+Near-duplicates are found picture by picture. Two shots of one room, or other crops of one photograph, are none, and yet
+a metric on the one rests on the other. What they share are colours: a histogram of CIE Lab values a group, compared by
+Hellinger's distance. A pair is suspicious where it is closer than chance would make the closest of all pairs. Colours
+find a scene under a new name; of a photographer's several rooms they find some.
 """
 
 from __future__ import annotations
