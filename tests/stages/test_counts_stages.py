@@ -173,7 +173,7 @@ def test_answers_do_not_depend_on_batch_or_order(here):
             assert together.sort_values("count")["bin"].is_monotonic_increasing
         else:
             assert np.allclose(probs.sum(axis=1), 1)
-        if variant in ("equal_width", "quantile", "staged", "llm_lora"):
+        if variant == "equal_width":  # the others name bins by their rule, as often as train holds them
             assert np.array_equal(probs.to_numpy().argmax(axis=1), together["bin"])
 
 
