@@ -25,7 +25,8 @@ CONSTANTS = {
 
 def by_hand(text: str) -> list[str]:
     """Numbers that look like a run's, outside of marks, code spans and blocks of code."""
-    prose = re.sub(r"`[^`\n]*`", "", MARK.sub("", text))
+    blocks = re.sub(r"^```.*?^```$", "", MARK.sub("", text), flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"`[^`\n]*`", "", blocks)
     lines = [line for line in prose.splitlines() if not line.startswith("    ")]
     return RUN_NUMBER.findall("\n".join(lines))
 
@@ -47,7 +48,7 @@ def test_a_number_by_hand_is_seen_and_one_between_marks_is_not() -> None:
     hand = "AUC 0.885 [0.865, 0.900], +0.12, 23.2% and 3.12 times"
     assert by_hand(hand) == ["0.885", "[0.865, ", "0.900", "+0.12", "3.2%", "3.12"]
     mark = "<!-- results: value stage1 test.auc .3f -->0.885<!-- end of results -->"
-    assert by_hand(f"{mark}, `0.885`, torch 2.14.1, 0.5, 20 %\n\n    0.885") == []
+    assert by_hand(f"{mark}, `0.885`, torch 2.14.1, 0.5, 20 %\n\n    0.885\n\n```text\n0.885\n```") == []
 
 
 def test_marks_are_filled_from_the_metrics(tmp_path: Path) -> None:
