@@ -161,12 +161,14 @@ def check_machine(stages: Collection[Stage], root: Path) -> list[str]:
     refusing, other = wrong_packages(root, [stage.code for stage in stages])
     cache = read_cache(root)
     full, tight = lacking_space(root, [stage.name for stage in stages], cache)
-    sure = unwritable_cache(cache) + full
-    if refusing:
-        sure.insert(0, f"{LOCK} pins other packages than are installed: {', '.join(refusing)}: make setup")
+    sure = [*_pinned_otherwise(refusing), *unwritable_cache(cache), *full]
     if sure:
         raise ValueError("this machine can't run it:\n" + "\n".join(sure))
     return tight + _differing(other)
+
+
+def _pinned_otherwise(refusing: list[str]) -> list[str]:
+    return [f"{LOCK} pins other packages than are installed: {', '.join(refusing)}: make setup"] if refusing else []
 
 
 def _differing(other: list[str]) -> list[str]:
@@ -192,5 +194,4 @@ def machine_warnings(root: Path = Path()) -> list[str]:
     ]
     refusing, other = wrong_packages(root, [f"{OUTPUT}/{path.name}" for path in (root / OUTPUT).glob("*.json")])
     full, tight = lacking_space(root, absent, cache)
-    found = [f"{LOCK} pins other packages than are installed: {', '.join(refusing)}: make setup"] if refusing else []
-    return [*found, *full, *tight, *unwritable_cache(cache), *_differing(other)]
+    return [*_pinned_otherwise(refusing), *full, *tight, *unwritable_cache(cache), *_differing(other)]
