@@ -120,7 +120,8 @@ def test_what_cannot_work_is_said_all_at_once(groups, options, said):
     [
         ("fold 0", enough(train_1=9), {}, ""),
         ("fold 4", enough(train_1=9), {}, "one group of a class"),
-        ("build_meta, anchors", enough(calib_0=5, calib_1=7), {}, "at most 119 directions. Set embedding_dim"),
+        ("build_meta, anchors", enough(calib_0=4, calib_1=5), {}, "90 rows in 9 groups of calib for 256 dimensions"),
+        ("build_meta, anchors", enough(calib_0=4, calib_1=5), {}, "Raise roles.calib"),
         ("train_stage1, batches", enough(), {"train_stage1__batch_size": 1500}, "Set train_stage1.batch_size to 150"),
         ("train_expert.maxvit, batches", enough(), {"train_expert__maxvit__batch_size": 500}, "few. Lower"),
         ("train_stage1, epoch", enough(val_1=3), {}, "chosen on 3 groups"),

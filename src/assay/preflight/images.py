@@ -49,15 +49,16 @@ def check_networks(train: pd.DataFrame, val: pd.DataFrame, folds: pd.DataFrame, 
     return found
 
 
-def check_anchors(anchors: int, params: Stacking) -> Finding:
-    """Rows of calib, on which the folds' embeddings are aligned, against the dimensions of an embedding."""
-    dim = params.expert("maxvit").embedding_dim
-    text = f"{anchors} rows of calib for {dim} dimensions"
-    few = params.build_meta.alignment == "procrustes" and anchors <= dim
+def check_anchors(calib: pd.DataFrame, params: Stacking) -> Finding:
+    """Groups of calib, on whose rows the folds' embeddings are aligned, against the dimensions of an embedding."""
+    dim, groups = params.expert("maxvit").embedding_dim, int(calib["group_id"].nunique())
+    text = f"{len(calib)} rows in {groups} groups of calib for {dim} dimensions"
+    aligned = params.build_meta.alignment == "procrustes"
+    if aligned and groups <= dim:
+        text += ": aligned in as many directions as carry over to held-out groups"
+    few = aligned and groups < FEW_GROUPS
     if few:
-        fitting = 2 ** int(math.log2(max(2, anchors - 1)))
-        text += f": the alignment goes through at most {max(anchors - 1, 0)} directions. Set embedding_dim of both "
-        text += f"experts to {fitting}, raise roles.calib, or set build_meta.alignment to none"
+        text += ", which so few can hardly tell. Raise roles.calib, or set build_meta.alignment to none"
     return need("build_meta, anchors", text, warning=few)
 
 
@@ -144,7 +145,7 @@ def check_later(
     """
     found = check_fold_table(folds)
     found += check_networks(parts["train"], parts["val"], folds, params)
-    found.append(check_anchors(len(parts["calib"]), params))
+    found.append(check_anchors(parts["calib"], params))
     found += check_meta(folds, params)
     found += check_budgets(parts["tune"], params)
     return found + check_evaluation(parts["test"], params, root=root)

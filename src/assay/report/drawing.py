@@ -35,7 +35,7 @@ styled = matplotlib.style.context(["default", _STYLE])
 def new_figure(width: float, height: float, *, title: str) -> Figure:
     """An empty figure of `width` x `height` inches with a title."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     return figure
 
 

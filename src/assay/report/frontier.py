@@ -30,7 +30,6 @@ def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
         axes.set_xscale("log")
     axes.set_xlabel("cost (million multiply-accumulates a picture, log scale)")
     axes.set_ylabel("balanced error on test")
-    axes.set_ylim(bottom=0)
     axes.grid(which="both")
     axes.legend(fontsize=8)
     save_png(figure, path)

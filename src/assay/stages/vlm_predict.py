@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.calibration.temperature import scaling_metrics
+from assay.calibration.temperature import scaling_metrics, temperature_interval
 from assay.core.io import atomic_path, read_json, write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
@@ -113,6 +113,9 @@ def main() -> None:
         reports = evaluate(probs, labels, groups, high=high, seed=params.runtime.seed)
         runs = [probs[name] for name in ("base", *(name for name in systems if name.startswith("order_")))]
         fitted = scaling_metrics(fusion, raw["calib"]["base"], truth["calib"], calib_groups)
+        is_high = (truth["calib"] == high).astype(np.int64)
+        limits = temperature_interval(raw["calib"]["high_risk"], is_high, calib_groups)
+        fitted |= {f"high_{name}": value for name, value in limits.items()}
         others = {"spread": spread(runs, labels), "fusion": fitted, "filter": filter_shares(prompt.names)}
         write_json(METRICS, flatten(reports | others))
         write_predictions(table, probs, prompt)

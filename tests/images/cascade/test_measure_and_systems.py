@@ -68,7 +68,7 @@ def reports_of(low: float, high: float, temperature: float) -> tuple[Decisions, 
 
 
 def test_the_ends_of_the_cascade_have_the_metrics_of_its_levels() -> None:
-    temperature = fit_deferred_temperature(CALIB, np.ones(len(CALIB.labels), dtype=bool))
+    temperature = fit_deferred_temperature(CALIB, np.ones(len(CALIB.labels), dtype=bool))["temperature"]
     assert temperature == fit_temperature(CALIB.ensemble_logits, CALIB.labels).temperature
     _, everything = reports_of(NEVER_REAL, NEVER_FORGED, temperature)
     assert everything["cascade"] == everything["ensemble"] == everything["deferred.ensemble"]
@@ -98,10 +98,13 @@ def test_every_system_stands_on_the_seen_rows_with_intervals() -> None:
 
 def test_the_temperature_comes_from_the_deferred_rows_and_is_one_for_few(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = fit_temperature(CALIB.ensemble_logits[:200], CALIB.labels[:200]).temperature
-    assert fit_deferred_temperature(CALIB, np.arange(400) < 200) == wanted
+    found = fit_deferred_temperature(CALIB, np.arange(400) < 200)
+    assert found["temperature_low"] < found["temperature"] == wanted < found["temperature_high"]
     assert wanted != fit_temperature(CALIB.ensemble_logits, CALIB.labels).temperature
     for num_rows in (0, 2 * MIN_ROWS - 1):
-        assert fit_deferred_temperature(CALIB, np.arange(400) < num_rows) == 1.0
+        found = fit_deferred_temperature(CALIB, np.arange(400) < num_rows)
+        assert found["temperature"] == 1.0
+        assert np.isnan(found["temperature_low"]), "no limits of what was not fitted"
         assert f"only {num_rows} rows of calib are deferred" in capsys.readouterr().out
 
 

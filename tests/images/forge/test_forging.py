@@ -6,8 +6,10 @@ from itertools import product
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from assay.images.forge import forging
+from assay.images.forge.autoencoder import Autoencoder, reconstruct
 
 Forger = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -104,3 +106,13 @@ def test_resampling_takes_away_fine_detail(kernel: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     forged = forging.resample(image, np.random.default_rng(0), factor=[2.0, 2.0], kernels=[kernel])
     assert forged.std() < 0.8 * image.std()
+
+
+def test_a_reconstruction_has_no_frame() -> None:
+    torch.manual_seed(0)
+    grey = np.full((1, 64, 64, 3), 128, dtype=np.uint8)
+    found = reconstruct(Autoencoder(width=8, latent=4), grey).astype(int)
+    assert found.std() > 0
+    # Steps of 4 pixels are all that tells one place of a grey crop from another, up to the edges.
+    assert abs(found[:, 4:] - found[:, :-4]).max() <= 1
+    assert abs(found[:, :, 4:] - found[:, :, :-4]).max() <= 1

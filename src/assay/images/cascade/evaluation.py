@@ -74,7 +74,8 @@ def evaluate(
         correlation=settings.assumed_correlation,
     )
     deferred, refit = deferred_mask(calib.stage1, **found.exits), refit_name(tune)
-    temperatures = {name: fit_deferred_temperature(calib, deferred, system=name) for name in ("ensemble", refit)}
+    fits = {name: fit_deferred_temperature(calib, deferred, system=name) for name in ("ensemble", refit)}
+    temperatures = {name: fit["temperature"] for name, fit in fits.items()}
     ensemble, one = (apply_temperature(test.uncalibrated()[name], value) for name, value in temperatures.items())
     unsure = _unsure(tune, found, temperature=temperatures["ensemble"], settings=settings)
     decisions = decide(test.stage1, ensemble, **found.exits, unsure=unsure)
@@ -108,9 +109,9 @@ def evaluate(
         "cost.refit_macs": costs[refit],
         "cost.cascade_macs": cascade,
         "cost.refit_cascade_macs": cheap,
-        "ensemble_temperature": temperatures["ensemble"],
         "cost.mean_logit_macs": sum(experts.values()),
     }
+    others |= {f"ensemble_{name}": value for name, value in fits["ensemble"].items()}
     others |= {f"cost.{name}_macs": cost for name, cost in experts.items()}
     for name, side in asdict(found).items():
         others |= {f"{name}.{key}": value for key, value in side.items()}

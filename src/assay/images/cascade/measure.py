@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from assay.calibration.temperature import apply_temperature, fit_temperature
+from assay.calibration.temperature import apply_temperature, fit_temperature, temperature_interval, two_columns
 from assay.images.cascade.decision import Decisions
 from assay.images.slices import family_slices
 from assay.metrics.binary import summarise
@@ -60,16 +61,18 @@ def measured(scores: pd.DataFrame, *, stage1_temperature: float, experts: Sequen
     )
 
 
-def fit_deferred_temperature(calib: Measured, deferred: np.ndarray, *, system: str = "ensemble") -> float:
+def fit_deferred_temperature(calib: Measured, deferred: np.ndarray, *, system: str = "ensemble") -> dict[str, float]:
     """Temperature of what stands behind the exits, on the rows of calib that stage 1 defers: those it will be asked about.
 
-    ``system``: the ensemble, or an expert's refit network.
+    ``system``: the ensemble, or an expert's refit network. Keys: temperature and, over groups, temperature_low and _high.
     """
     labels = calib.labels[deferred]
     if min((labels == 0).sum(), (labels == 1).sum()) < MIN_ROWS:
         print(f"only {len(labels)} rows of calib are deferred: the {system} stays at temperature 1", flush=True)
-        return 1.0
-    return fit_temperature(calib.uncalibrated()[system][deferred], labels).temperature
+        return {"temperature": 1.0, "temperature_low": math.nan, "temperature_high": math.nan}
+    logits, groups = calib.uncalibrated()[system][deferred], calib.keys["group_id"].to_numpy()[deferred]
+    fitted = fit_temperature(logits, labels, name=f"the {system} behind the exits").temperature
+    return {"temperature": fitted} | temperature_interval(two_columns(logits), labels, groups)
 
 
 def system_reports(

@@ -14,6 +14,10 @@ from torch import nn
 from assay.core.progress import progress
 
 
+# Pixels beyond which an edge does not reach through the layers; a multiple of their stride of 4.
+MARGIN = 16
+
+
 class Autoencoder(nn.Module):
     """RGB [n, 3, S, S] in 0..1 -> a reconstruction of the same shape; S a multiple of 4."""
 
@@ -65,7 +69,13 @@ def train_autoencoder(
 
 @torch.inference_mode()
 def reconstruct(model: Autoencoder, crops: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
-    """Reconstructions of uint8 crops [n, S, S, 3], as uint8."""
-    parts = [model(_to_tensor(crops[i : i + batch_size])) for i in range(0, len(crops), batch_size)]
-    pixels = torch.cat(parts).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    """Reconstructions of uint8 crops [n, S, S, 3], as uint8; S above `MARGIN`.
+
+    Layers that pad with zeros leave a frame of their own, by which a corner alone would give the forgery away: crops are
+    mirrored at their edges first, and what lies beyond them is cut off again.
+    """
+    width = ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
+    wide = np.pad(crops, width, mode="reflect")
+    parts = [model(_to_tensor(wide[i : i + batch_size])) for i in range(0, len(wide), batch_size)]
+    pixels = torch.cat(parts).clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return pixels[:, MARGIN:-MARGIN, MARGIN:-MARGIN].contiguous().numpy()
