@@ -1,9 +1,9 @@
-"""Is a picture unlike all that stage 1 learned from? Its distance from them, in stage 1's own embedding.
+"""Is a picture unlike all that stage 1 learned from? Its distance from them, in an early layer of stage 1.
 
 A network answers for whatever it is shown, a chart or a drawing too, and a calibrated probability is calibrated on pictures
 like those of the calib role only. The Mahalanobis distance (Lee et al. 2018, "A simple unified framework for detecting
-out-of-distribution samples", equation 2, with one Gaussian for all training pictures as in Ren et al. 2021) says how far an
-embedding lies from them, in units of their own spread.
+out-of-distribution samples", equation 2 and section 2.2 for the layers on the way, with one Gaussian for all training
+pictures as in Ren et al. 2021) says how far the means of a layer's channels lie from theirs, in units of their own spread.
 """
 
 from __future__ import annotations

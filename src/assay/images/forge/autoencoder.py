@@ -13,7 +13,6 @@ from torch import nn
 
 from assay.core.progress import progress
 
-
 # Pixels beyond which an edge does not reach through the layers; a multiple of their stride of 4.
 MARGIN = 16
 

@@ -1,4 +1,4 @@
-"""What a network makes of an image before its last layer, beside its logit."""
+"""What a network makes of an image on its way, beside its logit."""
 
 from __future__ import annotations
 
@@ -14,20 +14,33 @@ from assay.images.model.prediction import Predictor
 
 # Embeddings float32 [n, d] -> what is kept of them [n, ...].
 Reduce = Callable[[np.ndarray], np.ndarray]
+# A network that looks for traces of forgery forgets the rest on its way, so that its last embedding hardly tells a drawing
+# from a photograph (docs/protocol.md, Calibration): the first layer this many times smaller than the image still does.
+STRIDE = 8
+
+
+def _channel_means(features: torch.Tensor, *, channels_last: bool) -> np.ndarray:
+    """Features [n, d, h, w], or [n, ..., d], as float32 [n, d]."""
+    if features.ndim == 4 and not channels_last:
+        features = features.permute(0, 2, 3, 1)
+    return features.flatten(1, -2).mean(1).float().cpu().numpy()
 
 
 @contextmanager
 def _watched(network: nn.Module, reduce: Reduce) -> Iterator[list[np.ndarray]]:
-    """Collects what ``reduce`` makes of the input of a timm network's classifier, a batch at a time.
+    """Collects what ``reduce`` makes of a timm network's channel means at `STRIDE`, a batch at a time.
 
-    A hook, so that the logits are those of plain scoring to the last bit, whatever the network's head looks like.
+    A hook, so that the logits are those of plain scoring to the last bit, whatever the network looks like.
     """
     kept: list[np.ndarray] = []
+    channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+    stages: list[dict[str, int | str]] = network.feature_info  # type: ignore[assignment]
+    layer = next(stage for stage in stages if int(stage["reduction"]) >= STRIDE)
 
-    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        kept.append(reduce(inputs[0].flatten(1).float().cpu().numpy()))
+    def keep(_: nn.Module, __: tuple[torch.Tensor, ...], features: torch.Tensor) -> None:
+        kept.append(reduce(_channel_means(features, channels_last=channels_last)))
 
-    handle = network.get_classifier().register_forward_pre_hook(keep)  # type: ignore[operator]
+    handle = network.get_submodule(str(layer["module"])).register_forward_hook(keep)
     try:
         yield kept
     finally:
