@@ -93,7 +93,8 @@ def test_the_pages_name_the_real_architectures_and_every_system_with_n(copy_proj
     page = (root / PAGE).read_text(encoding="utf-8")
     assert "| `maxvit` | `another_network` |" in page
     cascade = read_json(root / "metrics/cascade.json")
-    assert f"| {cascade['cascade.n']} | {cascade['cascade.auc']:.3f} [{cascade['cascade.auc_low']:.3f}" in page
+    size = f"| {cascade['cascade.n']} | {cascade['cascade.n_groups']} |"
+    assert f"{size} {cascade['cascade.auc']:.3f} [{cascade['cascade.auc_low']:.3f}" in page
     readme, protocol = ((root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/protocol.md"))
     assert f"{cascade['cascade.auc']:.3f}" in readme
     gain = f"({cascade['cascade.auc_gain_stage1']:+.4f}"

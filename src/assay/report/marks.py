@@ -75,8 +75,7 @@ def _value(root: Path, name: str, key: str, form: str) -> str:
     if key not in metrics:
         raise ValueError(f"metrics/{name}.json has no {key}; dvc metrics show lists its keys")
     if form == "interval":
-        system, _, metric = key.rpartition(".")
-        return interval_text(sections(metrics)[system], metric)
+        return interval_text(metrics, key)
     if form == "million":
         return f"{metrics[key] / 1e6:.1f}"
     return "-" if metrics[key] is None else format(metrics[key], form)
