@@ -77,8 +77,10 @@ def frontier(
     singles = {"stage1": stage1 >= 0.5}
     singles |= {name: logits > 0 for name, logits in test.expert_logits.items()}
     singles["ensemble"] = ensemble >= 0.5
+    # The ensemble takes stage 1's logit, too.
+    alone = {**costs, "ensemble": cascade_cost(costs["stage1"], costs["ensemble"], 1.0)}
     for name, guess in singles.items():
         system = f"{name} (refit)" if name in test.expert_logits else name
-        rows.append((system, np.nan, np.nan, costs[name], balanced_error(guess[seen], labels)))
+        rows.append((system, np.nan, np.nan, alone[name], balanced_error(guess[seen], labels)))
     columns = ["system", "budget", "share_deferred", "cost", "balanced_error"]
     return pd.DataFrame(rows, columns=columns), gains
