@@ -62,6 +62,7 @@ bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/beside_others.py
 	$(BIN)/python benchmarks/vlm_scoring.py
 	$(BIN)/python benchmarks/calibration_level.py --runs 200
+	$(BIN)/python benchmarks/interval_coverage.py --groups 9 --sets 200
 	$(BIN)/python benchmarks/vlm_sft_throughput.py
 	$(BIN)/python benchmarks/vlm_sft_throughput.py --vocab 151936 --steps 3
 
