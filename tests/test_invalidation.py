@@ -56,13 +56,13 @@ TABLE = [
     ("train_expert.maxvit.image_size", 32, {"fetch_weights"} | INITS | EVERY_TRAINING | BEHIND_EXPERTS | STAGE1),
     ("train_meta.search.num_candidates", 3, {"train_meta"} | CASCADE),
     ("evaluate_cascade.budget_forged", 0.011, {"evaluate_cascade"}),
-    ("train_stage1.lr", 0.0005, STAGE1),
+    ("train_stage1.lr", 0.0005, STAGE1 | {"train_meta"}),
     ("calibrate.objective", "ece", {"calibrate", "evaluate", "evaluate_cascade"}),
     ("evaluate.num_bins", 7, {"evaluate"}),
     ("train_counts.quantile.lr", 0.0005, {"train_counts@quantile"} | COUNTS),
     ("train_counts.llm_lora.rank", 3, {"train_counts@llm_lora"} | COUNTS),
     ("evaluate_counts.ridge_alpha", 3.0, COUNTS),
-    ("evaluate.robustness.max_samples", 20, {"score_stage1", "calibrate", "evaluate"} | CASCADE),
+    ("evaluate.robustness.max_samples", 20, {"score_stage1", "calibrate", "evaluate", "train_meta"} | CASCADE),
     ("prepare_counts.quantile_bins", 7, BEHIND_COUNTS),
     ("train_text.lr", 0.0005, TEXT),
     ("pretrain_text.mask_share", 0.2, {"pretrain_text"} | TEXT),
@@ -167,6 +167,7 @@ def test_an_edit_invalidates_its_stages_and_no_other(repo, here, key, value, wan
 
 
 METRIC = {
+    "calibrate",
     "evaluate",
     "evaluate_alignment",
     "train_meta",

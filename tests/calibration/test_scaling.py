@@ -108,6 +108,18 @@ def test_vector_ships_where_it_gains_on_held_out_groups(bias, num_groups, choice
     assert (record["vector_gain"] is None) == (choice != "auto" or num_groups < MIN_GROUPS)
 
 
+def test_a_vector_that_separates_the_rows_is_no_fit():
+    """Few rows that a bias alone parts: every held-out row gains, and a new one on the wrong side would cost dearly."""
+    odds, labels = np.r_[np.linspace(0.1, 1.9, 20), np.linspace(2.1, 4, 20)], np.repeat([0, 1], 20)
+    log_probs = log_softmax(two_columns(odds), axis=1)
+    options = {"groups": np.arange(40), "name": "few rows"}
+    _, record = choose_scaling(log_probs, labels, choice="auto", **options)
+    assert record["vector_gain"] > record["vector_gain_error"]
+    assert record["scaling"] == "temperature"
+    with pytest.warns(UserWarning, match="vector scaling of few rows separates the classes of its 40 rows"):
+        assert choose_scaling(log_probs, labels, choice="vector", **options)[1]["scaling"] == "vector"
+
+
 def test_another_number_of_classes_is_named():
     with pytest.raises(ValueError, match="scale has 2 and bias 2 values for 3 classes"):
         Scaling.of_temperature(1.0, num_classes=2).log_probs(np.zeros((4, 3)))

@@ -171,7 +171,9 @@ def choose_scaling(
         labels: int [n].
         groups: [n]; rows of one group are held out together.
         choice: ``temperature``, ``vector``, or ``auto``: vector where it gains more than one standard error on held-out
-            groups (the one-standard-error rule, Breiman et al. 1984, section 3.4.3), of which there must be `MIN_GROUPS`.
+            groups (the one-standard-error rule, Breiman et al. 1984, section 3.4.3), of which there must be `MIN_GROUPS`,
+            and where it leaves rows on the wrong side: if it separates the classes, ever sharper fits better, and a new
+            row on the wrong side costs without limit.
         name: of the system, for a warning.
 
     Returns:
@@ -179,15 +181,22 @@ def choose_scaling(
         and vector_gain_error (nats a row; None where nothing was chosen, or among too few groups).
     """
     temperature = fit_temperature_scaling(log_probs, labels, name=name)
-    shipped, gain, error = choice, None, None
-    if choice == "auto":
-        shipped = "temperature"
-        if len(np.unique(groups)) >= MIN_GROUPS:
-            gain, error = held_out_gain(log_probs, labels, groups)
-            shipped = "vector" if gain > error else "temperature"
-    scaling = Scaling.of_temperature(temperature, num_classes=log_probs.shape[1])
-    if shipped == "vector":
-        scaling = fit_vector_scaling(log_probs, labels)
+    gain, error = None, None
+    if choice == "auto" and len(np.unique(groups)) >= MIN_GROUPS:
+        gain, error = held_out_gain(log_probs, labels, groups)
+    shipped, scaling = "temperature", Scaling.of_temperature(temperature, num_classes=log_probs.shape[1])
+    if choice == "vector" or (gain is not None and error is not None and gain > error):
+        vector = fit_vector_scaling(log_probs, labels)
+        separated = bool((vector.log_probs(log_probs).argmax(axis=1) == labels).all())
+        if separated and choice == "vector":
+            warnings.warn(
+                f"vector scaling of {name} separates the classes of its {len(labels)} rows, so ever sharper fits better; "
+                "calibrate on more rows, or choose temperature or auto",
+                UserWarning,
+                stacklevel=2,
+            )
+        if choice == "vector" or not separated:
+            shipped, scaling = "vector", vector
     record: dict[str, Any] = {"scaling": shipped, "temperature": temperature}
     record |= {"scale": list(scaling.scale), "bias": list(scaling.bias)}
     return scaling, record | {"vector_gain": gain, "vector_gain_error": error}
