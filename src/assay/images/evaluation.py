@@ -81,7 +81,7 @@ def evaluate(
         baselines: probabilities of the rows of the slice ``test`` (seen families), a column per baseline.
         external: scores of other sets, with a column dataset.
         calibration: what the stage calibrate wrote.
-        seed: of the noise floor of the ECE.
+        seed: of the test of the ECE.
 
     Returns:
         name -> metric -> value, and slice -> bool [n].

@@ -115,12 +115,12 @@ def test_a_sweep_waits_in_the_queue_and_its_best_is_applied(clone: Clone) -> Non
     assert clone.dvc("queue", "status").count("Success") == 2
     rows = {int(row["evaluate.num_bins"]): row for row in table(clone)}
     assert set(rows) == {7, 9}, output
-    values = {before["test.ece_width"], *(figure(row, "test.ece_width") for row in rows.values())}
+    values = {before["test.ece_width_chance"], *(figure(row, "test.ece_width_chance") for row in rows.values())}
     assert len(values) == 3, "a value changed nothing"
     assert metrics(clone) == before, "the queue changed the workspace"
     clone.dvc("exp", "apply", rows[7]["Experiment"])
     assert clone.params()["evaluate"]["num_bins"] == 7
-    assert metrics(clone)["test.ece_width"] == figure(rows[7], "test.ece_width")
+    assert metrics(clone)["test.ece_width_chance"] == figure(rows[7], "test.ece_width_chance")
     assert ran(clone.dvc("repro")) == set()
     assert "up to date" in clone.dvc("status")
 
