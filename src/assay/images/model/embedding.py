@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from assay.images.model.dataset import PictureSet
-from assay.images.model.prediction import Predictor
+if TYPE_CHECKING:
+    from assay.images.model.dataset import PictureSet
+    from assay.images.model.prediction import Predictor
 
 # Embeddings float32 [n, d] -> what is kept of them [n, ...].
 Reduce = Callable[[np.ndarray], np.ndarray]
