@@ -16,6 +16,7 @@ from assay_tools.gates import read_pipeline, stage_bodies, stage_module
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PRETRAINED = ROOT / "src/assay/core/pretrained.py"
 STAGES = sorted(path for path in (ROOT / "src/assay/stages").glob("*.py") if path.name != "__init__.py")
 
 
@@ -94,6 +95,13 @@ def test_nothing_that_can_run_code_is_loaded(path):
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
             assert any(k.arg == "allow_pickle" and ast.unparse(k.value) == "False" for k in node.keywords), path
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr != "from_pretrained" or path == PRETRAINED, (
+                f"{path}: load it by assay.core.pretrained"
+            )
+            assert node.func.attr != "from_config" or "trust_remote_code" in {k.arg for k in node.keywords}, path
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            assert ast.unparse(node.value) == "False", path
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, path
             assert ast.unparse(node.type) not in ("Exception", "BaseException"), path

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -208,6 +209,17 @@ def test_a_record_that_does_not_fit_is_told_on_loading(folder, tmp_path, change)
     record = json.loads((copy / "ensemble.json").read_text()) | change
     (copy / "ensemble.json").write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
     with pytest.raises(ValueError, match=r"ensemble\.json"):
+        load_predictor(copy)
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc", "network_0/../../other", "linked", ""])
+def test_a_record_names_networks_of_its_own_folder_alone(folder, tmp_path, name):
+    copy = Path(shutil.copytree(folder, tmp_path / "classifier"))
+    shutil.copytree(folder / "network_0", tmp_path / "other")
+    (copy / "linked").symlink_to("../other")
+    record = json.loads((copy / "ensemble.json").read_text())
+    (copy / "ensemble.json").write_text(json.dumps(record | {"networks": [name, *record["networks"][1:]]}))
+    with pytest.raises(ValueError, match=rf"name '{name}': .*classifier"):
         load_predictor(copy)
 
 
