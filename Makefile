@@ -33,6 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	if command -v uv >/dev/null; then INSTALL="uv pip install --quiet --python $(BIN)/python"; \
 	else INSTALL="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
 	$$INSTALL --no-deps -r requirements.lock && $$INSTALL --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m assay_tools.site_cache
 	touch $@
 
 repro: $(STAMP) ## run the pipeline: only what is invalid, JOBS=2 stages at a time (PARAMS=params/full.yaml: the real models)

@@ -24,12 +24,18 @@ def check(arguments: argparse.Namespace) -> int:
         raise ValueError("--quick and --jobs say how --data is checked: add --data")
     from assay_tools.gates import fix_lock, problems
     from assay_tools.repro.requirements import machine_warnings
+    from assay_tools.site_cache import close_site_cache, open_to_others
     from assay_tools.workspace import warnings
 
-    for name in fix_lock() if arguments.fix else []:
-        print(f"dvc.lock: entry of {name} removed")
+    if arguments.fix:
+        for name in fix_lock():
+            print(f"dvc.lock: entry of {name} removed")
+        if open_to_others():
+            print(f"DVC's site cache is now {close_site_cache()}, closed to others")
+    # Before DVC opens it.
+    told = open_to_others()
     found = problems()
-    for line in [*(f"warning: {warning}" for warning in [*warnings(), *machine_warnings()]), *found]:
+    for line in [*(f"warning: {warning}" for warning in [*told, *warnings(), *machine_warnings()]), *found]:
         print(line, file=sys.stderr)
     print(f"{len(found)} problem(s)" if found else "all well")
     return 1 if found else 0
@@ -112,7 +118,8 @@ def build_parser() -> argparse.ArgumentParser:
     stage = "as in dvc.yaml, say train_expert@maxvit-full, or a group: train_expert"
     two.add_argument("stage", metavar="STAGE", help=stage)
     three = add_command(commands, check, help="check params.yaml, dvc.yaml, dvc.lock, links")
-    three.add_argument("--fix", action="store_true", help="drop what dvc.lock says of stages that are gone")
+    fix = "drop what dvc.lock says of stages that are gone; close DVC's site cache"
+    three.add_argument("--fix", action="store_true", help=fix)
     data = (
         "check the data instead, and try a few steps of every training: what is missing, time, memory, disk (minutes)"
     )
