@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--force", "-f", action="store_true", help="run stages also where nothing changed")
     one.add_argument("--pull", action="store_true", help="take from the DVC remote what it has")
     one.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster (%(default)s)")
-    address = "of the Ray cluster (RAY_ADDRESS, or the one on this machine)"
+    address = "of the Ray cluster, as ray start --head says it; needed with --engine ray"
     one.add_argument("--address", metavar="HOST:PORT", help=address)
     one.add_argument("--cpus", type=positive, default=2, help="CPUs that Ray keeps for a stage (%(default)s)")
     two = add_command(commands, why, help="why will a stage run, and what follows?")
