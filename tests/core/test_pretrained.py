@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
-from assay.core.pretrained import check_adapter, check_folder, load_adapter, load_model, load_pretrained
+from assay.core.pretrained import check_adapter, check_folder, load_model, load_peft, load_pretrained
 
 # What a folder's own module does as soon as it is imported.
 EVIL = """
@@ -80,6 +80,7 @@ def test_the_planted_module_runs_where_it_is_trusted(folder, tmp_path):
     [
         ("config.json", {"attn_implementation": "someone/kernel"}, "kernel of the model hub"),
         ("config.json", {"text_config": {"_attn_implementation": {"": "someone/kernel:f"}}}, "kernel of the model hub"),
+        ("config.json", {"attn_implementation": "flash_attention_2"}, "kernel of the model hub"),
         # A network that was made for other code, even of a type that transformers has.
         ("config.json", {"auto_map": {"AutoModel": "someone/else--evil.Model"}}, "code of its own"),
         (
@@ -98,6 +99,13 @@ def test_other_ways_to_code_and_files_elsewhere_are_refused(folder, name, change
     with pytest.raises(ValueError, match=said) as caught:
         check_folder(folder)
     assert "model" in str(caught.value)
+
+
+def test_an_adapter_in_the_place_of_a_model_does_not_lead_to_another(folder, tmp_path, tiny_encoder):
+    shutil.copytree(tiny_encoder, tmp_path / "elsewhere")
+    change(folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path=str(tmp_path / "elsewhere"))
+    with pytest.raises(ValueError, match=r"model holds an adapter"):
+        load_model(AutoModel, folder)
 
 
 def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(folder, tmp_path):
@@ -132,16 +140,16 @@ def test_a_pickle_is_not_taken_for_weights(folder):
     ],
 )
 def test_an_adapter_imports_and_loads_nothing_else(folder, tmp_path, monkeypatch, changes, said):
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     base = load_model(AutoModel, folder)
     adapter = tmp_path / "adapter"
     get_peft_model(base, LoraConfig(target_modules=["query"])).save_pretrained(adapter)
-    assert load_adapter(adapter, load_model(AutoModel, folder)).peft_config["default"].peft_type == "LORA"
+    assert load_peft(PeftModel, adapter, load_model(AutoModel, folder)).peft_config["default"].peft_type == "LORA"
     change(adapter / "adapter_config.json", **changes)
     monkeypatch.syspath_prepend(folder)
     with pytest.raises(ValueError, match=said):
-        load_adapter(adapter, base)
+        load_peft(PeftModel, adapter, base)
     assert not (tmp_path / "marker").exists()
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"no .*adapter_model\.safetensors"):

@@ -14,7 +14,6 @@ from peft.tuners.lora import LoraLayer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from assay.core.io import read_json, write_json
-from assay.core.pretrained import load_adapter
 from assay.params.vlm import SmallVlm, Tuning
 from assay.vlm.examples import encode
 from assay.vlm.messages import messages_record
@@ -23,6 +22,7 @@ from assay.vlm.network import (
     adapted_modules,
     add_adapter,
     check_manifest,
+    load_adapter,
     load_base,
     merge_adapter,
     read_manifest,

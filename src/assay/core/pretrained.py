@@ -2,7 +2,7 @@
 
 A folder can ask for code in four ways. ``auto_map`` names classes in Python files beside the weights; left to itself
 transformers asks on standard input whether to run them, which may be a user's list of files. An attention or expert
-implementation with a slash is a compiled kernel of the model hub. PEFT imports the module that ``megatron_core`` names.
+implementation can be a compiled kernel of the model hub. PEFT imports the module that ``megatron_core`` names.
 And weights in PyTorch's own format are a pickle. All are refused, also where transformers would pass over them in silence:
 a network that was made for other code is not the one that its weights were trained in.
 """
@@ -40,16 +40,20 @@ def load_pretrained(kind: Any, folder: Path, **options: Any) -> Any:
 
 
 def load_model(kind: Any, folder: Path, **options: Any) -> Any:
-    """``kind.from_pretrained(folder)`` for a network of transformers: of safetensors alone; see `check_folder`."""
+    """``kind.from_pretrained(folder)`` for a network of transformers: of safetensors alone; see `check_folder`.
+
+    Raises:
+        ValueError: the folder holds an adapter: transformers would load the model that it names, from wherever that lies.
+    """
+    if (folder / ADAPTER_CONFIG).exists():
+        raise ValueError(f"{folder} holds an adapter ({ADAPTER_CONFIG}); a whole model is needed")
     return load_pretrained(kind, folder, use_safetensors=True, **options)
 
 
-def load_adapter(folder: Path, model: Any) -> Any:
-    """The LoRA adapter in ``folder`` on the network it was trained on, in evaluation mode; see `check_adapter`."""
-    from peft import PeftModel
-
+def load_peft(kind: Any, folder: Path, model: Any) -> Any:
+    """``kind.from_pretrained(model, folder)``: the network with the LoRA adapter in ``folder``; see `check_adapter`."""
     check_adapter(folder)
-    return PeftModel.from_pretrained(model, folder).eval()
+    return kind.from_pretrained(model, folder).eval()
 
 
 def check_adapter(folder: Path) -> None:
@@ -96,9 +100,7 @@ def _check_settings(folder: Path, name: str) -> None:
     for key, value in _entries(read_json(folder / name)):
         if key == "auto_map" and value:
             what = "code of its own (auto_map)"
-        elif key in KERNELS and any(
-            "/" in str(item) for item in (value.values() if isinstance(value, dict) else [value])
-        ):
+        elif key in KERNELS and _is_kernel(value):
             what = f"a kernel of the model hub ({key})"
         elif key == "fast_tokenizer_files":
             _check_names(folder, value if isinstance(value, list) else [value], field=f"{name}: {key}")
@@ -109,6 +111,12 @@ def _check_settings(folder: Path, name: str) -> None:
             f"{folder / name} asks for {what}, and none is run: take a model of an architecture that transformers has, or "
             "remove the entry if it is one"
         )
+
+
+def _is_kernel(value: Any) -> bool:
+    """Whether an implementation, or one of several, is a repository; for flash attention transformers takes one, too."""
+    items = value.values() if isinstance(value, dict) else [value]
+    return any("/" in str(item) or "flash" in str(item) for item in items)
 
 
 def _check_names(folder: Path, names: Any, *, field: str) -> None:

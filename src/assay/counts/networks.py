@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from assay.core.io import read_json, write_json
-from assay.core.pretrained import load_adapter, load_model, load_pretrained
+from assay.core.pretrained import load_model, load_peft, load_pretrained
 from assay.core.tensors import save_tensors
 from assay.counts.memory import MemoryPlan, available_memory, plan_memory, shape_of
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
@@ -153,7 +153,7 @@ def load_network(folder: Path, settings: CountVariant, *, num_outputs: int) -> A
             raise ValueError(f"{folder}: its adapter was trained on other weights than {base} holds; train it again")
         pad_token_id = load_tokenizer(folder).pad_token_id
         model = _classifier(base, settings, num_outputs=num_outputs, pad_token_id=pad_token_id)
-        return load_adapter(folder, model)
+        return load_peft(PeftModel, folder, model)
     config = load_pretrained(AutoConfig, folder)
     model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     model = _with_head(model, settings, num_outputs)

@@ -16,13 +16,12 @@ import pandas as pd
 
 from assay.core.io import read_json, write_parquet
 from assay.core.params import load
-from assay.core.pretrained import load_adapter
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.vlm import Vlm
 from assay.vlm.consistency import dropped_table, fit_thresholds, is_consistent, label_scores
 from assay.vlm.messages import read_messages, write_messages
-from assay.vlm.network import RECORD, load_base
+from assay.vlm.network import RECORD, load_adapter, load_base
 from assay.vlm.processor import load_processor
 from assay.vlm.prompts import Prompt, prompt_from_json
 from assay.vlm.scoring import record_log_probs

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_
 from transformers.utils import logging
 
 from assay.core.io import read_json
-from assay.core.pretrained import ADAPTER_FILES, check_adapter, load_adapter, load_model
+from assay.core.pretrained import ADAPTER_FILES, check_adapter, load_model, load_peft
 from assay.params.vlm import SmallVlm, Tuning
 from assay.training.networks import folder_hashes, loading_options
 
@@ -180,6 +180,11 @@ def check_manifest(folder: Path) -> dict[str, Any]:
         if other:
             raise ValueError(f"{folder} was trained with another {part}: {place / other[0]} differs; train it again")
     return record
+
+
+def load_adapter(folder: Path, model: Any) -> PeftModel:
+    """The adapter in ``folder`` on the network it was trained on (see `check_manifest`), in evaluation mode."""
+    return load_peft(PeftModel, folder, model)
 
 
 def switch_adapter(model: PeftModel, folder: Path) -> None:

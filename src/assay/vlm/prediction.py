@@ -14,12 +14,11 @@ from PIL import Image
 
 from assay.calibration.scaling import Scaling
 from assay.core.io import read_json
-from assay.core.pretrained import load_adapter
 from assay.core.torch_setup import pick_device
 from assay.data.decode import probe
 from assay.vlm.examples import Cache
 from assay.vlm.fusion import FUSION, correct, second_probs
-from assay.vlm.network import check_manifest, load_base, switch_adapter
+from assay.vlm.network import check_manifest, load_adapter, load_base, switch_adapter
 from assay.vlm.processor import load_processor
 from assay.vlm.prompts import Prompt, prompt_from_json
 from assay.vlm.scoring import record_log_probs
