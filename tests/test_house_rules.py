@@ -164,3 +164,14 @@ def test_no_registry_host_is_named():
         if path.suffix in (".py", ".md", ".yaml", ".toml", ".lock", ".csv", ".cfg", "") and path.is_file():
             text = path.read_text(encoding="utf-8", errors="replace")
             assert not [host for host in hosts if host in text], name
+
+
+def test_every_package_is_locked_by_the_hashes_of_its_files():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [number for number, line in enumerate(lines) if not line.startswith((" ", "#"))]
+    assert len(pins) > 100
+    for number in pins:
+        assert re.fullmatch(r"[\w.-]+==[^ ]+( ; .+)? \\", lines[number]), lines[number]
+        assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", lines[number + 1]), lines[number]
+    # Without it a file that has no hash here would be taken.
+    assert "--require-hashes -r requirements.lock" in (ROOT / "Makefile").read_text()

