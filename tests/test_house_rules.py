@@ -16,6 +16,7 @@ from assay_tools.gates import read_pipeline, stage_bodies, stage_module
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PRETRAINED = ROOT / "src/assay/core/pretrained.py"
 STAGES = sorted(path for path in (ROOT / "src/assay/stages").glob("*.py") if path.name != "__init__.py")
 
 
@@ -94,6 +95,13 @@ def test_nothing_that_can_run_code_is_loaded(path):
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
             assert any(k.arg == "allow_pickle" and ast.unparse(k.value) == "False" for k in node.keywords), path
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr != "from_pretrained" or path == PRETRAINED, (
+                f"{path}: load it by assay.core.pretrained"
+            )
+            assert node.func.attr != "from_config" or "trust_remote_code" in {k.arg for k in node.keywords}, path
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            assert ast.unparse(node.value) == "False", path
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, path
             assert ast.unparse(node.type) not in ("Exception", "BaseException"), path
@@ -156,3 +164,14 @@ def test_no_registry_host_is_named():
         if path.suffix in (".py", ".md", ".yaml", ".toml", ".lock", ".csv", ".cfg", "") and path.is_file():
             text = path.read_text(encoding="utf-8", errors="replace")
             assert not [host for host in hosts if host in text], name
+
+
+def test_every_package_is_locked_by_the_hashes_of_its_files():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [number for number, line in enumerate(lines) if not line.startswith((" ", "#"))]
+    assert len(pins) > 100
+    for number in pins:
+        assert re.fullmatch(r"[\w.-]+==[^ ]+( ; .+)? \\", lines[number]), lines[number]
+        assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", lines[number + 1]), lines[number]
+    # Without it a file that has no hash here would be taken.
+    assert "--require-hashes -r requirements.lock" in (ROOT / "Makefile").read_text()

@@ -24,12 +24,18 @@ def check(arguments: argparse.Namespace) -> int:
         raise ValueError("--quick and --jobs say how --data is checked: add --data")
     from assay_tools.gates import fix_lock, problems
     from assay_tools.repro.requirements import machine_warnings
+    from assay_tools.site_cache import close_site_cache, open_to_others
     from assay_tools.workspace import warnings
 
-    for name in fix_lock() if arguments.fix else []:
-        print(f"dvc.lock: entry of {name} removed")
+    if arguments.fix:
+        for name in fix_lock():
+            print(f"dvc.lock: entry of {name} removed")
+        if open_to_others():
+            print(f"DVC's site cache is now {close_site_cache()}, closed to others")
+    # Before DVC opens it.
+    told = open_to_others()
     found = problems()
-    for line in [*(f"warning: {warning}" for warning in [*warnings(), *machine_warnings()]), *found]:
+    for line in [*(f"warning: {warning}" for warning in [*told, *warnings(), *machine_warnings()]), *found]:
         print(line, file=sys.stderr)
     print(f"{len(found)} problem(s)" if found else "all well")
     return 1 if found else 0
@@ -105,14 +111,15 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--force", "-f", action="store_true", help="run stages also where nothing changed")
     one.add_argument("--pull", action="store_true", help="take from the DVC remote what it has")
     one.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster (%(default)s)")
-    address = "of the Ray cluster (RAY_ADDRESS, or the one on this machine)"
+    address = "of the Ray cluster, as ray start --head says it; needed with --engine ray"
     one.add_argument("--address", metavar="HOST:PORT", help=address)
     one.add_argument("--cpus", type=positive, default=2, help="CPUs that Ray keeps for a stage (%(default)s)")
     two = add_command(commands, why, help="why will a stage run, and what follows?")
     stage = "as in dvc.yaml, say train_expert@maxvit-full, or a group: train_expert"
     two.add_argument("stage", metavar="STAGE", help=stage)
     three = add_command(commands, check, help="check params.yaml, dvc.yaml, dvc.lock, links")
-    three.add_argument("--fix", action="store_true", help="drop what dvc.lock says of stages that are gone")
+    fix = "drop what dvc.lock says of stages that are gone; close DVC's site cache"
+    three.add_argument("--fix", action="store_true", help=fix)
     data = (
         "check the data instead, and try a few steps of every training: what is missing, time, memory, disk (minutes)"
     )

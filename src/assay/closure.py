@@ -186,7 +186,8 @@ def locked_versions(path: Path = LOCK) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        text = line.split("#")[0].strip()
+        # Lines of hashes follow a pin, whose own line then ends in a backslash.
+        text = line.split("#")[0].rstrip(" \\").lstrip()
         if not text or text.startswith("-"):
             continue
         requirement = Requirement(text)

@@ -58,3 +58,7 @@ def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path):
     assert pick_variant(tmp_path, wanted="a", purpose="bin") == tmp_path / "a"
     with pytest.raises(ValueError, match=r"'c' is not trained .*trained: a, b"):
         pick_variant(tmp_path, wanted="c", purpose="bin")
+    # A file of the folder can't lead out of it.
+    write_json(tmp_path / "b" / "choice.json", {"count": "../a", "bin": "b"})
+    with pytest.raises(ValueError, match=r"name '\.\./a': must be relative"):
+        pick_variant(tmp_path / "b", wanted=None, purpose="count")

@@ -1,10 +1,12 @@
 """From texts to classes: windows, batches, bad rows, and folders that lack something."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 import assay.text
 from assay.calibration.scaling import Scaling
+from assay.cli import main as assay_cli
 from assay.text.classifier import load_tokenizer
 from assay.text.linear import fit_linear, save_linear
 from assay.text.prediction import load_predictor, rows_log_probs, windows
@@ -209,6 +212,30 @@ def test_a_record_that_does_not_fit_is_told_on_loading(folder, tmp_path, change)
     (copy / "ensemble.json").write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
     with pytest.raises(ValueError, match=r"ensemble\.json"):
         load_predictor(copy)
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc", "network_0/../../other", "linked", ""])
+def test_a_record_names_networks_of_its_own_folder_alone(folder, tmp_path, name):
+    copy = Path(shutil.copytree(folder, tmp_path / "classifier"))
+    shutil.copytree(folder / "network_0", tmp_path / "other")
+    (copy / "linked").symlink_to("../other")
+    record = json.loads((copy / "ensemble.json").read_text())
+    (copy / "ensemble.json").write_text(json.dumps(record | {"networks": [name, *record["networks"][1:]]}))
+    with pytest.raises(ValueError, match=rf"name '{name}': .*classifier"):
+        load_predictor(copy)
+
+
+def test_a_network_that_asks_for_code_is_refused_whatever_standard_input_says(folder, tmp_path, monkeypatch, capsys):
+    copy, marker = Path(shutil.copytree(folder, tmp_path / "classifier")), tmp_path / "ran"
+    network = copy / "network_0"
+    (network / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    config = json.loads((network / "config.json").read_text())
+    asked = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (network / "config.json").write_text(json.dumps(config | asked))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"y\n" * 9)))
+    assert assay_cli(["text", "--file", "-", "--models", str(copy)]) == 2
+    assert "network_0/config.json asks for code of its own" in capsys.readouterr().err
+    assert not marker.exists()
 
 
 def test_a_folder_without_its_linear_model_is_told(folder, tmp_path):

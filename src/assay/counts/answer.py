@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.core.io import read_json
+from assay.core.io import inside, read_json
 from assay.core.torch_setup import pick_device
 from assay.counts.prediction import CountPredictor, load_predictor
 from assay.counts.question import full_text, text_problem
@@ -23,10 +23,11 @@ def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
     if wanted is None and not choice.is_file():
         raise ValueError(f"no {choice}: run dvc repro evaluate_counts, or name a variant by --variant")
     name = wanted or str(read_json(choice)[purpose])
-    if not (models / name / "variant.json").is_file():
+    folder = inside(models, name)
+    if not (folder / "variant.json").is_file():
         trained = sorted(path.parent.name for path in models.glob("*/variant.json"))
         raise ValueError(f"variant {name!r} is not trained in {models}; trained: {', '.join(trained) or 'none'}")
-    return models / name
+    return folder
 
 
 def answer(predictor: CountPredictor, questions: pd.DataFrame, *, setting: str | None) -> pd.DataFrame:

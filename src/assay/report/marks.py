@@ -9,6 +9,7 @@ is written anew. Requests:
 - ``value FILE KEY FORMAT``: one number within a line, by Python's format (``.3f``, ``.1%``); ``interval`` adds its interval,
   ``million`` divides.
 - ``csv PATH``: a table that a benchmark wrote, as it is.
+- ``licences``: what of others comes with a run, and under which licence.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ def answer(request: str, root: Path = Path()) -> str:
         with (root / words[0]).open(encoding="utf-8", newline="") as stream:
             header, *rows = csv.reader(stream)
         return "\n\n" + "\n".join(table(header, rows)) + "\n\n"
+    if kind == "licences" and not words:
+        from assay.report.licences import licences_table
+
+        return f"\n\n{licences_table(root)}\n\n"
     raise ValueError(f"mark {request!r} asks for nothing known; see src/assay/report/marks.py")
 
 

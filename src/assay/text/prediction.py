@@ -13,7 +13,7 @@ import torch
 
 from assay.calibration.pooling import pool
 from assay.calibration.scaling import Scaling
-from assay.core.io import read_json
+from assay.core.io import inside, read_json
 from assay.text.classifier import TextClassifier, load_classifier
 from assay.text.cleaning import UnicodeForm, clean, writable
 from assay.text.linear import LinearModel, load_linear
@@ -181,7 +181,7 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
     dtype = torch.float64 if device == "cpu" else torch.float32
     try:
         record = read_json(folder / ENSEMBLE)
-        loaded = [load_classifier(folder / name) for name in record["networks"]]
+        loaded = [load_classifier(inside(folder, name)) for name in record["networks"]]
         predictor = TextPredictor(
             networks=tuple((model.to(device, dtype), tokenizer) for model, tokenizer in loaded),
             linear=load_linear(folder / "linear") if record["fuse_linear"] else None,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from assay.core.io import inside
 from assay.images.cascade.cost import count_macs
 from assay.images.model.dataset import PictureSet, batches_in_order
 from assay.images.model.experts import FeatureExtractor, load_extractor
@@ -105,7 +106,8 @@ def load_ensemble(models: Path, *, device: str, mode: str | None = None) -> Ense
         raise ValueError(f"test-time mode {mode!r} is unknown; it is {REFIT} or {FOLD_AVERAGE}")
 
     def view(subset: str, alignments: dict[str, Alignment]) -> View:
-        return View({e: load_extractor(models / "experts" / e / subset, device=device) for e in experts}, alignments)
+        folders = {expert: inside(models / "experts", f"{expert}/{subset}") for expert in experts}
+        return View({e: load_extractor(folder, device=device) for e, folder in folders.items()}, alignments)
 
     if mode == REFIT:
         return Ensemble((view("full", {}),), meta, join)
