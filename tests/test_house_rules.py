@@ -142,9 +142,9 @@ def test_heavy_stages_have_cached_outputs_only():
             assert not body.get("plots"), name
 
 
-WRITES = set(
-    "write_text write_bytes savefig to_csv to_parquet to_json save savez savetxt tofile dump save_file save_pretrained "
-    "save_model ParquetWriter copyfile copy2 copytree move".split()
+WRITES = re.compile(
+    r"write_text|write_bytes|savefig|to_csv|to_parquet|to_json|save|savez|savetxt|tofile|dump|save_file|save_pretrained|"
+    r"save_model|ParquetWriter|copyfile|copy2|copytree|move"
 )
 # Made anew by a stage: DVC removes it first, and takes it for good only when the stage has ended well.
 OUTPUT = "an output of a stage"
@@ -185,7 +185,7 @@ def is_write(call: ast.Call) -> bool:
             node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         return any(set(word) <= set("rwabtx+") and set(word) & set("wax+") for word in words)
-    return name in WRITES and bool(call.args)
+    return bool(WRITES.fullmatch(name) and call.args)
 
 
 def half_written(tree: ast.AST) -> set[int]:
