@@ -57,9 +57,9 @@ def writers(folder: Path, project: Path) -> dict[str, Writer]:
     frame = pd.DataFrame({"text": ["a" * 40] * 3000, "p_a": 0.5, "status": "ok", "reason": None})
     found = {}
     for suffix in ("csv", "jsonl", "parquet"):
-        target = folder / f"images.{suffix}"
+        target = folder / f"images_{suffix}.{suffix}"
         found[f"images, {suffix}"] = Writer(partial(put_images, target), target)
-        target = folder / f"texts.{suffix}"
+        target = folder / f"texts_{suffix}.{suffix}"
         found[f"texts, {suffix}"] = Writer(partial(tables.write_rows, frame, target), target)
     page = folder / "report.html"
     return found | {
@@ -144,9 +144,8 @@ def tell(writer: Writer, old: bytes, new: bytes, **what: object) -> None:
     writer.target.parent.chmod(0o755)
     found = writer.target.read_bytes() if writer.target.exists() else b"gone"
     which = "old" if found == old else "new" if found == new else "broken"
-    left = [
-        path for path in writer.target.parent.iterdir() if writer.target.stem in path.name and path != writer.target
-    ]
+    others = [path for path in writer.target.parent.iterdir() if path.is_file() and path != writer.target]
+    left = [path for path in others if writer.target.stem in path.name]
     shown = [path.name.replace(writer.target.stem, "*") for path in left]
     print(json.dumps({**what, "which": which, "left": shown}), flush=True)
     for path in left:
