@@ -18,8 +18,6 @@ import sys
 import time
 from select import select
 
-import psutil
-
 # Seconds from the wish for an end: how long stages have to end by themselves, how long DVC has to put its locks away, and
 # when the keeper gives up on what the system itself does not let go (a disk that hangs).
 STAGES_S, DVC_S, LAST_S = 3.0, 6.0, 9.0
@@ -49,6 +47,9 @@ def reap(command: int) -> int | None:
 
 def end_all(command: int) -> None:
     """End everything below this process: first what the command runs, so that it ends in order, then what is left."""
+    # Most commands come to their own end, and need none of it.
+    import psutil
+
     since = time.monotonic()
     told: set[tuple[psutil.Process, int]] = set()
     while True:
