@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,8 +118,9 @@ def attempt(
             status = int(str(end.code))
         except (OSError, ValueError) as error:
             said = f"{type(error).__name__}: {error}"
-        os.write(writing, said.encode()[:4000])
-        os._exit(status)
+        finally:
+            os.write(writing, said.encode()[:4000])
+            os._exit(status)
     os.close(writing)
     with open(reading, "rb") as stream:
         said = stream.read().decode()
@@ -139,13 +140,12 @@ def without_rights(folder: Path) -> None:
         os.setuid(NOBODY)
 
 
-def tell(writer: Writer, old: bytes, new: bytes, **what: object) -> None:
-    """What an attempt left, and all back as it was."""
+def tell(writer: Writer, old: bytes, new: bytes, there: Collection[Path], **what: object) -> None:
+    """What an attempt left beside what was ``there`` before, and all back as it was."""
     writer.target.parent.chmod(0o755)
     found = writer.target.read_bytes() if writer.target.exists() else b"gone"
     which = "old" if found == old else "new" if found == new else "broken"
-    others = [path for path in writer.target.parent.iterdir() if path.is_file() and path != writer.target]
-    left = [path for path in others if writer.target.stem in path.name]
+    left = [path for path in writer.target.parent.glob(f"*{writer.target.stem}*") if path not in there]
     shown = [path.name.replace(writer.target.stem, "*") for path in left]
     print(json.dumps({**what, "which": which, "left": shown}), flush=True)
     for path in left:
@@ -156,7 +156,7 @@ def tell(writer: Writer, old: bytes, new: bytes, **what: object) -> None:
 def try_all(name: str, writer: Writer) -> None:
     if not writer.target.exists():
         writer.target.write_bytes(b"of last week")
-    old = writer.target.read_bytes()
+    old, there = writer.target.read_bytes(), set(writer.target.parent.iterdir())
     status, said = attempt(writer)
     assert (status, said.isdecimal()) == (0, True), (name, status, said)
     new = writer.target.read_bytes()
@@ -165,11 +165,11 @@ def try_all(name: str, writer: Writer) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         for last in range(int(said)):
             status, _ = attempt(writer, last=last, number=number)
-            tell(writer, old, new, name=name, how=number.name, step=last, status=status)
+            tell(writer, old, new, there, name=name, how=number.name, step=last, status=status)
     status, words = attempt(writer, before=partial(limited, len(new) // 2))
-    tell(writer, old, new, name=name, how="full", status=status, said=words)
+    tell(writer, old, new, there, name=name, how="full", status=status, said=words)
     status, words = attempt(writer, before=partial(without_rights, writer.target.parent))
-    tell(writer, old, new, name=name, how="read-only", status=status, said=words)
+    tell(writer, old, new, there, name=name, how="read-only", status=status, said=words)
 
 
 def two_at_once(target: Path) -> None:
