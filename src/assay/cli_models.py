@@ -25,6 +25,7 @@ Commands = argparse._SubParsersAction
 def predict(arguments: argparse.Namespace) -> int:
     """Judge images: one row per input; exit status 3 if some input could not be used."""
     output = check_paths(arguments, stage="evaluate_cascade", record="cascade/cascade.json")
+    check_safe_csv(arguments, sentence=False)
     from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
 
     inputs, left = image_inputs(arguments)
@@ -33,7 +34,10 @@ def predict(arguments: argparse.Namespace) -> int:
         print(*cascade.explanation, sep="\n", file=sys.stderr)
     rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
     warnings_of: Counter[str] = Counter()
-    status = put_rows(warned(rows, warnings_of), output, left, command="predict", columns=COLUMNS, numbers=NUMBERS)
+    rows = warned(rows, warnings_of)
+    status = put_rows(
+        rows, output, left, command="predict", columns=COLUMNS, numbers=NUMBERS, safe_csv=arguments.safe_csv
+    )
     for warning, count in warnings_of.items():
         print(f"{count} with the warning {warning}: their verdicts mean little (docs/limits.md)", file=sys.stderr)
     return status
@@ -43,6 +47,9 @@ def corridor(arguments: argparse.Namespace) -> int:
     """How dangerous is this corridor? One row per image; exit status 3 if some could not be used."""
     output = check_paths(arguments, stage="vlm_predict", record="fusion.json")
     from assay.data.image_inputs import is_one_file, standard_output
+
+    one = is_one_file(arguments.paths)
+    check_safe_csv(arguments, sentence=one)
     from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 
     inputs, left = image_inputs(arguments)
@@ -51,19 +58,21 @@ def corridor(arguments: argparse.Namespace) -> int:
     options = {"batch_size": arguments.batch_size, "max_pixels": arguments.max_pixels}
     predictor = open_corridor(Path(arguments.models), device=arguments.device, **options)
     rows = judge(predictor, inputs, threads=arguments.threads, **options)
-    if output is None and is_one_file(arguments.paths):
+    if output is None and one:
         (row,) = rows
         with standard_output() as stream:
             print(sentence(row, predictor), file=stream)
         return 3 if row["status"] == "error" else 0
     measured = numbers(predictor)
-    return put_rows(rows, output, left, command="corridor", columns=[*TEXTS, *measured], numbers=measured)
+    columns, safe = [*TEXTS, *measured], arguments.safe_csv
+    return put_rows(rows, output, left, command="corridor", columns=columns, numbers=measured, safe_csv=safe)
 
 
 def counts(arguments: argparse.Namespace) -> int:
     """How many thinking units will a question cost? One row per question; exit status 3 if some could not be used."""
     check_one_input(arguments, "question")
     output = check_paths(arguments, stage="evaluate_counts")
+    check_safe_csv(arguments, sentence=arguments.file is None)
     from assay.core.torch_setup import set_up_torch
     from assay.counts.answer import answer, open_predictor, sentences
 
@@ -80,6 +89,7 @@ def text(arguments: argparse.Namespace) -> int:
     """Which class is this text? One row per text; exit status 3 if some could not be used."""
     check_one_input(arguments, "text")
     output = check_paths(arguments, stage="pool_text")
+    check_safe_csv(arguments, sentence=arguments.file is None)
     from assay.core.torch_setup import pick_device, set_up_torch
     from assay.text.prediction import load_predictor, sentences
 
@@ -115,10 +125,19 @@ def check_paths(arguments: argparse.Namespace, *, stage: str, record: str | None
     return output
 
 
+def check_safe_csv(arguments: argparse.Namespace, *, sentence: bool) -> None:
+    """Raise a ValueError for --safe-csv where no CSV is written; ``sentence``: without an output there is a sentence."""
+    output = arguments.output
+    if arguments.safe_csv and (not output.lower().endswith(".csv") if output else sentence):
+        raise ValueError(
+            "--safe-csv says how CSV is written, and none is here: name a .csv by --output, or leave it out"
+        )
+
+
 def image_inputs(arguments: argparse.Namespace) -> tuple[Iterator[Input], Counter[str]]:
     """The images that the arguments name, and what folders among them hold besides, counted on the way.
 
-    Torch, warnings and signals are set up for the work on them.
+    Torch and warnings are set up for the work on them.
     """
     from assay.core.torch_setup import set_up_torch
     from assay.data.image_inputs import expand
@@ -126,7 +145,6 @@ def image_inputs(arguments: argparse.Namespace) -> tuple[Iterator[Input], Counte
     set_up_torch(threads=arguments.threads)
     # A damaged file is a row; what PIL warns of on the way would only run through the progress bar.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     stdin = sys.stdin.buffer if sys.stdin else None
     left: Counter[str] = Counter()
     inputs = expand(arguments.paths, recursive=arguments.recursive, stdin=stdin, null=arguments.null, left=left)
@@ -142,12 +160,13 @@ def put_rows(
     command: str,
     columns: Sequence[str],
     numbers: Sequence[str],
+    safe_csv: bool,
 ) -> int:
     """Rows of images to the output or to standard output, with a summary that names what is ``left``; the exit status."""
     from assay.data.image_inputs import left_sentence, write_rows
 
     try:
-        count, errors = write_rows(rows, output, columns=columns, numbers=numbers)
+        count, errors = write_rows(rows, output, columns=columns, numbers=numbers, safe_csv=safe_csv)
     except BrokenPipeError:  # the reader, say head, has seen enough
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
@@ -192,14 +211,17 @@ def tell(
     rows: pd.DataFrame, sentences: list[str], arguments: argparse.Namespace, *, output: Path | None, name: str
 ) -> int:
     """Rows of texts to the output, or to standard output as CSV, or as sentences for one text alone; the exit status."""
+    from assay.data.outputs import plain_cell
     from assay.data.tables import write_rows
 
+    if arguments.safe_csv:
+        rows = rows.map(plain_cell)
     errors = int((rows["status"] == "error").sum())
     if output is not None:
         write_rows(rows, output)
     elif arguments.file is not None:
         # pandas leaves a carriage return without quotes, which readers take for the end of a line.
-        broken = bool(rows["text"].astype(str).str.contains("\r").any())
+        broken = any(rows[name].astype(str).str.contains("\r").any() for name in ("text", "reason"))
         rows.to_csv(
             sys.stdout, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
         )
@@ -253,6 +275,8 @@ def add_text_arguments(parser: argparse.ArgumentParser, one: str, *, models: str
 def add_common_arguments(parser: argparse.ArgumentParser, *, models: str) -> None:
     """What every command takes that uses trained models."""
     parser.add_argument("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet (CSV on standard output)")
+    safe = "CSV for spreadsheets: ' before a cell that would be a formula there (=, +, -, @)"
+    parser.add_argument("--safe-csv", action="store_true", help=safe)
     parser.add_argument("--models", default=models, help="folder of trained models (%(default)s)")
     parser.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
     parser.add_argument("--threads", type=positive, default=usable_cpus(), help="of torch and decoding (%(default)s)")

@@ -226,6 +226,22 @@ def test_every_name_comes_back_from_every_format(tmp_path: Path, suffix: str) ->
     assert not back[-1]["verdict"]
 
 
+def test_no_cell_of_a_safe_csv_is_a_formula_and_each_comes_back(tmp_path: Path) -> None:
+    # The signs of a formula, wherever a spreadsheet looks for one, and cells that look like one that is marked already.
+    names = [f"{sign}1+1" for sign in ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'", "'=", "''")]
+    names += ["a=1", " =1", "", "1"]
+    rows = [dict.fromkeys(COLUMNS) | {"path": name, "probability": -0.25, "status": "ok"} for name in names]
+    write_rows(iter(rows), tmp_path / "safe.csv", columns=COLUMNS, numbers=NUMBERS, safe_csv=True)
+    back = [str(row["path"]) for row in read_back(tmp_path / "safe.csv")]
+    assert not [cell for cell in back if cell[:1] in "=+-@\t\r\n＝＋－＠" and cell]
+    assert [cell.removeprefix("'") for cell in back] == names
+    assert {row["probability"] for row in read_back(tmp_path / "safe.csv")} == {-0.25}, "a number is no formula"
+    # The other formats say themselves what is text; and without the option a CSV holds what the texts are.
+    for name, safe in (("rows.jsonl", True), ("rows.parquet", True), ("plain.csv", False)):
+        write_rows(iter(rows), tmp_path / name, columns=COLUMNS, numbers=NUMBERS, safe_csv=safe)
+        assert [row["path"] for row in read_back(tmp_path / name)] == names
+
+
 @given(st.binary().filter(lambda raw: b"\0" not in raw) | st.text("\\xf0é").map(str.encode))
 def test_escaping_a_path_can_be_undone(raw: bytes) -> None:
     text = escape_path(os.fsdecode(raw))

@@ -24,6 +24,7 @@ from assay.core.io import atomic_path
 from assay.core.progress import progress
 from assay.data.decode import ImageRejected, Reason
 from assay.data.encodings import decode_text, split_lines
+from assay.data.outputs import plain_cell
 from assay.data.path_text import URL, escape_path
 from assay.data.picture_kinds import looks_like_a_picture
 
@@ -267,12 +268,18 @@ def begin_rows(
 
 
 def write_rows(
-    rows: Iterable[Row], output: Path | None, *, columns: Sequence[str], numbers: Collection[str]
+    rows: Iterable[Row],
+    output: Path | None,
+    *,
+    columns: Sequence[str],
+    numbers: Collection[str],
+    safe_csv: bool = False,
 ) -> tuple[int, int]:
     """Write rows to a .csv, .jsonl or .parquet file, or as CSV to standard output; (rows, errors).
 
     Every row has all ``columns``; those of ``numbers`` hold floats or None, the others texts or None. A file appears when
-    it is complete, under its name, and not before. Standard output gets each row at once.
+    it is complete, under its name, and not before. Standard output gets each row at once. With ``safe_csv`` no cell of a CSV
+    begins as a formula (`plain_cell`).
     """
     count = errors = 0
 
@@ -286,7 +293,7 @@ def write_rows(
 
     if output is None:
         with standard_output() as stream:
-            _write_csv(counted(), stream, columns)
+            _write_csv(counted(), stream, columns, safe=safe_csv)
         return count, errors
     with atomic_path(output) as temporary:
         if output.suffix.lower() == ".parquet":
@@ -294,7 +301,7 @@ def write_rows(
         else:
             with temporary.open("w", encoding="utf-8", newline="") as stream:
                 if output.suffix.lower() == ".csv":
-                    _write_csv(counted(), stream, columns)
+                    _write_csv(counted(), stream, columns, safe=safe_csv)
                 else:
                     _write_jsonl(counted(), stream)
     return count, errors
@@ -308,13 +315,13 @@ def standard_output() -> Iterator[IO[str]]:
         yield stream
 
 
-def _write_csv(rows: Iterable[Row], stream: IO[str], columns: Sequence[str]) -> None:
+def _write_csv(rows: Iterable[Row], stream: IO[str], columns: Sequence[str], *, safe: bool) -> None:
     plain = csv.writer(stream, lineterminator="\n")
     # The csv module quotes a line feed, but not a carriage return, which readers take for the end of a line too.
     quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
     plain.writerow(columns)
     for row in rows:
-        values = [row[name] for name in columns]
+        values = [plain_cell(row[name]) if safe else row[name] for name in columns]
         (quoted if "\r" in f"{row['path']}{row['reason']}" else plain).writerow(values)
 
 
@@ -323,12 +330,12 @@ def _write_jsonl(rows: Iterable[Row], stream: IO[str]) -> None:
         stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str], numbers: Collection[str]) -> None:
+def _write_parquet(rows: Iterable[Row], temporary: Path, columns: Sequence[str], numbers: Collection[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in columns])
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(temporary, schema) as writer:
         remaining = iter(rows)
         while chunk := list(islice(remaining, 4096)):
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))

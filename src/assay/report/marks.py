@@ -18,6 +18,7 @@ import csv
 import re
 from pathlib import Path
 
+from assay.core.io import atomic_path
 from assay.metrics.claims import told
 from assay.report.results import NAMES, bullets, claims, leaks, read_metrics, results_page, size_of, table
 from assay.report.tables import interval_text, sections
@@ -107,6 +108,7 @@ def write_results(root: Path = Path()) -> list[Path]:
     changed = []
     for path, text in pages(root).items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+            with atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
             changed.append(path)
     return changed

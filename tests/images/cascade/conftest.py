@@ -130,8 +130,9 @@ def start(tiny_models: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[b
     """Begins ``assay predict`` as a process in ``tmp_path`` with the tiny models; arguments may be bytes."""
 
     def heed_interrupts() -> None:
-        # A shell's background job ignores SIGINT, and would hand that on to what is started here.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # A shell's background job ignores SIGINT, nohup SIGHUP, and they would hand that on to what is started here.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
 
     def begin(*arguments: str | bytes, **streams: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "assay.cli", "predict", "--models", str(tiny_models), "--device", "cpu"]

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import termios
@@ -39,6 +40,15 @@ def test_a_folder_as_csv_on_standard_output(assay: Assay, images: Path) -> None:
     assert [row["path"] for row in rows] == [f"images/{name}" for name in sorted(os.listdir(images))]
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["decided_by"] for row in rows} == {"stage1", "ensemble"}
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_marked_on_request(assay: Assay, images: Path, tmp_path: Path) -> None:
+    name = "=HYPERLINK(A1).png"
+    shutil.copy(images / "00.png", tmp_path / name)
+    for options, wanted in (([], name), (["--safe-csv"], f"'{name}")):
+        status, output, _ = assay(name, *options)
+        (row,) = parsed(output)
+        assert (status, row["path"]) == (0, wanted)
 
 
 def test_explain_says_what_leaks_beside_the_rows(assay: Assay, images: Path) -> None:
@@ -120,6 +130,7 @@ def test_names_that_are_not_utf8_go_through_arguments_and_standard_output(start:
     [
         (["--models", "nowhere", "x.png"], "no nowhere/cascade/cascade.json: run dvc repro evaluate_cascade"),
         (["x.png", "--output", "rows.xls"], "suffix '.xls' is not known; use .csv, .jsonl, .parquet"),
+        (["x.png", "--output", "rows.jsonl", "--safe-csv"], "--safe-csv says how CSV is written, and none is here"),
         (["x.png", "--batch-size", "0"], "0 is not at least 1"),
         (["-"], "holds NUL bytes: give --null"),
         (["-", "--output", "rows.csv"], "holds NUL bytes: give --null"),
@@ -147,7 +158,7 @@ def test_a_reader_that_stops_early_is_no_error(start: Start, images: Path, tmp_p
     assert process.wait(timeout=240) == 128 + signal.SIGPIPE
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_leaves_no_output(start, images, tmp_path, sent):
     """The list stays open, so the run can't end by itself."""
     output = tmp_path / "results"

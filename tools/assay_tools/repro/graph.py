@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assay.closure import OUTPUT
-from assay.core.io import read_json
-from assay_tools.workspace import locked_stages
+from assay.core.io import atomic_path, read_json
+from assay_tools.workspace import LOCK, locked_stages
 
 # A stage without a timing counts as this many seconds when the longest path is looked for.
 UNKNOWN_S = 30.0
@@ -110,14 +111,21 @@ def _stage(stage: Any, needs: Iterable[Any], made: Iterable[Path], root: Path) -
 
 def order_lock(root: Path, order: Sequence[str]) -> None:
     """Put the stages of dvc.lock in this order, others last: DVC writes them as they end, side by side that is chance."""
+    from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
-    found = list(locked_stages(root))
     place = {name: number for number, name in enumerate(order)}
-    wanted = sorted(found, key=lambda name: place.get(name, len(place)))
-    if wanted != found:
-        with modify_yaml(str(root / "dvc.lock")) as content:
-            for name in wanted:
+
+    def wanted() -> list[str]:
+        return sorted(locked_stages(root), key=lambda name: place.get(name, len(place)))
+
+    if wanted() == list(locked_stages(root)):
+        return
+    # Under DVC's own lock: another dvc may be about to add a stage.
+    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, atomic_path(root / LOCK) as temporary:
+        shutil.copyfile(root / LOCK, temporary)
+        with modify_yaml(str(temporary)) as content:
+            for name in wanted():
                 content["stages"][name] = content["stages"].pop(name)
 
 

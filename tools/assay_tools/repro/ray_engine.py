@@ -112,9 +112,17 @@ class RayEngine:
         ValueError: Ray is not installed or not to be reached, no token, no remote, files that are not committed.
     """
 
-    def __init__(self, root: Path, *, address: str | None, cpus: int = 2, force: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        children: Children,
+        address: str | None,
+        cpus: int = 2,
+        force: bool = False,
+    ) -> None:
         self.root, self._cpus, self._force = root, cpus, force
-        self.children = Children(root)
+        self.children = children
         check_address(address)
         self._commit = check_commit(root)
         check_remote(root)
@@ -139,8 +147,8 @@ class RayEngine:
         if stage.stays:
             return self._here(stage, log, flags=["--force"] * self._force, append=False)
         answer = self._there(stage)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(f"on {answer.host}:\n{answer.log}", encoding="utf-8")
+        with atomic_path(log) as temporary:
+            temporary.write_text(f"on {answer.host}:\n{answer.log}", encoding="utf-8")
         if answer.status:
             return FAILED
         if answer.timing is not None:
