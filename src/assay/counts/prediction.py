@@ -15,13 +15,15 @@ from assay.counts.objectives import Objective, objective_from_json
 from assay.counts.question import full_text
 from assay.params.counts import TrainCounts
 from assay.training.networks import batched_logits
+from assay.training.prefixes import beginnings
 
 BATCH = 32
 
 
 def network_outputs(model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) -> np.ndarray:
     """Outputs float32 [n, k] of the network, in the order of ``texts`` (n > 0); longer texts are truncated."""
-    ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+    begun = beginnings(tokenizer, texts, max_tokens=max_tokens)
+    ids = tokenizer(begun, truncation=True, max_length=max_tokens)["input_ids"]
     return batched_logits(model, tokenizer, ids, what=what, batch_size=BATCH)
 
 
@@ -68,7 +70,8 @@ class CountPredictor:
         counts, probs = self.objective.counts(outputs), self.objective.probs(outputs)
         index = self.bins_of(outputs)
         ranges = [self.bins.whole_range(int(number)) for number in index]
-        lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]]
+        begun = beginnings(self.tokenizer, texts, max_tokens=self.max_tokens)
+        lengths = [len(ids) for ids in self.tokenizer(begun, verbose=False)["input_ids"]]
         frame = pd.DataFrame(
             {
                 "text": questions,

@@ -25,7 +25,9 @@ from assay.corridors.rendering import Renderer
 from assay.corridors.sampling import sample_scene
 from assay.corridors.scenes import LABELS, caption
 from assay.data.decode import decode_rgb
+from assay.data.decoders import PictureLimits
 from assay.data.tables import told
+from assay.params.shared import Limits
 from assay.params.vlm import AnswerClass, RenderCorridors, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.own_data import REJECTED, read_own
@@ -51,8 +53,11 @@ def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, p
     return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=REJECTED)
 
 
-def copy_own(settings: RenderCorridors, classes: Sequence[AnswerClass]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def copy_own(
+    settings: RenderCorridors, classes: Sequence[AnswerClass], limits: Limits
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The user's usable images, byte for byte, and what was rejected."""
+    seconds, max_bytes = limits.picture_seconds, limits.picture_bytes
     unpacked = OUTPUT / "unpacked"
     unpacked.mkdir()
     table, rejected = read_own(
@@ -60,8 +65,8 @@ def copy_own(settings: RenderCorridors, classes: Sequence[AnswerClass]) -> tuple
         field="render_corridors.source",
         classes=classes,
         unpacked=unpacked,
-        max_pixels=settings.max_pixels,
-        min_side=settings.min_side,
+        limits=PictureLimits(settings.max_pixels, settings.min_side, max_bytes=max_bytes, seconds=seconds),
+        max_bytes=limits.table_bytes,
     )
     table["name"] = table["image"]
     table["sample_id"] = [f"picture-{row:06d}" for row in table["row"]]
@@ -102,7 +107,7 @@ def main() -> None:
         if rendered:
             table, rejected = render_all(settings, seed=params.runtime.seed)
         else:
-            table, rejected = copy_own(settings, params.prepare_vlm.classes)
+            table, rejected = copy_own(settings, params.prepare_vlm.classes, params.limits)
         # First, so that it is there to look into when the stage stops.
         write_csv(OUTPUT / "rejected.csv", rejected)
         if table.empty:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
+from assay.data.decoders import PictureLimits, decoders, header_or_reason
 from assay.data.roles import ROLES, role_named
 from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
 from assay.params.vlm import AnswerClass
@@ -25,7 +26,7 @@ DECLARED = ("role", "split")
 
 
 def read_own(
-    path: Path, *, field: str, classes: Sequence[AnswerClass], unpacked: Path, max_pixels: int, min_side: int
+    path: Path, *, field: str, classes: Sequence[AnswerClass], unpacked: Path, limits: PictureLimits, max_bytes: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Usable and rejected rows of the user's file, each in the order of the file; every record is in one of the two.
 
@@ -39,7 +40,8 @@ def read_own(
         field: the parameter that named ``path``, for messages.
         classes: a label is one of their labels, names or answers, whatever its case and spaces; others are rejected.
         unpacked: folder for images that the file holds as bytes; those that can't be used don't stay there.
-        max_pixels, min_side: limits of `assay.data.decode.decode_rgb`, in pixels.
+        limits: of an image.
+        max_bytes: of the file itself.
 
     Returns:
         Columns `ROWS`: row (int64) counts records from 0; image, its name, as a rule relative to the file's folder; file,
@@ -50,8 +52,15 @@ def read_own(
     Raises:
         ValueError: no such file, unknown suffix, not readable, a column is missing, no rows.
     """
-    records = _read_records(path, field=field)
-    pictures = Pictures(path.parent, unpacked=unpacked, max_pixels=max_pixels, min_side=min_side)
+    records = _read_records(path, field=field, max_bytes=max_bytes)
+    with decoders(header_or_reason, count=1, max_pixels=limits.max_pixels, seconds=limits.seconds) as readers:
+        return _checked(records, Pictures(path.parent, unpacked=unpacked, readers=readers, limits=limits), classes)
+
+
+def _checked(
+    records: Sequence[dict[Any, Any]], pictures: Pictures, classes: Sequence[AnswerClass]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`read_own` of records."""
     known = spellings(classes)
     found: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
@@ -81,12 +90,12 @@ def read_own(
     )
 
 
-def _read_records(path: Path, *, field: str) -> list[dict[Any, Any]]:
+def _read_records(path: Path, *, field: str, max_bytes: int) -> list[dict[Any, Any]]:
     """The file's records; one that can't be read has a text under `UNREADABLE` that says why."""
     if not path.is_file():
         raise ValueError(f"{field} {str(path)!r}: no such file; give render, or a file with image and label")
     try:
-        frame = read_frame(path)
+        frame = read_frame(path, max_bytes=max_bytes)
         if path.suffix.lower() == ".parquet" and "label" in frame:
             frame["label"] = _named(frame["label"], _class_names(path))
     except READ_ERRORS as error:
