@@ -28,8 +28,9 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Of the time on the clock, as a multiple of the processor time: for what waits without working.
-PATIENCE = 6
+# Of the time on the clock, as a multiple of the processor time, for what waits without working; where others work, too,
+# an honest item may be slow by the clock.
+PATIENCE = 30
 # Arrays from this many bytes on go through a file in memory, which copies them less often than a pipe.
 LARGE = 2**20
 # What a function may raise; it reaches the caller as it was.
@@ -234,7 +235,7 @@ class _Worker:
         import numpy as np
 
         array = np.empty(answer.shape, answer.dtype)
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view = array.reshape(-1).data.cast("B")
         done = 0
         while done < len(view) and (count := os.preadv(self._file, [view[done : done + 2**30]], done)):
             done += count

@@ -122,7 +122,7 @@ def _listed(stream: IO[bytes], *, null: bool) -> Iterator[str]:
         return
     first = first.removeprefix(codecs.BOM_UTF8)
     for name in _until_nul(first, stream) if null else chain([first], lines):
-        if len(name) > MAX_NAME_BYTES:
+        if len(name if null else name.rstrip(b"\r\n")) > MAX_NAME_BYTES:
             end = "NUL bytes" if null else "ends of lines (with NUL bytes give --null)"
             raise ValueError(
                 f"the list on standard input has {MAX_NAME_BYTES} bytes without {end}: it is no list of names"

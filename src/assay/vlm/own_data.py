@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
-from assay.data.decoders import PictureLimits, decoders, header_or_reason
 from assay.data.roles import ROLES, role_named
 from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame
 from assay.params.vlm import AnswerClass
@@ -26,7 +25,7 @@ DECLARED = ("role", "split")
 
 
 def read_own(
-    path: Path, *, field: str, classes: Sequence[AnswerClass], unpacked: Path, limits: PictureLimits, max_bytes: int
+    path: Path, *, field: str, classes: Sequence[AnswerClass], pictures: Pictures, max_bytes: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Usable and rejected rows of the user's file, each in the order of the file; every record is in one of the two.
 
@@ -39,8 +38,7 @@ def read_own(
             perhaps group, caption and role (or split). Images lie in the file's folder or below it, or in a parquet file.
         field: the parameter that named ``path``, for messages.
         classes: a label is one of their labels, names or answers, whatever its case and spaces; others are rejected.
-        unpacked: folder for images that the file holds as bytes; those that can't be used don't stay there.
-        limits: of an image.
+        pictures: those of the file's folder.
         max_bytes: of the file itself.
 
     Returns:
@@ -53,14 +51,6 @@ def read_own(
         ValueError: no such file, unknown suffix, not readable, a column is missing, no rows.
     """
     records = _read_records(path, field=field, max_bytes=max_bytes)
-    with decoders(header_or_reason, count=1, max_pixels=limits.max_pixels, seconds=limits.seconds) as readers:
-        return _checked(records, Pictures(path.parent, unpacked=unpacked, readers=readers, limits=limits), classes)
-
-
-def _checked(
-    records: Sequence[dict[Any, Any]], pictures: Pictures, classes: Sequence[AnswerClass]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`read_own` of records."""
     known = spellings(classes)
     found: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []

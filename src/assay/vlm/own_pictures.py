@@ -24,8 +24,9 @@ class Pictures:
     def __init__(
         self, folder: Path, *, unpacked: Path, readers: Workers[ImageInfo | ImageRejected], limits: PictureLimits
     ) -> None:
-        """``unpacked`` is the folder to which images are written that the file holds as bytes; ``readers`` decode them, by
-        `assay.data.decoders.header_or_reason`."""
+        """Images are decoded by ``readers``, which call `assay.data.decoders.header_or_reason`; those that the file holds as
+        bytes are written to the folder ``unpacked``, and don't stay there if they can't be used.
+        """
         self._folder, self._unpacked = folder, unpacked
         self._readers, self._limits = readers, limits
         self._digests: dict[Path, str | RowRejected] = {}
