@@ -158,9 +158,9 @@ def test_what_a_folder_holds_besides_is_counted(tree, arguments, recursive, want
 @pytest.mark.parametrize(
     ("content", "null", "told"),
     [
-        (b"x" * 10**8, False, "65536 bytes without ends of lines"),
-        (b"a.png\n" + b"x" * 10**6, False, "65536 bytes without ends of lines"),
-        (b"x" * 10**8, True, "65536 bytes without NUL bytes"),
+        (b"x" * 10**8, False, "1048576 bytes without ends of lines"),
+        (b"a.png\n" + b"x" * 2**21, False, "1048576 bytes without ends of lines"),
+        (b"x" * 10**8, True, "1048576 bytes without NUL bytes"),
         (b"\xff\xfe" + b"x\0" * 2**25, False, "UTF-16 of more than 67108864 bytes"),
     ],
 )
@@ -168,13 +168,13 @@ def test_a_list_without_ends_is_no_list(content: bytes, null: bool, told: str) -
     stream = io.BytesIO(content)
     with pytest.raises(ValueError, match=told):
         list(expand(["-"], recursive=False, stdin=stream, null=null))
-    assert b"\xff\xfe" in content or stream.tell() < 2**18  # no more was read
+    assert b"\xff\xfe" in content or stream.tell() < 2**22  # no more was read
 
 
 @pytest.mark.parametrize("null", [False, True])
 def test_a_long_name_and_a_long_list_are_read(null: bool) -> None:
     end = b"\0" if null else b"\n"
-    names = [b"x" * 2**16, *[b"%d.png" % number for number in range(50_000)]]
+    names = [b"x" * 2**20, *[b"%d.png" % number for number in range(50_000)]]
     found = expand(["-"], recursive=False, stdin=io.BytesIO(end.join(names)), null=null)
     assert [os.fsencode(item.path) for item in found] == names
 

@@ -176,7 +176,8 @@ def test_a_picture_that_no_count_finds_is_ended_and_the_next_one_read(tmp_path: 
     for ended in (found[0], found[2]):
         assert isinstance(ended, Ended)
         error = rejection(ended)
-        assert (error.reason, error.detail) == (Reason.TOO_SLOW, "more than 1 s of processor time")
+        assert error.reason == Reason.TOO_SLOW
+        assert error.detail.startswith("more than ")  # where the machine is busy, the clock may be first
     for info in (found[1], found[3]):
         assert isinstance(info, ImageInfo)
         assert (info.width, info.height) == (48, 48)

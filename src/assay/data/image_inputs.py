@@ -31,7 +31,7 @@ from assay.data.picture_kinds import looks_like_a_picture
 
 AS_UTF8 = "convert it: iconv -f UTF-16LE -t UTF-8"
 # Bytes of a name in a list, far above what systems open, and of a list that has to be converted as a whole.
-MAX_NAME_BYTES, MAX_LIST_BYTES = 2**16, 2**26
+MAX_NAME_BYTES, MAX_LIST_BYTES = 2**20, 2**26
 
 Row = dict[str, Any]
 Found = TypeVar("Found")
