@@ -209,5 +209,6 @@ def test_what_is_no_text_is_told_without_writing_all_of_it(tmp_path: Path) -> No
 def test_a_pipe_in_the_place_of_a_table_is_no_table(tmp_path: Path) -> None:
     for suffix in (".csv", ".jsonl", ".parquet", ".txt"):
         os.mkfifo(tmp_path / f"a{suffix}")
-        with pytest.raises(ValueError, match="not a regular file"):
+        told = "not a regular file" + ("; give - for the file, and pipe it in" if suffix == ".txt" else "")
+        with pytest.raises(ValueError, match=told):
             read_inputs(tmp_path / f"a{suffix}")

@@ -17,6 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
@@ -214,7 +215,8 @@ class _Worker:
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        self._connection.send(task)
+        with suppress(OSError):  # one that could not start is told of when it is asked
+            self._connection.send(task)
 
     def ask(self, items: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
         """Results of the items, in turn; EOFError or OSError if the process ends on the way."""

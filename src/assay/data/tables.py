@@ -20,6 +20,7 @@ from assay.data.delimited import parse_delimited
 from assay.data.encodings import MAX_BYTES, decode_text, read_bytes, read_text, split_lines
 from assay.data.json_lines import read_json_lines
 from assay.data.parquet_tables import read_columns
+from assay.data.picture_kinds import NotRegular
 
 READ_ERRORS = (ValueError, OSError)
 # The column, there only where it is needed, that says of a row why it can't be used; other values of such a row are None.
@@ -220,7 +221,8 @@ def read_inputs(
             text = read_text(path, max_bytes=max_bytes) if path else _standard_input(max_bytes=max_bytes)
             frame = pd.DataFrame({"text": split_lines(text)}, dtype=object)
     except READ_ERRORS as error:
-        raise ValueError(f"{path or 'standard input'} can't be read: {error}") from error
+        hint = "; give - for the file, and pipe it in" if isinstance(error, NotRegular) else ""
+        raise ValueError(f"{path or 'standard input'} can't be read: {error}{hint}") from error
     if not (frame.empty and "text" in frame):
         _check_columns(frame, ["text"], path, what=str(path or "standard input"))
     if path is not None and path.suffix.lower() in (".csv", ".tsv"):

@@ -152,7 +152,7 @@ class TextPredictor:
         """
         row = self.batch_predict([text], long=long).iloc[0]
         if row["status"] == "error":
-            raise ValueError(f"{row['reason']}: {text!r}")
+            raise ValueError(f"{row['reason']}: {str(text)[:80]!r}")
         return {
             "label": row["label"],
             "confidence": float(row["confidence"]),
