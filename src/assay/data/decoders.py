@@ -31,8 +31,8 @@ def decoders(
 ) -> Workers[Result]:
     """Processes that call a function that decodes pictures, one at a time.
 
-    A process has 0.75 GiB and 24 bytes for each of ``max_pixels``: more than twice of what any decoder was seen to take (up
-    to 10 bytes a pixel, JPEG XL the most). All together decode ``max_pixels`` at a time, not counting small pictures.
+    A process has 0.75 GiB and 24 bytes for each of ``max_pixels``: more than any decoder was seen to take (8 to 10 bytes a
+    pixel, WebP 17). All together decode ``max_pixels`` at a time, not counting small pictures.
     """
     memory = 3 * 2**28 + 24 * max_pixels
     return Workers(function, count=count, limits=Limits(seconds=seconds, memory=memory, at_once=max_pixels))
