@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from assay.core.parallel import Workers
     from assay.data.image_inputs import Input
 
+Found = TypeVar("Found")
 Commands = argparse._SubParsersAction
 
 
@@ -26,18 +28,23 @@ def predict(arguments: argparse.Namespace) -> int:
     """Judge images: one row per input; exit status 3 if some input could not be used."""
     output = check_paths(arguments, stage="evaluate_cascade", record="cascade/cascade.json")
     check_safe_csv(arguments, sentence=False)
-    from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
+    from assay.images.cascade.reading import limit_of, read_square
 
-    inputs, left = image_inputs(arguments)
-    cascade = open_cascade(Path(arguments.models), device=arguments.device)
-    if arguments.explain:
-        print(*cascade.explanation, sep="\n", file=sys.stderr)
-    rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
-    warnings_of: Counter[str] = Counter()
-    rows = warned(rows, warnings_of)
-    status = put_rows(
-        rows, output, left, command="predict", columns=COLUMNS, numbers=NUMBERS, safe_csv=arguments.safe_csv
-    )
+    # Before the networks' libraries, so that both are imported at the same time.
+    with image_readers(read_square, arguments, max_pixels=limit_of(Path(arguments.models))) as readers:
+        from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
+
+        inputs, left = image_inputs(arguments)
+        cascade = open_cascade(Path(arguments.models), device=arguments.device)
+        if arguments.explain:
+            print(*cascade.explanation, sep="\n", file=sys.stderr)
+        options = {"batch_size": arguments.batch_size, "max_bytes": arguments.max_bytes}
+        rows = predict_paths(cascade, inputs, readers=readers, **options)
+        warnings_of: Counter[str] = Counter()
+        rows = warned(rows, warnings_of)
+        status = put_rows(
+            rows, output, left, command="predict", columns=COLUMNS, numbers=NUMBERS, safe_csv=arguments.safe_csv
+        )
     for warning, count in warnings_of.items():
         print(f"{count} with the warning {warning}: their verdicts mean little (docs/limits.md)", file=sys.stderr)
     return status
@@ -50,22 +57,25 @@ def corridor(arguments: argparse.Namespace) -> int:
 
     one = is_one_file(arguments.paths)
     check_safe_csv(arguments, sentence=one)
-    from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
+    from assay.vlm.reading import read_image
 
-    inputs, left = image_inputs(arguments)
-    # What a library tells its own users of its next version.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
-    options = {"batch_size": arguments.batch_size, "max_pixels": arguments.max_pixels}
-    predictor = open_corridor(Path(arguments.models), device=arguments.device, **options)
-    rows = judge(predictor, inputs, threads=arguments.threads, **options)
-    if output is None and one:
-        (row,) = rows
-        with standard_output() as stream:
-            print(sentence(row, predictor), file=stream)
-        return 3 if row["status"] == "error" else 0
-    measured = numbers(predictor)
-    columns, safe = [*TEXTS, *measured], arguments.safe_csv
-    return put_rows(rows, output, left, command="corridor", columns=columns, numbers=measured, safe_csv=safe)
+    with image_readers(read_image, arguments, max_pixels=arguments.max_pixels) as readers:
+        from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
+
+        inputs, left = image_inputs(arguments)
+        # What a library tells its own users of its next version.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
+        options = {"batch_size": arguments.batch_size, "max_pixels": arguments.max_pixels}
+        predictor = open_corridor(Path(arguments.models), device=arguments.device, **options)
+        rows = judge(predictor, inputs, readers=readers, max_bytes=arguments.max_bytes, **options)
+        if output is None and one:
+            (row,) = rows
+            with standard_output() as stream:
+                print(sentence(row, predictor), file=stream)
+            return 3 if row["status"] == "error" else 0
+        measured = numbers(predictor)
+        columns, safe = [*TEXTS, *measured], arguments.safe_csv
+        return put_rows(rows, output, left, command="corridor", columns=columns, numbers=measured, safe_csv=safe)
 
 
 def counts(arguments: argparse.Namespace) -> int:
@@ -152,6 +162,15 @@ def image_inputs(arguments: argparse.Namespace) -> tuple[Iterator[Input], Counte
     return chain(list(islice(inputs, 1)), inputs), left
 
 
+def image_readers(function: Callable[..., Found], arguments: argparse.Namespace, *, max_pixels: int) -> Workers[Found]:
+    """Processes that decode the images by ``function``; one of them has begun to import what that needs."""
+    from assay.data.decoders import decoders
+
+    readers = decoders(function, count=arguments.threads, max_pixels=max_pixels, seconds=arguments.max_seconds)
+    readers.start()
+    return readers
+
+
 def put_rows(
     rows: Iterable[dict[str, Any]],
     output: Path | None,
@@ -197,7 +216,8 @@ def read_texts(arguments: argparse.Namespace, one: str, *, optional: tuple[str, 
 
     if arguments.file is None:
         return pd.DataFrame({"text": [getattr(arguments, one)]} | dict.fromkeys(optional), dtype=object)
-    return read_inputs(None if arguments.file == "-" else Path(arguments.file), optional=optional)
+    limits = {"max_bytes": arguments.max_bytes, "max_characters": arguments.max_characters}
+    return read_inputs(None if arguments.file == "-" else Path(arguments.file), optional=optional, **limits)
 
 
 def with_reasons(rows: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
@@ -261,6 +281,9 @@ def add_image_arguments(parser: argparse.ArgumentParser, *, models: str, batch_s
     parser.add_argument("--batch-size", type=positive, default=batch_size, help="images at a time (%(default)s)")
     parser.add_argument("--recursive", "-r", action="store_true", help="folders with their subfolders; ** in globs")
     parser.add_argument("--null", "-0", action="store_true", help="names in the list end in NUL (find -print0)")
+    parser.add_argument("--max-bytes", type=positive, default=2**28, help="of an image's file (%(default)s)")
+    seconds = "of processor time to decode an image (%(default)s)"
+    parser.add_argument("--max-seconds", type=positive, default=10, help=seconds)
     add_common_arguments(parser, models=models)
 
 
@@ -269,6 +292,9 @@ def add_text_arguments(parser: argparse.ArgumentParser, one: str, *, models: str
     parser.add_argument(one, nargs="?", help=f"one {one}, in quotes")
     file = ".csv, .tsv, .jsonl, .json or .parquet with a column text; else a line each; - stdin"
     parser.add_argument("--file", metavar="FILE", help=file)
+    parser.add_argument("--max-bytes", type=positive, default=2**30, help="of the file (%(default)s)")
+    longest = "of a text; longer ones are rows with status error (%(default)s)"
+    parser.add_argument("--max-characters", type=positive, default=100_000, help=longest)
     add_common_arguments(parser, models=models)
 
 

@@ -155,6 +155,30 @@ def test_what_a_folder_holds_besides_is_counted(tree, arguments, recursive, want
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "null", "told"),
+    [
+        (b"x" * 10**8, False, "1048576 bytes without ends of lines"),
+        (b"a.png\n" + b"x" * 2**21, False, "1048576 bytes without ends of lines"),
+        (b"x" * 10**8, True, "1048576 bytes without NUL bytes"),
+        (b"\xff\xfe" + b"x\0" * 2**25, False, "UTF-16 of more than 67108864 bytes"),
+    ],
+)
+def test_a_list_without_ends_is_no_list(content: bytes, null: bool, told: str) -> None:
+    stream = io.BytesIO(content)
+    with pytest.raises(ValueError, match=told):
+        list(expand(["-"], recursive=False, stdin=stream, null=null))
+    assert b"\xff\xfe" in content or stream.tell() < 2**22  # no more was read
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_a_long_name_and_a_long_list_are_read(null: bool) -> None:
+    end = b"\0" if null else b"\n"
+    names = [b"x" * 2**20, *[b"%d.png" % number for number in range(50_000)]]
+    found = expand(["-"], recursive=False, stdin=io.BytesIO(end.join(names)), null=null)
+    assert [os.fsencode(item.path) for item in found] == names
+
+
 def test_links_that_lead_in_a_circle_end(tree: Path) -> None:
     (tree / "a/deep/up").symlink_to(tree / "a")
     (tree / "a/broken.png").symlink_to(tree / "nowhere.png")

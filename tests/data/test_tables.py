@@ -1,6 +1,8 @@
 """Tables that users bring: three formats, one reading, and errors that name the place."""
 
 import io
+import os
+import resource
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -141,3 +143,72 @@ def test_of_parquet_only_what_is_needed_is_read(tmp_path: Path) -> None:
         read_frame(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"lacks the column\(s\) \['label'\]; it has \[' text ', 'odd', 'price'\]"):
         read_source(tmp_path / "a.parquet", field="x.source", columns=("text", "label"))
+
+
+def bomb(path: Path, *, rows: int, text: str) -> Path:
+    """A parquet file of some kilobytes whose one text stands in every row."""
+    indices = pa.array([0]).take(pa.array([0] * 1000))
+    column = pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), pa.array([text]))
+    table = pa.table({"text": pa.chunked_array([column] * (rows // 1000))})
+    pq.write_table(table, path, compression="zstd", row_group_size=rows)
+    return path
+
+
+@pytest.mark.parametrize(("rows", "text"), [(40_000, "x" * 2**20), (50_000_000, "x")], ids=["long texts", "many rows"])
+def test_what_parquet_unpacks_to_is_counted_before_it_is_there(tmp_path: Path, rows: int, text: str) -> None:
+    path = bomb(tmp_path / "a.parquet", rows=rows, text=text)
+    assert path.stat().st_size < 2**22
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        ValueError, match=r"a.parquet can't be read: .*unpacks to more than 1073741824 bytes, the limit"
+    ):
+        read_inputs(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 2**21  # KiB: of 40 GiB, no more than the limit and what Arrow holds of it
+
+
+def test_a_list_of_many_values_counts_too(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"], "image": pa.array([[0] * 100_000])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert read_frame(tmp_path / "a.parquet", columns={"text"}, max_bytes=10_000)["text"].tolist() == ["a"]
+    with pytest.raises(ValueError, match="unpacks to more than 10000 bytes"):
+        read_frame(tmp_path / "a.parquet", max_bytes=10_000)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.txt", None])
+def test_a_file_of_too_many_bytes_is_not_read(monkeypatch, tmp_path: Path, name: str | None) -> None:
+    content = b"text\n" + b"x" * 5000
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    path = None if name is None else tmp_path / name
+    if path is not None:
+        path.write_bytes(content)
+        os.truncate(path, 2**40)  # sparse
+    with pytest.raises(
+        ValueError, match=r"more than 1000 bytes, which is the limit \(limits.table_bytes, --max-bytes\)"
+    ):
+        read_inputs(path, max_bytes=1000)
+
+
+def test_a_text_beyond_the_limit_is_a_row_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x" * 1001 + "\n" + "y" * 1000 + "\n")
+    found = read_inputs(tmp_path / "a.txt", max_characters=1000)
+    assert problems_of(found) == ["column text holds 1001 characters, at most 1000 are read", None]
+    assert found["text"].tolist() == [None, "y" * 1000]
+
+
+def test_what_is_no_text_is_told_without_writing_all_of_it(tmp_path: Path) -> None:
+    nested: list = []
+    for _ in range(60):
+        nested = [nested, nested]  # written out it has 2 ** 60 brackets
+    frame = pd.DataFrame({"text": [nested, {"a": "x" * 10**7}, b"\xff" * 10**7]}, dtype=object)
+    for problem, word in zip(problems_of(text_cells(frame)), ("list", "dict", "bytes"), strict=True):
+        assert problem.startswith(f"column text holds no text but {word}: ")
+        assert len(problem) <= 120
+
+
+def test_a_pipe_in_the_place_of_a_table_is_no_table(tmp_path: Path) -> None:
+    for suffix in (".csv", ".jsonl", ".parquet", ".txt"):
+        os.mkfifo(tmp_path / f"a{suffix}")
+        told = "not a regular file" + ("; give - for the file, and pipe it in" if suffix == ".txt" else "")
+        with pytest.raises(ValueError, match=told):
+            read_inputs(tmp_path / f"a{suffix}")

@@ -112,13 +112,14 @@ def test_predictions_are_equal_to_the_last_digit_whatever_the_batch_and_order(pr
 
 
 def test_a_text_beyond_the_limit_is_cut_and_said_to_be(predictor):
-    fits, long = "很差" * 11, "很差" * 11 + "不"
-    frame = predictor.batch_predict([fits, long, "好"])
-    assert frame["truncated"].tolist() == [False, True, False]
+    fits, long, endless = "很差" * 11, "很差" * 11 + "不", "很差" * 5000
+    frame = predictor.batch_predict([fits, long, "好", endless])
+    assert frame["truncated"].tolist() == [False, True, False, True]
     probs = frame[PROBS].to_numpy()
     networks = dataclasses.replace(predictor, linear=None, weights=(1.0, 1.0))
     # The linear model reads all of it; the networks see equal tokens.
-    assert np.allclose(networks.log_probs([fits]), networks.log_probs([long]), atol=1e-6)
+    for other in (long, endless):
+        assert np.allclose(networks.log_probs([fits]), networks.log_probs([other]), atol=1e-6)
     assert not np.allclose(probs[0], probs[1], atol=1e-6)
     assert predictor.batch_predict([long], long="window")["truncated"].tolist() == [False]
 

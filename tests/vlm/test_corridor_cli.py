@@ -22,11 +22,12 @@ from PIL import Image
 
 from assay.cli import main
 from assay.core.io import read_json, write_json
-from assay.data.decode import decode_rgb
+from assay.data.decoders import decoders
 from assay.data.image_inputs import Input
 from assay.data.path_text import unescape_path
 from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 from assay.vlm.prompts import Prompt
+from assay.vlm.reading import read_image
 
 SYSTEM = "你是消防安全员。"
 LABELS, NAMES = ("无风险", "低风险", "高风险"), ("none", "low", "high")
@@ -186,19 +187,18 @@ def test_the_rows_are_those_of_the_predictor(models):
     predictor = open_corridor(models, device="cpu", batch_size=3, max_pixels=10**6)
     paths = sorted(str(path) for path in Path("good").iterdir())
     base, corrected = predictor.predict([RISK.record(path) for path in paths])
-    rows = list(judge(predictor, map(Input, paths), batch_size=3, max_pixels=10**6, threads=2))
+    with decoders(read_image, count=2, max_pixels=10**6) as readers:
+        rows = list(judge(predictor, map(Input, paths), readers=readers, batch_size=3, max_pixels=10**6))
     columns = numbers(predictor)[1:]
     values = [[row[name] for name in columns] for row in rows]
     np.testing.assert_allclose(values, np.hstack([base, corrected]), atol=2e-6)
     assert set(rows[0]) == {*TEXTS, *numbers(predictor)}
 
 
-def test_each_image_is_decoded_once(corridor, monkeypatch):
-    counting = Mock(wraps=decode_rgb)
-    monkeypatch.setattr("assay.vlm.command.decode_rgb", counting)
-    monkeypatch.setattr("assay.vlm.examples.decode_rgb", counting)
+def test_no_image_is_decoded_in_the_process_of_the_networks(corridor, monkeypatch):
+    monkeypatch.setattr("assay.vlm.examples.decode_rgb", None)
+    monkeypatch.setattr("assay.data.decode.decode_with_info", None)
     assert corridor("good", "-o", "rows.csv")[0] == 0
-    assert sorted(call.args[0] for call in counting.call_args_list) == ["good/0.png", "good/1.png", "good/2.png"]
 
 
 def cut(size: int) -> Callable[[Path], Any]:

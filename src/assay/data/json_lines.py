@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assay.data.encodings import read_text, split_lines
+from assay.data.encodings import MAX_BYTES, read_text, split_lines
 
 SPACE = re.compile(r"[ \t\r\n]*")
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -17,7 +17,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 HOW = "write one object per line, or an array of objects"
 
 
-def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any] | str]]:
+def read_json_lines(path: Path, *, max_bytes: int = MAX_BYTES) -> list[tuple[int, dict[str, Any] | str]]:
     """(line, object) of each line of a JSON lines file, or of each item of a file that is one array of objects.
 
     Instead of an object comes the reason why there is none, with its line: not JSON, no object, blank, a key twice, a
@@ -25,10 +25,10 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any] | str]]:
     are counted from 1; those of an array's items are where they begin. An end of line at the end begins no line.
 
     Raises:
-        ValueError: neither UTF-8 nor UTF-16 with a byte order mark, or an array that is not whole.
+        ValueError: neither UTF-8 nor UTF-16 with a byte order mark, an array that is not whole, or more than ``max_bytes``.
         OSError: not readable.
     """
-    text = read_text(path)
+    text = read_text(path, max_bytes=max_bytes)
     lines = split_lines(text)
     found = next((number for number, line in enumerate(lines) if line.strip()), 0)
     if lines and lines[found].lstrip().startswith("[") and not _more_lines(lines, found):

@@ -8,6 +8,7 @@ Output: data/counts/rows/{train,val,test}.parquet (sample_id, text, setting, cou
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def main() -> None:
     params = load(Counts)
     settings, seed = params.prepare_counts, params.runtime.seed
     with timed("prepare_counts"):
-        table = read_frame(SOURCE)
+        table = read_frame(SOURCE, max_bytes=sys.maxsize)
         rows, rejected = check_rows(table, problems=problems_of(table), max_count=settings.max_count)
         # Before anything can stop the stage: who has to mend the table needs it most then.
         write_csv(OUTPUT / "rejected.csv", rejected)

@@ -1,5 +1,6 @@
 """Fetching from real indexes on this machine, honest ones and others, without ever running what comes."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -230,6 +231,15 @@ def test_a_missing_project_and_a_missing_file_are_named(tmp_path: Path, index: I
     (index.folder / PAGE).parent.rmdir()
     with pytest.raises(RuntimeError, match="No details about project 'tiny-data'"):
         get(pin, tmp_path, place)
+
+
+@pytest.mark.parametrize(("limit", "what"), [("MAX_PAGE_BYTES", "simple/tiny-data/"), ("MAX_FILE_BYTES", FILENAME)])
+def test_an_answer_without_end_is_not_taken_in(tmp_path, index, pin, monkeypatch, limit, what):
+    """Of what the server sends no more than the limit is read."""
+    monkeypatch.setattr(f"assay.data.fetch.sdist.{limit}", 100)
+    with pytest.raises(RuntimeError, match=rf"sends more than 100 bytes for http://.*{re.escape(what)}"):
+        fetch(pin, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_the_next_index_serves_where_the_first_is_away(tmp_path: Path, index: Index, pin: Pin) -> None:

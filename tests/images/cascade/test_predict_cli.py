@@ -9,12 +9,14 @@ import signal
 import subprocess
 import termios
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pillow_heif
+import psutil
 import pytest
 from PIL import Image
 
@@ -181,6 +183,44 @@ def test_a_run_that_is_stopped_leaves_no_output(start, images, tmp_path, sent):
     assert "Traceback" not in error
     if sent == signal.SIGINT:
         assert error == "assay predict: interrupted; results/rows.csv is not written\n"
+
+
+def slow_picture(path: Path, chunks: int) -> None:
+    """A sound PNG with so many empty chunks that its parser takes microseconds for each."""
+    with Image.open(path) as picture:
+        picture.save(buffer := io.BytesIO(), "PNG")
+    data, empty = buffer.getvalue(), b"\0\0\0\0abCd" + zlib.crc32(b"abCd").to_bytes(4, "big")
+    path.write_bytes(data[:33] + empty * chunks + data[33:])
+
+
+def test_a_picture_that_takes_too_long_is_a_row_and_the_others_are_judged(assay: Assay, images: Path) -> None:
+    slow_picture(images / "03.png", 3_000_000)
+    status, output, _ = assay("images", "--max-seconds", "1")
+    assert status == 3
+    reasons = {row["path"]: row["reason"].split(" than")[0] for row in parsed(output) if row["status"] == "error"}
+    assert reasons == {"images/03.png": "too_slow: more"}
+    os.truncate(images / "04.jpg", 3 * 2**30)
+    _, output, _ = assay("images/04.jpg", "images/00.png", "--max-bytes", str(2**20))
+    reasons = [row["reason"] for row in parsed(output)]
+    assert reasons == ["too_many_bytes: a file of 3221225472 bytes, at most 1048576 are taken", ""]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_slow_picture_does_not_hold_up_the_end(start: Start, images: Path, sent: int) -> None:
+    slow_picture(images / "00.png", 12_000_000)
+    process = start("images/00.png", "--max-seconds", "3000", "-o", "rows.csv", stderr=subprocess.PIPE)
+    readers: list[psutil.Process] = []
+    while not any(reader.cpu_times().user > 2 for reader in readers):  # it has begun to parse
+        assert process.poll() is None
+        time.sleep(0.05)
+        readers = psutil.Process(process.pid).children()
+    begin = time.monotonic()
+    process.send_signal(sent)
+    error = process.communicate(timeout=60)[1].decode()
+    assert time.monotonic() - begin < 20  # of which a busy machine takes most
+    assert process.returncode == 128 + sent
+    assert "Traceback" not in error
+    assert not psutil.wait_procs(readers, timeout=10)[1]
 
 
 def test_a_bar_is_shown_on_a_terminal(start: Start, images: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from assay.closure import OUTPUT
-from assay.core.io import atomic_path, read_json
+from assay.core.io import atomic_path
+from assay.core.timings import read_timing
 from assay_tools.workspace import LOCK, locked_stages
 
 # A stage without a timing counts as this many seconds when the longest path is looked for.
@@ -57,7 +58,7 @@ def retry_of(meta: Mapping[str, Any] | None, *, name: str) -> tuple[int, float]:
 def last_seconds(name: str, root: Path) -> float | None:
     """Wall time of the stage's last run in this workspace."""
     path = root / "timings" / f"{name}.json"
-    return float(read_json(path)["wall_s"]) if path.is_file() else None
+    return read_timing(path)["wall_s"] if path.is_file() else None
 
 
 def read_stages(root: Path, targets: Sequence[str] = (), *, single_item: bool = False) -> dict[str, Stage]:

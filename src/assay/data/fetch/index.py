@@ -8,9 +8,12 @@ another hash, that has withdrawn it (PEP 592) or that redirects to another host 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -31,6 +34,8 @@ from assay.core.io import sha256_file
 
 # Raised for an index that is away, lacks the file or answers nonsense; what requests raises is an OSError.
 _ERRORS = (OSError, ValueError, NoSuchProjectError, UnsupportedRepoVersionError)
+# Of an index page, and of a file: far more than any has.
+MAX_PAGE_BYTES, MAX_FILE_BYTES = 2**26, 2**32
 # Some servers call a .tar.gz a gzip-encoded .tar, and requests would unpack it on the way.
 _HEADERS = {"Accept-Encoding": "identity"}
 _ALIASES = {"default-timeout": "timeout", "pypi-url": "index-url"}
@@ -110,7 +115,10 @@ def download(package: str, filename: str, *, sha256: str, folder: Path, settings
                 if link.url.startswith("file:"):
                     shutil.copyfile(_local(link.url), arrived)
                 else:
-                    client.download_package(link, arrived, verify=False, timeout=settings.timeout, headers=_HEADERS)
+                    with session.get(link.url, stream=True, timeout=settings.timeout, headers=_HEADERS) as answer:
+                        answer.raise_for_status()
+                        with arrived.open("wb") as file:
+                            file.writelines(_limited(answer, MAX_FILE_BYTES))
                 if (digest := sha256_file(arrived)) == sha256:
                     return
                 arrived.unlink()
@@ -128,7 +136,7 @@ def _find(client: PyPISimple, package: str, filename: str, *, sha256: str, timeo
     if address.startswith("file:"):
         page = ProjectPage.from_html(package, (_local(address) / "index.html").read_bytes(), base_url=address)
     else:
-        page = client.get_project_page(package, timeout=timeout)
+        page = _page(client, package, address, timeout=timeout)
     found = [link for link in page.packages if link.filename == filename]
     if not found:
         raise ValueError(f"lists no {filename} among {len(page.packages)} files of {package}")
@@ -138,6 +146,33 @@ def _find(client: PyPISimple, package: str, filename: str, *, sha256: str, timeo
     if found[0].is_yanked:
         raise ValueError(f"has withdrawn {filename}: {found[0].yanked_reason or 'no reason is given'}")
     return found[0]
+
+
+def _page(client: PyPISimple, package: str, address: str, *, timeout: float) -> ProjectPage:
+    """The project's page, of at most `MAX_PAGE_BYTES`: the client itself would take in whatever comes."""
+    with client.s.get(address, stream=True, timeout=timeout, headers={"Accept": client.accept}) as answer:
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise NoSuchProjectError(package, address)
+        answer.raise_for_status()
+        body = b"".join(_limited(answer, MAX_PAGE_BYTES))
+        kind = answer.headers.get("content-type", "text/html").lower()
+        if "json" in kind:
+            return ProjectPage.from_json_data(json.loads(body), answer.url)
+        if "html" not in kind:
+            raise ValueError(f"answers for {package} with {kind[:80]}, which is no index page")
+        # Without a charset requests would guess one.
+        encoding = answer.encoding if "charset" in kind else None
+        return ProjectPage.from_html(package, body, base_url=answer.url, from_encoding=encoding)
+
+
+def _limited(answer: requests.Response, most: int) -> Iterator[bytes]:
+    """The parts of an answer; ValueError where they are more than ``most`` bytes."""
+    total = 0
+    for part in answer.iter_content(2**16):
+        total += len(part)
+        if total > most:
+            raise ValueError(f"sends more than {most} bytes for {answer.url}")
+        yield part
 
 
 class _Session(requests.Session):
