@@ -26,7 +26,7 @@ from assay.images.model.experts import build_expert, initial_state
 from assay.images.model.prediction import load_predictor
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment
-from assay.images.stacking.meta import MetaModel
+from assay.images.stacking.meta_model import MetaModel
 from assay.images.stacking.saved import save_alignments, save_meta
 from assay.images.unlike import fit_seen, save_seen
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from lightgbm.basic import LightGBMError
 from safetensors import SafetensorError
 
 from assay.data.decode import decode_rgb
@@ -65,6 +64,6 @@ def open_cascade(models: Path, *, device: str) -> Cascade:
     """
     try:
         return load(models, device=device)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise ValueError(f"{models} holds no complete cascade ({problem}); run dvc repro evaluate_cascade") from error
