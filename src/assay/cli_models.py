@@ -25,10 +25,11 @@ Commands = argparse._SubParsersAction
 def predict(arguments: argparse.Namespace) -> int:
     """Judge images: one row per input; exit status 3 if some input could not be used."""
     output = check_paths(arguments, stage="evaluate_cascade", record="cascade/cascade.json")
-    from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
+    from assay.images.cascade.model import load
+    from assay.images.cascade.predict import COLUMNS, NUMBERS, predict_paths
 
     inputs, left = image_inputs(arguments)
-    cascade = open_cascade(Path(arguments.models), device=arguments.device)
+    cascade = load(arguments.models, device=arguments.device, verify=arguments.verify)
     if arguments.explain:
         print(*cascade.explanation, sep="\n", file=sys.stderr)
     rows = predict_paths(cascade, inputs, batch_size=arguments.batch_size, decode_threads=arguments.threads)
@@ -49,7 +50,7 @@ def corridor(arguments: argparse.Namespace) -> int:
     # What a library tells its own users of its next version.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
     options = {"batch_size": arguments.batch_size, "max_pixels": arguments.max_pixels}
-    predictor = open_corridor(Path(arguments.models), device=arguments.device, **options)
+    predictor = open_corridor(Path(arguments.models), device=arguments.device, verify=arguments.verify, **options)
     rows = judge(predictor, inputs, threads=arguments.threads, **options)
     if output is None and is_one_file(arguments.paths):
         (row,) = rows
@@ -70,7 +71,8 @@ def counts(arguments: argparse.Namespace) -> int:
     set_up_torch(threads=arguments.threads)
     questions = read_texts(arguments, "question", optional=("setting",))
     models = Path(arguments.models)
-    predictor = open_predictor(models, wanted=arguments.variant, purpose=arguments.purpose, device=arguments.device)
+    options = {"wanted": arguments.variant, "purpose": arguments.purpose}
+    predictor = open_predictor(models, **options, device=arguments.device, verify=arguments.verify)
     rows = with_reasons(answer(predictor, questions, setting=arguments.setting), questions)
     told = sentences(rows, variant=predictor.name)
     return tell(rows, told, arguments, output=output, name=f"question(s) by {predictor.name}")
@@ -81,11 +83,13 @@ def text(arguments: argparse.Namespace) -> int:
     check_one_input(arguments, "text")
     output = check_paths(arguments, stage="pool_text")
     from assay.core.torch_setup import pick_device, set_up_torch
-    from assay.text.prediction import load_predictor, sentences
+    from assay.text.command import open_classifier
+    from assay.text.prediction import sentences
 
     set_up_torch(threads=arguments.threads)
     texts = read_texts(arguments, "text")
-    predictor = load_predictor(Path(arguments.models), device=pick_device(arguments.device).type)
+    device = pick_device(arguments.device).type
+    predictor = open_classifier(Path(arguments.models), device=device, verify=arguments.verify)
     rows = with_reasons(predictor.batch_predict(texts["text"].tolist(), long=arguments.long), texts)
     return tell(rows, sentences(rows, classes=predictor.classes), arguments, output=output, name="text(s)")
 
@@ -254,6 +258,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, *, models: str) -> Non
     """What every command takes that uses trained models."""
     parser.add_argument("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet (CSV on standard output)")
     parser.add_argument("--models", default=models, help="folder of trained models (%(default)s)")
+    verify = "open models whose files nothing vouches for: those of your own experiments (SHA256SUMS is not looked at)"
+    parser.add_argument("--no-verify", action="store_false", dest="verify", help=verify)
     parser.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
     parser.add_argument("--threads", type=positive, default=usable_cpus(), help="of torch and decoding (%(default)s)")
 

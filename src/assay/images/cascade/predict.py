@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
-from safetensors import SafetensorError
 
 from assay.data.decode import decode_rgb
 from assay.data.image_inputs import Input, Row, begin_rows, in_threads, pixels_or_reason
-from assay.images.cascade.model import Cascade, load
+from assay.images.cascade.model import Cascade
 from assay.images.decode_set import DecodeSettings
 from assay.images.model.store import fit_square
 
@@ -54,16 +52,3 @@ def predict_paths(
     decoded = in_threads(read, inputs, workers=decode_threads, ahead=2 * batch_size)
     while batch := list(islice(decoded, batch_size)):
         yield from predict_batch(cascade, batch)
-
-
-def open_cascade(models: Path, *, device: str) -> Cascade:
-    """The cascade of a models folder.
-
-    Raises:
-        ValueError: something is missing or damaged: what, and the command that makes it.
-    """
-    try:
-        return load(models, device=device)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{models} holds no complete cascade ({problem}); run dvc repro evaluate_cascade") from error

@@ -105,7 +105,8 @@ def trees_of_tensors(tensors: Mapping[str, np.ndarray]) -> Trees:
     names = {field.name for field in fields(Trees)}
     if tensors.keys() != names or tensors["num_features"].shape != (1,):
         raise ValueError(f"trees: arrays {', '.join(sorted(names))} are wanted; run dvc repro train_meta")
-    return Trees(**{**tensors, "num_features": int(tensors["num_features"][0])})
+    arrays = {name: tensors[name] for name in names - {"num_features"}}
+    return Trees(num_features=int(tensors["num_features"][0]), **arrays)
 
 
 def trees_of_text(text: str) -> Trees:
