@@ -81,7 +81,7 @@ def counts(arguments: argparse.Namespace) -> int:
 def text(arguments: argparse.Namespace) -> int:
     """Which class is this text? One row per text; exit status 3 if some could not be used."""
     check_one_input(arguments, "text")
-    output = check_paths(arguments, stage="pool_text")
+    output = check_paths(arguments, stage="pool_text", record="ensemble.json")
     from assay.core.torch_setup import pick_device, set_up_torch
     from assay.text.command import open_classifier
     from assay.text.prediction import sentences

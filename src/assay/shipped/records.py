@@ -279,9 +279,8 @@ class NetworkRecord(Record):
 
 
 class AdapterRecord(Record):
-    """PEFT's adapter_config.json."""
+    """PEFT's adapter_config.json: the size of a LoRA adapter."""
 
-    peft_type: Literal["LORA"]
     r: Annotated[int, Field(ge=1, le=1024)]
     lora_alpha: Annotated[float, Field(gt=0)]
     rank_pattern: Annotated[dict[str, int], Field(max_length=0)]
