@@ -29,6 +29,7 @@ from assay.shipped.sums import write_sums
 from assay.stages.vlm_predict import SHIPPED
 from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 from assay.vlm.prompts import Prompt
+from assay_tools.fuzz import attack_models
 
 SYSTEM = "你是消防安全员。"
 LABELS, NAMES = ("无风险", "低风险", "高风险"), ("none", "low", "high")
@@ -202,6 +203,17 @@ def test_each_image_is_decoded_once(corridor, monkeypatch):
     monkeypatch.setattr("assay.vlm.examples.decode_rgb", counting)
     assert corridor("good", "-o", "rows.csv")[0] == 0
     assert sorted(call.args[0] for call in counting.call_args_list) == ["good/0.png", "good/1.png", "good/2.png"]
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_of_a_changed_model_nothing_is_loaded_or_one_sentence_is_said(models, tmp_path, verify):
+    """The base and the processor lie elsewhere; that they are those of the training is always looked at."""
+    copy = tmp_path / "models"
+    shutil.copytree(models, copy)
+    torch.set_num_threads(1)
+    arguments = ["corridor", "good/0.png", "--models", str(copy), "--device", "cpu", "--threads", "1"]
+    numbers = range(20) if verify else range(60)
+    assert attack_models(copy, arguments + ["--no-verify"] * (not verify), numbers, tmp_path / "log") == []
 
 
 def cut(size: int) -> Callable[[Path], Any]:
