@@ -15,7 +15,7 @@ from assay.counts.objectives import ClassObjective, class_weights
 from assay.data.tables import write_rows
 from assay.params.counts import Counts
 from assay.shipped.sums import write_sums
-from assay_tools.fuzz import attack, attack_models, changed
+from assay_tools.fuzz import attack, attack_models, changed, few
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,8 +39,10 @@ def models(tiny_encoder, tmp_path):
 @pytest.mark.parametrize("verify", [True, False])
 def test_of_a_changed_variant_nothing_is_loaded_or_one_sentence_is_said(models, tmp_path, verify):
     arguments = ["counts", "how many", "--models", str(models), "--device", "cpu", "--threads", "1"]
-    numbers = range(20) if verify else range(100)
-    assert attack_models(models, arguments + ["--no-verify"] * (not verify), numbers, tmp_path / "log") == []
+    assert (
+        attack_models(models, arguments + ["--no-verify"] * (not verify), few(2 if verify else 8), tmp_path / "log")
+        == []
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -57,6 +59,6 @@ def test_a_changed_table_is_rows_or_one_sentence(models, tmp_path, suffix):
         assert status in (0, 2, 3), status
 
     assert (
-        attack(lambda number: path.write_bytes(changed(whole, number)) and None, door, range(40), tmp_path / "log")
+        attack(lambda number: path.write_bytes(changed(whole, number)) and None, door, range(few(15)), tmp_path / "log")
         == []
     )

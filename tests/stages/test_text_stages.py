@@ -118,7 +118,8 @@ def test_every_output_is_there(here):
         "data/text/source": ["table.parquet", "vocab.txt"],
         "data/text/rows": sorted([*(f"{name}.parquet" for name in ROLES), "classes.json", "rejected.csv"]),
         "models/text/encoder": encoder,
-        "models/text/classifier": ["ensemble.json", "history.csv", "linear", "network_0", "no_pretraining"],
+        "models/text/classifier": ["SHA256SUMS", "calib.parquet", "ensemble.json", "history.csv", "linear"]
+        + ["network_0", "no_pretraining"],
         "models/text/classifier/network_0": network,
         "models/text/classifier/no_pretraining": network,
         "models/text/classifier/linear": ["linear.json", "linear.parquet"],

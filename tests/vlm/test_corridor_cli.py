@@ -29,7 +29,7 @@ from assay.shipped.sums import write_sums
 from assay.stages.vlm_predict import SHIPPED
 from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 from assay.vlm.prompts import Prompt
-from assay_tools.fuzz import attack_models
+from assay_tools.fuzz import attack_models, few
 
 SYSTEM = "你是消防安全员。"
 LABELS, NAMES = ("无风险", "低风险", "高风险"), ("none", "low", "high")
@@ -212,8 +212,9 @@ def test_of_a_changed_model_nothing_is_loaded_or_one_sentence_is_said(models, tm
     shutil.copytree(models, copy)
     torch.set_num_threads(1)
     arguments = ["corridor", "good/0.png", "--models", str(copy), "--device", "cpu", "--threads", "1"]
-    numbers = range(20) if verify else range(60)
-    assert attack_models(copy, arguments + ["--no-verify"] * (not verify), numbers, tmp_path / "log") == []
+    assert (
+        attack_models(copy, arguments + ["--no-verify"] * (not verify), few(2 if verify else 3), tmp_path / "log") == []
+    )
 
 
 def cut(size: int) -> Callable[[Path], Any]:

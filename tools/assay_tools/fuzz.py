@@ -132,8 +132,13 @@ def attack(
     return findings
 
 
-def attack_models(folder: Path, arguments: Sequence[str], numbers: Sequence[int], log: Path) -> list[Finding]:
-    """Try ``assay`` with these arguments while one file after the other of the model folder is changed.
+def few(number: int) -> int:
+    """How many changes of a file to try: so many in the tests; as many as ``ASSAY_FUZZ`` says where that is set."""
+    return int(os.environ.get("ASSAY_FUZZ", number))
+
+
+def attack_models(folder: Path, arguments: Sequence[str], count: int, log: Path) -> list[Finding]:
+    """Try ``assay`` with these arguments while one file after the other of a folder is changed, ``count`` times each.
 
     The command may answer or refuse; a traceback or another exit status is a finding.
     """
@@ -156,7 +161,7 @@ def attack_models(folder: Path, arguments: Sequence[str], numbers: Sequence[int]
 
     whole = {path: path.read_bytes() for path in names}
     try:
-        return attack(prepare, door, numbers, log)
+        return attack(prepare, door, range(count * len(names)), log)
     finally:
         for path, content in whole.items():
             path.write_bytes(content)
