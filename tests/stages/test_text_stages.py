@@ -109,6 +109,9 @@ def role(name: str) -> pd.DataFrame:
     return pd.read_parquet(f"data/text/rows/{name}.parquet")
 
 
+PARTS = {"linear", "network_0", "no_pretraining"}
+
+
 def test_every_output_is_there(here):
     network = ["classifier.json", "config.json", "encoder.json", "head.safetensors", "model.safetensors"]
     network += ["tokenizer.json", "tokenizer_config.json"]
@@ -118,8 +121,7 @@ def test_every_output_is_there(here):
         "data/text/source": ["table.parquet", "vocab.txt"],
         "data/text/rows": sorted([*(f"{name}.parquet" for name in ROLES), "classes.json", "rejected.csv"]),
         "models/text/encoder": encoder,
-        "models/text/classifier": ["SHA256SUMS", "calib.parquet", "ensemble.json", "history.csv", "linear"]
-        + ["network_0", "no_pretraining"],
+        "models/text/classifier": sorted({"SHA256SUMS", "calib.parquet", "ensemble.json", "history.csv"} | PARTS),
         "models/text/classifier/network_0": network,
         "models/text/classifier/no_pretraining": network,
         "models/text/classifier/linear": ["linear.json", "linear.parquet"],

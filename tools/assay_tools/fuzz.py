@@ -68,8 +68,8 @@ def changed(data: bytes, number: int) -> bytes:
         elif kind == 4:
             data = data[:place] + data[place : place + length] * int(rng.integers(2, 50)) + data[place + length :]
         elif found := list(re.finditer(rb"-?\d+", data[:100_000])):
-            one = found[rng.integers(len(found))]
-            data = data[: one.start()] + NUMBERS[rng.integers(len(NUMBERS))] + data[one.end() :]
+            digits = found[rng.integers(len(found))]
+            data = data[: digits.start()] + NUMBERS[rng.integers(len(NUMBERS))] + data[digits.end() :]
     return data
 
 
