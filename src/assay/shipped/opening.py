@@ -15,6 +15,36 @@ from assay.shipped.sums import check_sums, files_of
 SHOWN = 300
 
 
+def is_fault(error: BaseException) -> bool:
+    """Whether it says that something went wrong; a panic in Rust (tokenizers, safetensors) is no Exception to Python."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, in one line, with its kind where that says more."""
+    said = (str(error).splitlines() or [""])[0][:SHOWN]
+    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+
+
+@dataclass(frozen=True)
+class Unverified:
+    """Around a command whose models nothing vouches for: they may be at fault for whatever goes wrong, so that is said.
+
+    With verified models an error is a fault of this program, and is shown as one.
+    """
+
+    root: Path
+
+    def __enter__(self) -> Unverified:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and is_fault(error) and not isinstance(error, ValueError | OSError):
+            raise ValueError(f"{in_a_line(error)}; the models in {self.root} are not verified") from error
+
+
 @dataclass(frozen=True)
 class Opening:
     """A folder of models while a command opens them.
@@ -51,12 +81,9 @@ class Opening:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A panic in Rust (tokenizers, safetensors) is no Exception to Python.
-        if error is None or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+        if error is None or not is_fault(error):
             return
-        said = (str(error).splitlines() or [""])[0][:SHOWN]
-        if not isinstance(error, ValueError):
-            said = f"{type(error).__name__}: {said}"
+        said = in_a_line(error)
         remedy = (
             "" if "dvc repro" in said else f"; run dvc repro {self.stage}, or give the folder of models by --models"
         )
