@@ -32,10 +32,11 @@ def predict(arguments: argparse.Namespace) -> int:
 
     # Before the networks' libraries, so that both are imported at the same time.
     with image_readers(read_square, arguments, max_pixels=limit_of(Path(arguments.models))) as readers:
-        from assay.images.cascade.predict import COLUMNS, NUMBERS, open_cascade, predict_paths
+        from assay.images.cascade.model import load
+        from assay.images.cascade.predict import COLUMNS, NUMBERS, predict_paths
 
         inputs, left = image_inputs(arguments)
-        cascade = open_cascade(Path(arguments.models), device=arguments.device)
+        cascade = load(arguments.models, device=arguments.device, verify=arguments.verify)
         if arguments.explain:
             print(*cascade.explanation, sep="\n", file=sys.stderr)
         options = {"batch_size": arguments.batch_size, "max_bytes": arguments.max_bytes}
@@ -66,7 +67,7 @@ def corridor(arguments: argparse.Namespace) -> int:
         # What a library tells its own users of its next version.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
         options = {"batch_size": arguments.batch_size, "max_pixels": arguments.max_pixels}
-        predictor = open_corridor(Path(arguments.models), device=arguments.device, **options)
+        predictor = open_corridor(Path(arguments.models), device=arguments.device, verify=arguments.verify, **options)
         rows = judge(predictor, inputs, readers=readers, max_bytes=arguments.max_bytes, **options)
         if output is None and one:
             (row,) = rows
@@ -89,7 +90,8 @@ def counts(arguments: argparse.Namespace) -> int:
     set_up_torch(threads=arguments.threads)
     questions = read_texts(arguments, "question", optional=("setting",))
     models = Path(arguments.models)
-    predictor = open_predictor(models, wanted=arguments.variant, purpose=arguments.purpose, device=arguments.device)
+    options = {"wanted": arguments.variant, "purpose": arguments.purpose}
+    predictor = open_predictor(models, **options, device=arguments.device, verify=arguments.verify)
     rows = with_reasons(answer(predictor, questions, setting=arguments.setting), questions)
     told = sentences(rows, variant=predictor.name)
     return tell(rows, told, arguments, output=output, name=f"question(s) by {predictor.name}")
@@ -98,14 +100,16 @@ def counts(arguments: argparse.Namespace) -> int:
 def text(arguments: argparse.Namespace) -> int:
     """Which class is this text? One row per text; exit status 3 if some could not be used."""
     check_one_input(arguments, "text")
-    output = check_paths(arguments, stage="pool_text")
+    output = check_paths(arguments, stage="pool_text", record="ensemble.json")
     check_safe_csv(arguments, sentence=arguments.file is None)
     from assay.core.torch_setup import pick_device, set_up_torch
-    from assay.text.prediction import load_predictor, sentences
+    from assay.text.command import open_classifier
+    from assay.text.prediction import sentences
 
     set_up_torch(threads=arguments.threads)
     texts = read_texts(arguments, "text")
-    predictor = load_predictor(Path(arguments.models), device=pick_device(arguments.device).type)
+    device = pick_device(arguments.device).type
+    predictor = open_classifier(Path(arguments.models), device=device, verify=arguments.verify)
     rows = with_reasons(predictor.batch_predict(texts["text"].tolist(), long=arguments.long), texts)
     return tell(rows, sentences(rows, classes=predictor.classes), arguments, output=output, name="text(s)")
 
@@ -304,6 +308,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, *, models: str) -> Non
     safe = "CSV for spreadsheets: ' before a cell that would be a formula there (=, +, -, @)"
     parser.add_argument("--safe-csv", action="store_true", help=safe)
     parser.add_argument("--models", default=models, help="folder of trained models (%(default)s)")
+    verify = "open models whose files nothing vouches for: those of your own experiments (SHA256SUMS is not looked at)"
+    parser.add_argument("--no-verify", action="store_false", dest="verify", help=verify)
     parser.add_argument("--device", choices=("cpu", "auto"), default="auto", help="%(default)s")
     parser.add_argument("--threads", type=positive, default=usable_cpus(), help="of torch and decoding (%(default)s)")
 

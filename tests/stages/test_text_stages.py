@@ -110,6 +110,9 @@ def role(name: str) -> pd.DataFrame:
     return pd.read_parquet(f"data/text/rows/{name}.parquet")
 
 
+PARTS = {"linear", "network_0", "no_pretraining"}
+
+
 def test_every_output_is_there(here):
     network = ["classifier.json", "config.json", "encoder.json", "head.safetensors", "model.safetensors"]
     network += ["tokenizer.json", "tokenizer_config.json"]
@@ -119,14 +122,7 @@ def test_every_output_is_there(here):
         "data/text/source": ["table.parquet", "vocab.txt"],
         "data/text/rows": sorted([*(f"{name}.parquet" for name in ROLES), "classes.json", "rejected.csv"]),
         "models/text/encoder": encoder,
-        "models/text/classifier": [
-            "calib.parquet",
-            "ensemble.json",
-            "history.csv",
-            "linear",
-            "network_0",
-            "no_pretraining",
-        ],
+        "models/text/classifier": sorted({"SHA256SUMS", "calib.parquet", "ensemble.json", "history.csv"} | PARTS),
         "models/text/classifier/network_0": network,
         "models/text/classifier/no_pretraining": network,
         "models/text/classifier/linear": ["linear.json", "linear.parquet"],
@@ -556,8 +552,8 @@ def test_what_is_no_text_or_no_utf8_can_be_written_all_the_same(here, tmp_path, 
     [
         ([], "either one text in quotes, or --file"),
         (["好", "--file", "x.txt"], "either one text in quotes, or --file"),
-        (["好", "--models", "nowhere"], "no folder nowhere: run dvc repro pool_text"),
-        (["好", "--models", "data"], "no ensemble.json in data: run dvc repro pool_text"),
+        (["好", "--models", "nowhere"], "no nowhere/ensemble.json: run dvc repro pool_text"),
+        (["好", "--models", "data"], "no data/ensemble.json: run dvc repro pool_text"),
         (["好", "--safe-csv"], "--safe-csv says how CSV is written, and none is here"),
         (["--file", "nowhere.csv"], "nowhere.csv can't be read"),
         (["--file", "nowhere.txt"], "nowhere.txt can't be read"),

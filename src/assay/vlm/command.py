@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from assay.core.parallel import Workers
 from assay.data.decode import MAX_FILE_BYTES
 from assay.data.image_inputs import Input, Row, begin_rows, decoded
+from assay.shipped.opening import Opening
 from assay.vlm.examples import encode, pad
+from assay.vlm.fusion import FUSION
 from assay.vlm.network import MERGE, PATCH
 from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor
 from assay.vlm.scoring import answer_log_probs, answer_tokens
@@ -27,17 +28,19 @@ TEXTS = ("path", "status", "reason", "label", "name")
 Encoded = list[dict[str, torch.Tensor]]
 
 
-def open_corridor(models: Path, *, device: str, batch_size: int, max_pixels: int) -> CorridorPredictor:
-    """The predictor of a models folder.
+def open_corridor(
+    models: Path, *, device: str, batch_size: int, max_pixels: int, verify: bool = True
+) -> CorridorPredictor:
+    """The predictor of a models folder, its files compared with SHA256SUMS if ``verify``.
+
+    The base and the processor of its adapters, which lie elsewhere, are always compared with the hashes in their manifests.
 
     Raises:
         ValueError: something is missing, damaged or does not belong together: what, and the command that makes it.
     """
-    try:
+    with Opening(models, "vlm_predict", verify) as opening:
+        opening.check(FUSION, "sft/base/*", "high_risk/*")
         return open_predictor(models, device=device, batch_size=batch_size, decode_pixels=max_pixels)
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{models} holds no complete predictor ({problem}); run dvc repro vlm_predict") from error
 
 
 def numbers(predictor: CorridorPredictor) -> list[str]:

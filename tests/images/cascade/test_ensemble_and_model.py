@@ -16,7 +16,8 @@ from assay.images.cascade.model import Cascade
 from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.join import Join
-from assay.images.stacking.meta import EPSILON, MetaModel, fit_meta, lightgbm_classifier
+from assay.images.stacking.meta import fit_meta, lightgbm_classifier
+from assay.images.stacking.meta_model import EPSILON, MetaModel
 from assay.images.stacking.saved import load_alignments, save_meta
 
 SIDES = dict(zip(EXPERTS, (32, 48), strict=True))

@@ -18,8 +18,8 @@ from assay.data.decode import decode_rgb
 from assay.data.decoders import decoders
 from assay.data.image_inputs import Input, Row
 from assay.images.cascade.ensemble import load_ensemble, resize
-from assay.images.cascade.model import Cascade
-from assay.images.cascade.predict import COLUMNS, open_cascade, predict_paths
+from assay.images.cascade.model import Cascade, load
+from assay.images.cascade.predict import COLUMNS, predict_paths
 from assay.images.cascade.reading import read_square
 from assay.images.model.store import fit_square
 
@@ -120,7 +120,7 @@ def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade,
         ("stage1/model.json", None, "train_stage1"),
         ("experts/maxvit/fold_1/model.safetensors", None, "train_expert"),
         ("experts/maxvit/fold_1/model.safetensors", b"damaged", "evaluate_cascade"),
-        ("meta/meta.json", None, "train_meta"),
+        ("meta/meta.json", None, "evaluate_cascade"),
         ("meta/alignment.safetensors", None, "train_meta"),
         ("meta/alignment.safetensors", b"damaged", "evaluate_cascade"),
         ("stage1/seen.safetensors", None, "score_stage1"),
@@ -136,7 +136,7 @@ def test_what_is_missing_or_damaged_is_named_with_the_command_that_makes_it(tiny
         (models / part).write_bytes(damage)
     named = "" if damage else Path(part).name
     with pytest.raises(ValueError, match=rf"(?s){named}.*dvc repro {stage}"):
-        open_cascade(models, device="cpu")
+        load(models, verify=False)
 
 
 def test_importing_the_package_is_light_and_load_is_there() -> None:

@@ -22,7 +22,6 @@ from PIL import Image
 
 from assay.data.path_text import unescape_path
 from assay.images.cascade import model as cascade_model
-from assay.images.cascade import predict as predict_module
 from assay.images.cascade.predict import COLUMNS
 
 Assay = Callable[..., tuple[int, bytes, str]]
@@ -65,7 +64,7 @@ def test_an_image_unlike_all_seen_is_judged_with_a_warning(assay: Assay, images:
     def with_a_closer_bound(models: Path, **options: str) -> cascade_model.Cascade:
         return replace(load(models, **options), unlike_distance=1e-3)
 
-    monkeypatch.setattr(predict_module, "load", with_a_closer_bound)
+    monkeypatch.setattr(cascade_model, "load", with_a_closer_bound)
     status, output, error = assay("images/00.png")
     (row,) = parsed(output)
     assert (status, row["status"], row["warning"]) == (0, "ok", "unlike_all_seen")

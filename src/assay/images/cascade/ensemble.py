@@ -20,7 +20,7 @@ from assay.images.model.experts import FeatureExtractor, load_extractor
 from assay.images.stacking import FOLD_AVERAGE, REFIT
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.join import Join
-from assay.images.stacking.meta import MetaModel
+from assay.images.stacking.meta_model import MetaModel
 from assay.images.stacking.out_of_fold import feature_matrix
 from assay.images.stacking.saved import load_alignments, load_meta
 

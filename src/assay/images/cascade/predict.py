@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
-from lightgbm.basic import LightGBMError
-from safetensors import SafetensorError
 
 from assay.core.parallel import Workers
 from assay.data.decode import MAX_FILE_BYTES
 from assay.data.image_inputs import Input, Row, begin_rows, decoded
-from assay.images.cascade.model import Cascade, load
+from assay.images.cascade.model import Cascade
 
 COLUMNS = ["path", "verdict", "probability", "decided_by", "warning", "status", "reason"]
 NUMBERS = ("probability",)
@@ -48,16 +45,3 @@ def predict_paths(
     images = decoded(readers, inputs, ahead=2 * batch_size, max_bytes=max_bytes, **options)
     while batch := list(islice(images, batch_size)):
         yield from predict_batch(cascade, batch)
-
-
-def open_cascade(models: Path, *, device: str) -> Cascade:
-    """The cascade of a models folder.
-
-    Raises:
-        ValueError: something is missing or damaged: what, and the command that makes it.
-    """
-    try:
-        return load(models, device=device)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{models} holds no complete cascade ({problem}); run dvc repro evaluate_cascade") from error
