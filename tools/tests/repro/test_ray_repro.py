@@ -169,7 +169,7 @@ def test_what_a_worker_keeps_is_closed_to_other_users(project, tmp_path, monkeyp
     monkeypatch.setenv("ASSAY_WORKER_DIR", str(workers))
     before = os.umask(0)
     try:
-        secret = "['remote \"shared\"']\n    password = secret\n"
+        secret = "['remote \"shared\"']\n    url = ssh://host.invalid/data\n    password = secret\n"
         order = Order("fetch", project.git("rev-parse", "HEAD"), None, secret, ())
         clone = clone_of(order, bundle_of(project))
     finally:
