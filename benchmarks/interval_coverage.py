@@ -3,7 +3,7 @@
     python benchmarks/interval_coverage.py
     python benchmarks/interval_coverage.py --groups 9 30 --sets 2000
 
-Sets of scenes are drawn whose true metrics are known from 3,000 scenes of the same kind: scenes differ in how high all
+Sets of scenes are drawn whose true metrics are known from 3,000 or more of the same kind: scenes differ in how high all
 their scores lie and in how well their forgeries show (``--effects``, in standard deviations of the noise), and hold 24 rows
 each or, unequal, a log-normal number around it. On each set every method makes its interval for the AUC, the balanced
 accuracy, F1, TPR at 5 % FPR, the ECE, macro-F1 of five classes, Spearman's correlation, and the difference of two systems
@@ -38,6 +38,7 @@ from assay.metrics.intervals import blocks_of, degrees_of_freedom, jackknife_int
 from assay.metrics.ordinal import mid_ranks, ordinal_metrics
 
 ROWS = 24  # a scene
+# Of the truth, or 150 for each of a set: an error of the truth counts for more where intervals are narrow.
 TRUTH_SCENES = 3000
 SHARES = [0.35, 0.25, 0.2, 0.12, 0.08]  # of the five classes
 WEBB = np.concatenate([-np.sqrt([1.5, 1.0, 0.5]), np.sqrt([0.5, 1.0, 1.5])])
@@ -162,7 +163,9 @@ def simulate(num_scenes: int, *, effect: float, unequal: bool, sets: int, resamp
     options = {"effect": effect, "unequal": unequal}
     truth = {
         name: float(value[0])
-        for name, value in metrics(draw(TRUTH_SCENES, np.random.default_rng(99), **options)).items()
+        for name, value in metrics(
+            draw(max(TRUTH_SCENES, 150 * num_scenes), np.random.default_rng(99), **options)
+        ).items()
     }
     rng = np.random.default_rng(seed)
     held: dict[tuple[str, str], list[bool]] = defaultdict(list)
