@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from assay.core.io import read_json
 from assay.core.parallel import reserve
 from assay.data.decode import decode_rgb
 from assay.data.image_inputs import Input, pixels_or_reason
@@ -20,15 +19,10 @@ def limit_of(models: Path) -> int:
     Raises:
         ValueError: its record does not say.
     """
-    record = models / "cascade" / "cascade.json"
-    info = read_json(record)
-    found = info.get("decode") if isinstance(info, dict) else None
-    limit = found.get("max_pixels") if isinstance(found, dict) else None
-    if not isinstance(limit, int) or limit < 1:
-        raise ValueError(
-            f"{record}: decode.max_pixels is {str(limit)[:80]}, no number of pixels; run dvc repro evaluate_cascade"
-        )
-    return limit
+    # The processes that decode do without it.
+    from assay.shipped.records import CascadeRecord, read_record
+
+    return read_record(models / "cascade" / "cascade.json", CascadeRecord).decode.max_pixels
 
 
 def read_square(
