@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import assay.text
 from assay.calibration.scaling import Scaling
 from assay.cli import main as assay_cli
+from assay.shipped.sums import write_sums
 from assay.text.classifier import load_tokenizer
 from assay.text.linear import fit_linear, save_linear
 from assay.text.prediction import load_predictor, rows_log_probs, windows
@@ -42,7 +43,9 @@ def folder(text_encoder, make_rows, make_classifier, save_ensemble, tmp_path_fac
             model.head.bias.copy_(-1.5 * (logits - model.head.bias).mean(dim=0) / logits.std(dim=0))
     save_linear(target / "linear", fit_linear(list(rows["text"]), rows["label"].to_numpy(), max_ngram=2, c=1.0, seed=0))
     pool = {"fuse_linear": True, "weights": [0.5, 0.4, 0.3], "scale": [0.7, 0.6, 0.8], "bias": [0.1, 0.0, -0.1]}
-    return save_ensemble(target, models, tokenizer, CLASSES, **pool)
+    save_ensemble(target, models, tokenizer, CLASSES, **pool)
+    write_sums(target, ["*", "*/*"])
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +237,7 @@ def test_a_network_that_asks_for_code_is_refused_whatever_standard_input_says(fo
     asked = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
     (network / "config.json").write_text(json.dumps(config | asked))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"y\n" * 9)))
-    assert assay_cli(["text", "--file", "-", "--models", str(copy)]) == 2
+    assert assay_cli(["text", "--file", "-", "--models", str(copy), "--no-verify"]) == 2
     assert "network_0/config.json asks for code of its own" in capsys.readouterr().err
     assert not marker.exists()
 

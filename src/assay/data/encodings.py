@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import shlex
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -97,7 +98,8 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
 
 def read_bytes(file: IO[bytes], *, max_bytes: int) -> bytes:
     """All that a file or a pipe holds; ValueError where that is more than ``max_bytes``."""
-    content = file.read(max_bytes + 1)
+    # Python reads no more than sys.maxsize, which stands for no limit.
+    content = file.read(min(max_bytes, sys.maxsize - 1) + 1)
     if len(content) > max_bytes:
         raise ValueError(f"more than {max_bytes} bytes, which is the limit (limits.table_bytes, --max-bytes)")
     return content

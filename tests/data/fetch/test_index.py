@@ -236,7 +236,7 @@ def test_a_missing_project_and_a_missing_file_are_named(tmp_path: Path, index: I
 @pytest.mark.parametrize(("limit", "what"), [("MAX_PAGE_BYTES", "simple/tiny-data/"), ("MAX_FILE_BYTES", FILENAME)])
 def test_an_answer_without_end_is_not_taken_in(tmp_path, index, pin, monkeypatch, limit, what):
     """Of what the server sends no more than the limit is read."""
-    monkeypatch.setattr(f"assay.data.fetch.sdist.{limit}", 100)
+    monkeypatch.setattr(f"assay.data.fetch.index.{limit}", 100)
     with pytest.raises(RuntimeError, match=rf"sends more than 100 bytes for http://.*{re.escape(what)}"):
         fetch(pin, cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
