@@ -98,8 +98,8 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
 
 def read_bytes(file: IO[bytes], *, max_bytes: int) -> bytes:
     """All that a file or a pipe holds; ValueError where that is more than ``max_bytes``."""
-    # Python reads no more than sys.maxsize, which stands for no limit.
-    content = file.read(min(max_bytes, sys.maxsize - 1) + 1)
+    # sys.maxsize stands for no limit: what a stage has written itself.
+    content = file.read(-1 if max_bytes == sys.maxsize else max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"more than {max_bytes} bytes, which is the limit (limits.table_bytes, --max-bytes)")
     return content
