@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -15,8 +16,36 @@ from types import FrameType
 import psutil
 
 from assay_tools.repro.children import END_S, Children, Stopped
+from assay_tools.workspace import RWLOCKS
 
 LOCK = Path(".assay/repro.lock")
+
+
+# DVC writes the lock file of its workspace in place, in less than this.
+WRITE_S = 1.0
+
+
+def _is_cut(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
+
+
+def remove_cut_locks(root: Path) -> None:
+    """Remove lock files of DVC that end in the middle: it was killed as it wrote, and every other would stop there."""
+    for path in (root / name for name in RWLOCKS):
+        if _is_cut(path):
+            time.sleep(WRITE_S)
+            if _is_cut(path):
+                path.unlink()
+                print(
+                    f"{path.relative_to(root)} was cut in the middle by the end of a dvc, and is removed",
+                    file=sys.stderr,
+                )
 
 
 @contextmanager
@@ -47,6 +76,7 @@ def only_run(root: Path) -> Iterator[int]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        remove_cut_locks(root)
         yield file.fileno()
 
 

@@ -266,3 +266,13 @@ def test_logs_are_read_without_what_bars_drew(tmp_path):
     log.write_text("Running stage 'forge':\nERROR: failed to transfer '0a1b' - [Errno 28] No space left on device\n")
     assert what_dvc_did(log) == "failed"
     assert last_lines(tmp_path / "none.log") == []
+
+
+@pytest.mark.parametrize(("content", "left"), [('{"read": {"a": [{"pi', False), ("", False), ('{"read": {}}', True)])
+def test_a_lock_file_that_dvc_wrote_half_is_removed(tmp_path, capsys, content, left):
+    path = tmp_path / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with only_run(tmp_path):
+        assert path.exists() == left
+    assert ("cut in the middle" in capsys.readouterr().err) != left
