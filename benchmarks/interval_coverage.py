@@ -38,7 +38,6 @@ from assay.metrics.intervals import blocks_of, degrees_of_freedom, jackknife_int
 from assay.metrics.ordinal import mid_ranks, ordinal_metrics
 
 ROWS = 24  # a scene
-# Of the truth, or 150 for each of a set: an error of the truth counts for more where intervals are narrow.
 TRUTH_SCENES = 3000
 SHARES = [0.35, 0.25, 0.2, 0.12, 0.08]  # of the five classes
 WEBB = np.concatenate([-np.sqrt([1.5, 1.0, 0.5]), np.sqrt([0.5, 1.0, 1.5])])
@@ -161,12 +160,9 @@ def ours(name: str, point: float, left_out: np.ndarray, *, df: float) -> Interva
 def simulate(num_scenes: int, *, effect: float, unequal: bool, sets: int, resamples: int, seed: int) -> None:
     """Print how often each method's interval holds the truth."""
     options = {"effect": effect, "unequal": unequal}
-    truth = {
-        name: float(value[0])
-        for name, value in metrics(
-            draw(max(TRUTH_SCENES, 150 * num_scenes), np.random.default_rng(99), **options)
-        ).items()
-    }
+    # An error of the truth counts for more where intervals are narrow.
+    many = draw(max(TRUTH_SCENES, 150 * num_scenes), np.random.default_rng(99), **options)
+    truth = {name: float(value[0]) for name, value in metrics(many).items()}
     rng = np.random.default_rng(seed)
     held: dict[tuple[str, str], list[bool]] = defaultdict(list)
     width: dict[tuple[str, str], list[float]] = defaultdict(list)

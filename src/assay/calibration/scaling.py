@@ -181,11 +181,12 @@ def choose_scaling(
         and vector_gain_error (nats a row; None where nothing was chosen, or among too few groups).
     """
     temperature = fit_temperature_scaling(log_probs, labels, name=name)
-    gain, error = None, None
+    wanted, gain, error = choice == "vector", None, None
     if choice == "auto" and len(np.unique(groups)) >= MIN_GROUPS:
         gain, error = held_out_gain(log_probs, labels, groups)
+        wanted = gain > error
     shipped, scaling = "temperature", Scaling.of_temperature(temperature, num_classes=log_probs.shape[1])
-    if choice == "vector" or (gain is not None and error is not None and gain > error):
+    if wanted:
         vector = fit_vector_scaling(log_probs, labels)
         separated = bool((vector.log_probs(log_probs).argmax(axis=1) == labels).all())
         if separated and choice == "vector":

@@ -104,7 +104,7 @@ def save_all(
         folder / "confusion.png",
         confusion_matrix(seen.labels, probs),
         class_names=CLASS_NAMES,
-        title="Stage 1 on the test role, seen families, threshold 0.5",
+        title="Stage 1 on test, seen families, at 0.5",
     )
     curve = pd.read_csv(HISTORY)
     write_csv(folder / "training.csv", curve)

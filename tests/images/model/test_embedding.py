@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.images.model.backbones import Checkpoint, build
-from assay.images.model.embedding import embed_arrays
+from assay.images.model.backbones import Checkpoint, build, create_network
+from assay.images.model.embedding import early_layer, embed_arrays
 from assay.images.model.prediction import Predictor
 
 SIDE = 64
@@ -44,3 +44,13 @@ def test_a_network_of_tokens_gives_their_means() -> None:
     _, embeddings = embed_arrays(predictor("test_vit"), PIXELS)
     assert embeddings.shape == (3, 64)
     assert embeddings.std(axis=0).max() > 0
+
+
+@pytest.mark.parametrize("architecture", ["mvitv2_tiny", "convmixer_768_32"])
+def test_a_network_without_such_a_layer_is_named(architecture: str) -> None:
+    with torch.device("meta"):
+        network = create_network(architecture, pretrained=False, image_size=224)
+    with pytest.raises(
+        ValueError, match=r"names no layer of .* at stride 8.*choose another train_stage1\.architecture"
+    ):
+        early_layer(network)

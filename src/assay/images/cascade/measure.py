@@ -91,7 +91,9 @@ def system_reports(
     """
     probs, calib_logits = {"stage1": test.stage1}, calib.uncalibrated()
     for name, logits in test.uncalibrated().items():
-        probs[name] = apply_temperature(logits, fit_temperature(calib_logits[name], calib.labels).temperature)
+        probs[name] = apply_temperature(
+            logits, fit_temperature(calib_logits[name], calib.labels, name=name).temperature
+        )
     probs |= {"cascade": decisions.probs, "refit_cascade": refit_cascade}
     probs["majority"] = np.full(len(test.labels), 0.5)
     labels, groups, seen = test.labels, test.keys["group_id"].to_numpy(), test.slices["test"]

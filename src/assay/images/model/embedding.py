@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from assay.images.model.dataset import PictureSet
-from assay.images.model.prediction import Predictor
+if TYPE_CHECKING:
+    from assay.images.model.dataset import PictureSet
+    from assay.images.model.prediction import Predictor
 
 # Embeddings float32 [n, d] -> what is kept of them [n, ...].
 Reduce = Callable[[np.ndarray], np.ndarray]
@@ -26,6 +28,23 @@ def _channel_means(features: torch.Tensor, *, channels_last: bool) -> np.ndarray
     return features.flatten(1, -2).mean(1).float().cpu().numpy()
 
 
+def early_layer(network: nn.Module) -> nn.Module:
+    """The first layer of a timm network at `STRIDE` or more.
+
+    Raises:
+        ValueError: timm names none: its strides stay below (convmixer), or the names are not the network's (mvitv2, twins).
+    """
+    stages: list[dict[str, int | str]] = network.feature_info  # type: ignore[assignment]
+    names = (str(stage["module"]) for stage in stages if int(stage["reduction"]) >= STRIDE)
+    layers, name = dict(network.named_modules()), next(names, "")
+    if not name or name not in layers:
+        raise ValueError(
+            f"timm names no layer of {type(network).__name__} at stride {STRIDE}, by which unlike pictures are found; "
+            "choose another train_stage1.architecture"
+        )
+    return layers[name]
+
+
 @contextmanager
 def _watched(network: nn.Module, reduce: Reduce) -> Iterator[list[np.ndarray]]:
     """Collects what ``reduce`` makes of a timm network's channel means at `STRIDE`, a batch at a time.
@@ -34,13 +53,11 @@ def _watched(network: nn.Module, reduce: Reduce) -> Iterator[list[np.ndarray]]:
     """
     kept: list[np.ndarray] = []
     channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
-    stages: list[dict[str, int | str]] = network.feature_info  # type: ignore[assignment]
-    layer = next(stage for stage in stages if int(stage["reduction"]) >= STRIDE)
 
     def keep(_: nn.Module, __: tuple[torch.Tensor, ...], features: torch.Tensor) -> None:
         kept.append(reduce(_channel_means(features, channels_last=channels_last)))
 
-    handle = network.get_submodule(str(layer["module"])).register_forward_hook(keep)
+    handle = early_layer(network).register_forward_hook(keep)
     try:
         yield kept
     finally:
