@@ -34,7 +34,7 @@ def told():
         folder.mkdir()
         tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for file in tracked.splitlines():
-            if file.startswith(("metrics/", "docs/", "params")) or file in ("README.md", "dvc.yaml"):
+            if file.startswith(("metrics/", "docs/", "params")) or file in ("README.md", "dvc.yaml", "requirements.lock"):
                 (project / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / file, project / file)
         # To be written anew, longer than before.
