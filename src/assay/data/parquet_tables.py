@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,12 +34,16 @@ def read_columns(
         with open_regular(path) as source, _opened(source) as file:
             names = [name for name in file.schema_arrow.names if columns is None or name.strip(ends) in columns]
             rows = file.metadata.num_rows
-            _check(max(rows, _leaves(file, names)) * VALUE_BYTES, max_bytes)
+            wanted = set(names)
+            leaves = [leaf for leaf in _leaves(file) if leaf.is_of(wanted)]
+            _check(
+                max([rows * VALUE_BYTES, *(leaf.number * (VALUE_BYTES + leaf.length) for leaf in leaves)]), max_bytes
+            )
             if not names:
                 return [], rows
             values: list[list[Any]] = [[] for _ in names]
             total = 0
-            for batch in file.iter_batches(batch_size=BATCH, columns=names):
+            for batch in file.iter_batches(batch_size=_batch_size(leaves), columns=names):
                 total += sum(map(_size, batch.columns))
                 _check(total, max_bytes)
                 for name, found, column in zip(batch.schema.names, values, batch.columns, strict=True):
@@ -50,22 +54,66 @@ def read_columns(
 
 
 def _opened(source: Any) -> pq.ParquetFile:
-    """The file, texts as references to their different values, of which each is there once."""
-    with pq.ParquetFile(source) as file:
-        texts = [field.name for field in file.schema_arrow if field.type in (pa.string(), pa.binary())]
+    """The file, texts and bytes as references to their different values, of which each is there once.
+
+    Those within lists and structs, too; but not values that are stored as differences from each other (DELTA_...), for
+    which Arrow can't.
+    """
+    with pq.ParquetFile(source, arrow_extensions_enabled=False) as file:
+        texts = [leaf.path for leaf in _leaves(file) if leaf.is_text and not leaf.is_single]
     source.seek(0)
-    return pq.ParquetFile(source, read_dictionary=texts)
+    return pq.ParquetFile(source, read_dictionary=texts, arrow_extensions_enabled=False)
 
 
-def _leaves(file: pq.ParquetFile, names: Collection[str]) -> int:
-    """Single values that the columns declare, those within lists counted one by one; of the column with most of them."""
-    most: dict[str, int] = {}
+class _Leaf(NamedTuple):
+    """A column of single values: one of the table, or what its lists and structs hold.
+
+    ``number`` of values, ``length`` in bytes of each where that is fixed, else 0; ``is_single``: it holds texts or the
+    like that can't be read as references; ``is_listed``: a row may have any number of them.
+    """
+
+    path: str
+    number: int
+    length: int
+    is_text: bool
+    is_single: bool
+    is_listed: bool
+
+    def is_of(self, columns: Collection[str]) -> bool:
+        """Whether it may be a part of one of the columns, whose names may hold the dots of a path themselves."""
+        ends = [*(place for place, character in enumerate(self.path) if character == "."), len(self.path)]
+        return any(self.path[:end] in columns for end in ends)
+
+
+def _leaves(file: pq.ParquetFile) -> list[_Leaf]:
+    numbers, differences = [0] * len(file.schema), [False] * len(file.schema)
     for group in range(file.metadata.num_row_groups):
         record = file.metadata.row_group(group)
-        for number in range(record.num_columns):
-            column = record.column(number)
-            most[column.path_in_schema] = most.get(column.path_in_schema, 0) + column.num_values
-    return max((count for path, count in most.items() if path.split(".")[0] in names), default=0)
+        for place in range(record.num_columns):
+            part = record.column(place)
+            numbers[place] += part.num_values
+            differences[place] |= any(name.startswith("DELTA_") for name in part.encodings)
+    found = []
+    for place, (number, is_difference) in enumerate(zip(numbers, differences, strict=True)):
+        leaf = file.schema.column(place)
+        is_text = leaf.physical_type == "BYTE_ARRAY"
+        is_single = is_text and (is_difference or leaf.logical_type.type == "DECIMAL")
+        is_listed = leaf.max_repetition_level > 0
+        found.append(_Leaf(leaf.path, number, max(0, leaf.length or 0), is_text, is_single, is_listed))
+    return found
+
+
+def _batch_size(leaves: Sequence[_Leaf]) -> int:
+    """Rows to read at a time: a single one where a row's texts may be as long as the file has bytes, unpacked.
+
+    Raises:
+        ValueError: lists of such texts, of which one row could hold any number.
+    """
+    single = [leaf for leaf in leaves if leaf.is_single]
+    for leaf in single:
+        if leaf.is_listed:
+            raise ValueError(f"column {leaf.path}: lists of DELTA-coded texts are not read; write them without DELTA")
+    return 1 if single else BATCH
 
 
 def _check(size: int, max_bytes: int) -> None:
@@ -78,6 +126,10 @@ def _size(column: pa.Array) -> int:
     if pa.types.is_dictionary(column.type):
         lengths = pc.binary_length(column.dictionary).take(column.indices)
         return int(pc.sum(lengths).as_py() or 0) + VALUE_BYTES * len(column)
+    if pa.types.is_nested(column.type):
+        is_map, is_struct = pa.types.is_map(column.type), pa.types.is_struct(column.type)
+        parts = [column.keys, column.items] if is_map else column.flatten() if is_struct else [column.flatten()]
+        return sum(map(_size, parts)) + VALUE_BYTES * len(column)
     return int(column.nbytes) + VALUE_BYTES * len(column)
 
 

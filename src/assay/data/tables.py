@@ -28,6 +28,10 @@ UNREADABLE = "(unreadable)"
 SHEET = "save the sheet as CSV UTF-8"
 UNPACK = "unpack it and name the file within"
 CONVERT = "write the table as CSV, JSON lines or parquet"
+# More than any table of texts or pictures has; each costs some time, however short it is.
+MAX_COLUMNS = 10_000
+# Bytes of a value that is missing, in the lists and the table on the way.
+GAP_BYTES = 24
 SHOWN = 120
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = SHOWN
@@ -54,6 +58,10 @@ def _read_json_lines(path: Path, *, max_bytes: int) -> pd.DataFrame:
     lines = read_json_lines(path, max_bytes=max_bytes)
     records = [record if isinstance(record, dict) else {} for _, record in lines]
     names = list(dict.fromkeys(name for record in records for name in record))
+    # Lines of one key each, all different, would make a table of the square of their number.
+    if GAP_BYTES * (len(names) * len(records) - sum(map(len, records))) > max_bytes:
+        told = f"{len(names)} different keys in {len(records)} records, most of them missing from most"
+        raise ValueError(f"{told}: the table has more than {max_bytes} bytes (limits.table_bytes, --max-bytes)")
     problems = [None if isinstance(record, dict) else record for _, record in lines]
     if lines and all(problems):
         raise ValueError(f"no line is a JSON object: {problems[0]}")
@@ -73,12 +81,14 @@ def _frame(columns: Iterable[tuple[str, list[Any]]]) -> pd.DataFrame:
     """A table of objects; NaN, which some writers mean by a missing value, is None.
 
     Raises:
-        ValueError: a name stands there twice.
+        ValueError: a name stands there twice, or there are more than `MAX_COLUMNS`.
     """
     found: dict[str, list[Any]] = {}
     for given, values in columns:
         if (name := given.strip(NAME_ENDS)) in found:
             raise ValueError(f"the column name {name!r} stands there twice; rename one")
+        if len(found) == MAX_COLUMNS:
+            raise ValueError(f"more than {MAX_COLUMNS} columns; leave out those that nothing reads")
         found[name] = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     return pd.DataFrame(found, dtype=object)
 
