@@ -147,6 +147,12 @@ def changed(name: str, key: str, value: Any) -> dict[str, Any]:
             10**6,
             "its sizes ask for 8000... weights, and the files beside it hold 20000 at most",
         ),
+        (
+            "config.json",
+            "configuration_files",
+            ["config.4.0.0.json"],
+            "configuration_files: List should have at most 0",
+        ),
         ("adapter_config.json", "r", 10**6, "r: .*got 1000000"),
     ],
 )
