@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="changes of each file (%(default)s)")
-    parser.add_argument("--only", default="changed", help="as pytest -k: names of tests (%(default)s)")
+    only = "test_of_a_changed or test_a_changed"
+    parser.add_argument("--only", default=only, help="as pytest -k: names of tests (%(default)s)")
     flags = parser.parse_args()
     os.chdir(ROOT)
     os.environ["ASSAY_FUZZ"] = str(flags.count)

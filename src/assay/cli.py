@@ -30,12 +30,12 @@ def check(arguments: argparse.Namespace) -> int:
     from assay_tools.site_cache import close_site_cache, open_to_others
     from assay_tools.workspace import warnings
 
+    # The site cache before DVC opens it.
     if arguments.fix:
-        for name in fix_lock():
-            print(f"dvc.lock: entry of {name} removed")
         if open_to_others():
             print(f"DVC's site cache is now {close_site_cache()}, closed to others")
-    # Before DVC opens it.
+        for name in fix_lock():
+            print(f"dvc.lock: entry of {name} removed")
     told = open_to_others()
     found = problems()
     for line in [*(f"warning: {warning}" for warning in [*told, *warnings(), *machine_warnings()]), *found]:

@@ -81,6 +81,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "weights_dtype": "float32",
     },
     "config.json": {"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 10},
+    "tokenizer_config.json": {"tokenizer_class": "BertTokenizer", "model_max_length": 10**30},
     "adapter_config.json": {"r": 8, "lora_alpha": 16, "rank_pattern": {}, "target_modules": ".*"},
 }
 
@@ -125,6 +126,8 @@ def changed(name: str, key: str, value: Any) -> dict[str, Any]:
         ("meta.json", "model.experts", ["..", "two"], "model.experts.0: "),
         ("meta.json", "model.expert", 2, "model: expert 2 is none of 2 experts"),
         ("meta.json", "join.more", 1.0, "join.more: Extra inputs"),
+        ("meta.json", "join.a\n\x1b[2J", 1.0, r"join\.'a\\n\\x1b\[2J': Extra inputs"),
+        ("meta.json", "join." + "x" * 10**4, 1.0, r"join\.'x{76}\.\.\.: Extra inputs"),
         ("ensemble.json", "networks", ["../network_0"], "networks.0: "),
         ("ensemble.json", "weights", [1.0], "1 weights for 1 networks"),
         ("ensemble.json", "scale", [1.0], "differ in length: classes 2, scale 1, bias 2"),
@@ -147,6 +150,14 @@ def changed(name: str, key: str, value: Any) -> dict[str, Any]:
             10**6,
             "its sizes ask for 8000... weights, and the files beside it hold 20000 at most",
         ),
+        (
+            "config.json",
+            "configuration_files",
+            ["config.4.0.0.json"],
+            "configuration_files: List should have at most 0",
+        ),
+        ("config.json", "tokenizer_class", "AutoModel", "tokenizer_class: String should match .*got 'AutoModel'"),
+        ("tokenizer_config.json", "tokenizer_class", "RagRetriever", "tokenizer_class: .*got 'RagRetriever'"),
         ("adapter_config.json", "r", 10**6, "r: .*got 1000000"),
     ],
 )

@@ -242,6 +242,25 @@ def test_a_network_that_asks_for_code_is_refused_whatever_standard_input_says(fo
     assert not marker.exists()
 
 
+def test_a_tokenizer_that_opens_further_folders_has_nobody_asked_whether_code_may_run(folder, tmp_path, monkeypatch):
+    copy, marker = Path(shutil.copytree(folder, tmp_path / "classifier")), tmp_path / "ran"
+    network = copy / "network_0"
+    for name, changes in {
+        "config.json": {part: {"model_type": "vit"} for part in ("question_encoder", "generator")},
+        "tokenizer_config.json": {"tokenizer_class": "RagTokenizer"},
+    }.items():
+        (network / name).write_text(json.dumps(json.loads((network / name).read_text()) | changes))
+    (network / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    (network / "question_encoder_tokenizer").mkdir()
+    asked = {"auto_map": {"AutoTokenizer": ["evil.Words", None]}, "tokenizer_class": "Words"}
+    (network / "question_encoder_tokenizer" / "tokenizer_config.json").write_text(json.dumps(asked))
+    write_sums(copy, ["*", "*/*"])
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("standard input was asked"))
+    with pytest.raises(ValueError, match=r"no tokenizer in .*network_0: Loading this model requires you to execute"):
+        assay.text.load(copy)
+    assert not marker.exists()
+
+
 def test_a_folder_without_its_linear_model_is_told(folder, tmp_path):
     copy = tmp_path / "classifier"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("linear"))

@@ -64,6 +64,9 @@ def close_site_cache(root: Path = Path()) -> Path:
     """
     from dvc.config import Config, ConfigError
 
+    if (root / FOLDER).is_symlink():
+        # What it leads to may hold other things, which are not ours to remove.
+        (root / FOLDER).unlink()
     folder = (root / FOLDER).resolve()
     if folder.is_dir() and _is_open(folder):
         # Whatever others put there, DVC makes its indexes anew.

@@ -70,6 +70,17 @@ def test_every_command_keeps_to_the_closed_folder(project):
     assert project.git("status", "--porcelain") == ""
 
 
+def test_what_a_link_in_its_place_leads_to_is_left_alone(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (elsewhere / "kept").write_text("")
+    (project / FOLDER).parent.mkdir(parents=True, exist_ok=True)
+    (project / FOLDER).symlink_to(elsewhere)
+    assert close_site_cache(project) == project / FOLDER
+    assert (elsewhere / "kept").is_file()
+    assert open_to_others(project) == []
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
 def test_whoever_else_may_enter_it_is_open(project, mode):
     close_site_cache(project)

@@ -6,6 +6,7 @@ training was like) are not looked at.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -22,6 +23,8 @@ Temperature = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Floats = Annotated[list[float], Field(max_length=10_000)]
+# transformers takes any of its classes for one, say a retriever with an index of its own.
+Tokenizer = Annotated[str, Field(pattern=r"^\w{0,80}(Tokenizer|TokenizerFast|Backend)$")]
 Names = Annotated[list[Annotated[str, Field(max_length=1000)]], Field(min_length=2, max_length=10_000)]
 
 
@@ -260,6 +263,9 @@ class NetworkRecord(Record):
     vocab_size: Annotated[int, Field(ge=1, le=2**24)] = 1
     max_position_embeddings: Annotated[int, Field(ge=1, le=2**24)] = 1
     type_vocab_size: Size = 1
+    tokenizer_class: Tokenizer | None = None
+    # Other configs to read in the place of this one.
+    configuration_files: Annotated[list[str], Field(max_length=0)] = []
 
     @model_validator(mode="after")
     def _heads(self) -> Self:
@@ -276,6 +282,12 @@ class NetworkRecord(Record):
         # Qwen2 has no table of positions.
         tables += 0 if self.model_type == "qwen2" else self.max_position_embeddings
         return self.hidden_size * (tables + 2 * self.num_hidden_layers * (self.hidden_size + self.intermediate_size))
+
+
+class TokenizerRecord(Record):
+    """transformers' tokenizer_config.json: the class that reads the tokenizer."""
+
+    tokenizer_class: Tokenizer | None = None
 
 
 class AdapterRecord(Record):
@@ -300,6 +312,7 @@ RECORDS: dict[str, type[Record]] = {
     "fusion.json": FusionRecord,
     "manifest.json": ManifestRecord,
     "config.json": NetworkRecord,
+    "tokenizer_config.json": TokenizerRecord,
     "adapter_config.json": AdapterRecord,
 }
 
@@ -316,7 +329,9 @@ def shown(value: object) -> str:
 def told(error: ValidationError) -> str:
     """The first field at fault, what is wrong, and its value."""
     first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part)[:SHOWN] for part in first["loc"][:8])
+    # A key is as strange as any other text of the file.
+    parts = [str(part) for part in first["loc"][:8]]
+    place = ".".join(part if re.fullmatch(rf"\w{{1,{SHOWN}}}", part) else shown(part) for part in parts)
     # Where a whole record is at fault the message names what matters.
     whole = isinstance(first["input"], dict | bytes | BaseModel) or first["type"] == "missing"
     got = "" if whole else f", got {shown(first['input'])}"
