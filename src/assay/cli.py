@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
@@ -174,6 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
             return int(parsed.run(parsed))
     except (ValueError, OSError) as error:
         print(f"assay {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    except sqlite3.Error as error:
+        print(f"assay {parsed.command}: DVC's index in .dvc/tmp/site: {error}; is the disk full?", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # during seconds of imports, say
         print(f"assay {parsed.command}: interrupted", file=sys.stderr)

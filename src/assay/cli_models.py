@@ -82,9 +82,6 @@ def corridor(arguments: argparse.Namespace) -> int:
 def counts(arguments: argparse.Namespace) -> int:
     """How many thinking units will a question cost? One row per question; exit status 3 if some could not be used."""
     check_one_input(arguments, "question")
-    if arguments.variant and Path(arguments.variant).name != arguments.variant:
-        # Of a folder elsewhere other files would be compared than are read.
-        raise ValueError(f"--variant {arguments.variant!r}: give the name of a folder in {arguments.models}, no path")
     output = check_paths(arguments, stage="evaluate_counts")
     check_safe_csv(arguments, sentence=arguments.file is None)
     from assay.core.torch_setup import set_up_torch

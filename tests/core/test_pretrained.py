@@ -88,6 +88,7 @@ def test_the_planted_module_runs_where_it_is_trusted(folder, tmp_path):
             {"image_processor": {"auto_map": {"AutoImageProcessor": "evil.A"}}},
             "code of its own",
         ),
+        ("config.json", {"configuration_files": ["config.4.0.0.json"]}, "other settings than these"),
         ("tokenizer_config.json", {"fast_tokenizer_files": ["../../tokenizer.4.0.0.json"]}, "fast_tokenizer_files"),
         ("model.safetensors.index.json", {"weight_map": {"a": "../other/model.safetensors"}}, "weight_map"),
         ("model.safetensors.index.json", {"weight_map": {"a": "/etc/model.safetensors"}}, "weight_map"),

@@ -150,12 +150,6 @@ def changed(name: str, key: str, value: Any) -> dict[str, Any]:
             10**6,
             "its sizes ask for 8000... weights, and the files beside it hold 20000 at most",
         ),
-        (
-            "config.json",
-            "configuration_files",
-            ["config.4.0.0.json"],
-            "configuration_files: List should have at most 0",
-        ),
         ("config.json", "tokenizer_class", "AutoModel", "tokenizer_class: String should match .*got 'AutoModel'"),
         ("tokenizer_config.json", "tokenizer_class", "RagRetriever", "tokenizer_class: .*got 'RagRetriever'"),
         ("adapter_config.json", "r", 10**6, "r: .*got 1000000"),

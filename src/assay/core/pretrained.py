@@ -35,7 +35,12 @@ KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementatio
 
 def load_pretrained(kind: Any, folder: Path, **options: Any) -> Any:
     """``kind.from_pretrained(folder)`` for a config, tokenizer or processor of transformers; see `check_folder`."""
+    from transformers import dynamic_module_utils
+
     check_folder(folder)
+    # A class that opens further folders by itself, as RAG's tokenizer or a processor's audio tokenizer, does not pass
+    # trust_remote_code on: it would ask. These are the seconds to answer in; with 0 it is a ValueError.
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
 
 
@@ -102,13 +107,15 @@ def _check_settings(folder: Path, name: str) -> None:
             what = "code of its own (auto_map)"
         elif key in KERNELS and _is_kernel(value):
             what = f"a kernel of the model hub ({key})"
+        elif key == "configuration_files" and value:
+            what = f"other settings than these ({key})"
         elif key == "fast_tokenizer_files":
             _check_names(folder, value if isinstance(value, list) else [value], field=f"{name}: {key}")
             continue
         else:
             continue
         raise ValueError(
-            f"{folder / name} asks for {what}, and none is run: take a model of an architecture that transformers has, or "
+            f"{folder / name} asks for {what}, which is refused: take a model of an architecture that transformers has, or "
             "remove the entry if it is one"
         )
 

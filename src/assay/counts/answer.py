@@ -20,12 +20,15 @@ def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
     """Folder of the variant asked for, or of the one that evaluate_counts chose for ``purpose`` (count or bin).
 
     Raises:
-        ValueError: not trained.
+        ValueError: not trained, or no name of a folder.
     """
     choice = models / CHOICE
     if wanted is None and not choice.is_file():
         raise ValueError(f"no {choice}: run dvc repro evaluate_counts, or name a variant by --variant")
     name = wanted or str(read_json(choice)[purpose])
+    if Path(name).name != name:
+        # Of a folder elsewhere other files would be compared with SHA256SUMS than are read.
+        raise ValueError(f"variant {name!r}: give the name of a folder in {models}, no path")
     folder = inside(models, name)
     if not (folder / "variant.json").is_file():
         trained = sorted(path.parent.name for path in models.glob("*/variant.json"))

@@ -14,6 +14,7 @@ from assay.data.encodings import MAX_BYTES, read_text, split_lines
 SPACE = re.compile(r"[ \t\r\n]*")
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 SURROGATE = re.compile("[\ud800-\udfff]")
+DIGITS = 4000  # Python itself refuses somewhat more
 HOW = "write one object per line, or an array of objects"
 
 
@@ -73,7 +74,7 @@ def _items(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"line {line} is not JSON ({_shown(error)}); {HOW}") from error
         except ValueError as error:  # of our own: the item ends somewhere, and the others can be read
-            _, end_of_item = json.JSONDecoder().raw_decode(text, start)
+            _, end_of_item = json.JSONDecoder(parse_int=str).raw_decode(text, start)
             yield line, f"line {line}: {error}"
         else:
             yield line, _object(value, line, raw=text[start:end_of_item])
@@ -109,10 +110,16 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+def _exact(number: str) -> int:
+    if len(number) > DIGITS:
+        raise ValueError(f"a number of {len(number)} digits")
+    return int(number)
+
+
 def _finite(number: str) -> float:
     if not math.isfinite(value := float(number)):
         raise ValueError(f"{number} is no finite number")
     return value
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_finite, parse_constant=_finite)
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_finite, parse_int=_exact, parse_constant=_finite)

@@ -26,18 +26,6 @@ def in_a_line(error: BaseException) -> str:
     return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
 
 
-def ask_nobody() -> None:
-    """Have transformers refuse the code of a model where it would ask on standard input, which may be a list of files.
-
-    `assay.core.pretrained` tells it to run none; but a class of transformers that opens further folders by itself, as RAG's
-    tokenizer or the audio tokenizer of a processor, does not pass that on.
-    """
-    # Whoever opens such models has imported it by now; the cascade does without.
-    if module := sys.modules.get("transformers.dynamic_module_utils"):
-        # Seconds to answer in: with 0 it is a ValueError.
-        module.TIME_OUT_REMOTE_CODE = 0  # type: ignore[attr-defined]
-
-
 @dataclass(frozen=True)
 class Unverified:
     """Around a command whose models nothing vouches for: they may be at fault for whatever goes wrong, so that is said.
@@ -62,8 +50,7 @@ class Opening:
     """A folder of models while a command opens them.
 
     As a context it turns whatever goes wrong within, in a library of any language, into a ValueError that names the folder:
-    what a damaged file does to such a library is not known beforehand, and there is nothing to go on with. And nobody is
-    asked whether code of a model may run.
+    what a damaged file does to such a library is not known beforehand, and there is nothing to go on with.
 
     Attributes:
         root: the folder of models.
@@ -89,7 +76,6 @@ class Opening:
     def __enter__(self) -> Opening:
         if not self.verify:
             print(f"the models in {self.root} are not verified (--no-verify)", file=sys.stderr)
-        ask_nobody()
         return self
 
     def __exit__(

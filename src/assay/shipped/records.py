@@ -264,8 +264,6 @@ class NetworkRecord(Record):
     max_position_embeddings: Annotated[int, Field(ge=1, le=2**24)] = 1
     type_vocab_size: Size = 1
     tokenizer_class: Tokenizer | None = None
-    # Other configs to read in the place of this one.
-    configuration_files: Annotated[list[str], Field(max_length=0)] = []
 
     @model_validator(mode="after")
     def _heads(self) -> Self:

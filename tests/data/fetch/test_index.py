@@ -242,6 +242,20 @@ def test_an_answer_without_end_is_not_taken_in(tmp_path, index, pin, monkeypatch
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "page", "told"),
+    [
+        ("text/html", f"<a href='file:///dev/zero'>{FILENAME}</a>", f"names a file of this machine for {FILENAME}"),
+        ("application/json", "[" * 100_000, "recursion"),
+    ],
+)
+def test_a_page_that_leads_astray_is_passed_over(tmp_path, index, pin, monkeypatch, kind, page, told):
+    monkeypatch.setitem(Handler.extensions_map, ".html", kind)
+    (index.folder / PAGE).write_text(page)
+    with pytest.raises(RuntimeError, match=told):
+        fetch(pin, cache_dir=tmp_path / "cache")
+
+
 def test_the_next_index_serves_where_the_first_is_away(tmp_path: Path, index: Index, pin: Pin) -> None:
     away = f"global.index-url='http://user:secret@127.0.0.1:{closed_port()}/simple'"
     with pytest.raises(RuntimeError, match="refused") as caught:

@@ -33,7 +33,7 @@ from requests.adapters import HTTPAdapter
 from assay.core.io import sha256_file
 
 # Raised for an index that is away, lacks the file or answers nonsense; what requests raises is an OSError.
-_ERRORS = (OSError, ValueError, NoSuchProjectError, UnsupportedRepoVersionError)
+_ERRORS = (OSError, ValueError, RecursionError, NoSuchProjectError, UnsupportedRepoVersionError)
 # Of an index page, and of a file: far more than any has.
 MAX_PAGE_BYTES, MAX_FILE_BYTES = 2**26, 2**32
 # Some servers call a .tar.gz a gzip-encoded .tar, and requests would unpack it on the way.
@@ -145,6 +145,8 @@ def _find(client: PyPISimple, package: str, filename: str, *, sha256: str, timeo
         raise ValueError(f"has {filename} with sha256 {listed}, which is not the one pinned")
     if found[0].is_yanked:
         raise ValueError(f"has withdrawn {filename}: {found[0].yanked_reason or 'no reason is given'}")
+    if found[0].url.startswith("file:") and not address.startswith("file:"):
+        raise ValueError(f"names a file of this machine for {filename}")
     return found[0]
 
 
