@@ -228,7 +228,7 @@ def test_every_file_is_written_whole_or_not_at_all():
     assert not set(NOT_ATOMIC) - set(found), "these need no exception any more"
     # The rule sees what it is there for.
     bad = (
-        "Path('a').write_text('b')\nopen('a', mode='w')\nframe.to_csv(path)\nframe.to_csv(temporary)\nopen('a').read()"
+        "Path('a').write_text('b')\nopen('a', mode='w')\nframe.to_csv(path)\nframe.to_csv(temporary)\nopen('rows').read()"
     )
     assert half_written(ast.parse(bad)) == {1, 2, 3}
 

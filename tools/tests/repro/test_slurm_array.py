@@ -25,8 +25,8 @@ def test_an_array_trains_and_the_workspace_takes_it_over(project, notes, tmp_pat
     project.dvc("push", "--quiet", "--run-cache")
     commit = project.git("rev-parse", "HEAD")
     shutil.rmtree(project / ".dvc" / "cache")
-    shutil.rmtree(site)
     stages = project.dvc("stage", "list", "--name-only", "train").split()
+    shutil.rmtree(site)
     assert stages == ["train@a", "train@b", "train@c"]
     for number in range(3):
         done = task(number, stages, home=project, commit=commit)
