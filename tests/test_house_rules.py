@@ -227,9 +227,7 @@ def test_every_file_is_written_whole_or_not_at_all():
     assert not strange, f"write through assay.core.io.atomic_path: {strange}"
     assert not set(NOT_ATOMIC) - set(found), "these need no exception any more"
     # The rule sees what it is there for.
-    bad = (
-        "Path('a').write_text('b')\nopen('a', mode='w')\nframe.to_csv(path)\nframe.to_csv(temporary)\nopen('rows').read()"
-    )
+    bad = "Path('a').write_text('b')\nopen('a', mode='w')\nframe.to_csv(path)\nframe.to_csv(temporary)\nopen('rows').read()"
     assert half_written(ast.parse(bad)) == {1, 2, 3}
 
 

@@ -59,6 +59,6 @@ def test_a_changed_table_is_rows_or_one_sentence(models, tmp_path, suffix):
         assert status in (0, 2, 3), status
 
     assert (
-        attack(lambda number: path.write_bytes(changed(whole, number)) and None, door, range(few(15)), tmp_path / "log")
+        attack(lambda number: path.write_bytes(changed(whole, number)) and None, door, range(few(20)), tmp_path / "log")
         == []
     )

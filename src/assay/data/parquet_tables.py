@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assay.core.parallel import Ended, Limits, Workers
 from assay.data.picture_kinds import open_regular
 
 # Bytes of a value as Python has it, beside those of a text.
 VALUE_BYTES = 64
 # Rows read at a time.
 BATCH = 1024
+# Of the process that reads what a file declares.
+LIMITS = Limits(seconds=10, memory=2**31, at_once=1)
 
 
 def read_columns(
@@ -31,11 +34,17 @@ def read_columns(
         ValueError: no parquet, values that Python does not have, or more than ``max_bytes`` of them.
     """
     try:
-        with open_regular(path) as source, _opened(source) as file:
+        told = _told(path)
+        # Texts and bytes as references to their different values, of which each is there once.
+        references = [leaf.path for leaf in told if leaf.is_text and not leaf.is_single]
+        with (
+            open_regular(path) as source,
+            pq.ParquetFile(source, read_dictionary=references, arrow_extensions_enabled=False) as file,
+        ):
             names = [name for name in file.schema_arrow.names if columns is None or name.strip(ends) in columns]
             rows = file.metadata.num_rows
             wanted = set(names)
-            leaves = [leaf for leaf in _leaves(file) if leaf.is_of(wanted)]
+            leaves = [leaf for leaf in told if leaf.is_of(wanted)]
             _check(
                 max([rows * VALUE_BYTES, *(leaf.number * (VALUE_BYTES + leaf.length) for leaf in leaves)]), max_bytes
             )
@@ -53,23 +62,25 @@ def read_columns(
         raise ValueError(str(error)) from error
 
 
-def _opened(source: Any) -> pq.ParquetFile:
-    """The file, texts and bytes as references to their different values, of which each is there once.
+def _told(path: Path) -> list[_Leaf]:
+    """What the file declares, read in a process of its own: Arrow's metadata ends the process over some damaged files.
 
-    Those within lists and structs, too; but not values that are stored as differences from each other (DELTA_...), for
-    which Arrow can't.
+    Raises:
+        ValueError: that happened, or it takes too long.
     """
-    with pq.ParquetFile(source, arrow_extensions_enabled=False) as file:
-        texts = [leaf.path for leaf in _leaves(file) if leaf.is_text and not leaf.is_single]
-    source.seek(0)
-    return pq.ParquetFile(source, read_dictionary=texts, arrow_extensions_enabled=False)
+    with Workers(declared_leaves, count=1, limits=LIMITS) as workers:
+        ((_, found),) = workers.map([path], chunk=1)
+    if isinstance(found, Ended):
+        raise ValueError(f"Arrow can't read what the columns declare ({found.detail}); write the file again")
+    return found
 
 
 class _Leaf(NamedTuple):
     """A column of single values: one of the table, or what its lists and structs hold.
 
     ``number`` of values, ``length`` in bytes of each where that is fixed, else 0; ``is_single``: it holds texts or the
-    like that can't be read as references; ``is_listed``: a row may have any number of them.
+    like that can't be read as references (values that are stored as differences, DELTA_...); ``is_listed``: a row may
+    have any number of them.
     """
 
     path: str
@@ -83,6 +94,15 @@ class _Leaf(NamedTuple):
         """Whether it may be a part of one of the columns, whose names may hold the dots of a path themselves."""
         ends = [*(place for place, character in enumerate(self.path) if character == "."), len(self.path)]
         return any(self.path[:end] in columns for end in ends)
+
+
+def declared_leaves(path: Path) -> list[_Leaf]:
+    """What the metadata of a parquet file says of its single columns; ValueError where it is none."""
+    try:
+        with open_regular(path) as source, pq.ParquetFile(source, arrow_extensions_enabled=False) as file:
+            return _leaves(file)
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
 
 
 def _leaves(file: pq.ParquetFile) -> list[_Leaf]:
