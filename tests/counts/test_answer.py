@@ -61,8 +61,10 @@ def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path):
         pick_variant(tmp_path, wanted="c", purpose="bin")
     # A file of the folder can't lead out of it.
     write_json(tmp_path / "b" / "choice.json", {"count": "../a", "bin": "b"})
-    with pytest.raises(ValueError, match=r"name '\.\./a': must be relative"):
+    with pytest.raises(ValueError, match=r"variant '\.\./a': give the name of a folder in .*b, no path"):
         pick_variant(tmp_path / "b", wanted=None, purpose="count")
+    with pytest.raises(ValueError, match=r"name '\.\.': must be relative"):
+        pick_variant(tmp_path / "b", wanted="..", purpose="count")
 
 
 @pytest.mark.parametrize(
