@@ -32,7 +32,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	if command -v uv >/dev/null; then INSTALL="uv pip install --quiet --python $(BIN)/python"; \
 	else INSTALL="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
-	$$INSTALL --no-deps -r requirements.lock && $$INSTALL --no-deps --no-build-isolation --editable .
+	$$INSTALL --no-deps --require-hashes -r requirements.lock && $$INSTALL --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m assay_tools.site_cache
 	touch $@
 
 repro: $(STAMP) ## run the pipeline: only what is invalid, JOBS=2 stages at a time (PARAMS=params/full.yaml: the real models)
@@ -72,8 +73,8 @@ report: $(STAMP) ## metrics and plots on one page: report.html
 lock: $(STAMP) ## pin what pyproject.toml asks for in requirements.lock: what is pinned stays where it can
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate \
-		--output-file requirements.lock pyproject.toml
-	sed -i '1i # Every package pinned, for each system and Python from 3.11 on; make lock writes it anew from pyproject.toml.' requirements.lock
+		--generate-hashes --output-file requirements.lock pyproject.toml
+	sed -i '1i # Every package pinned, by the hashes of its files, for each system and Python from 3.11 on; make lock writes it anew.' requirements.lock
 
 clean: ## remove what a run makes (the environment and DVC's cache stay)
 	rm -rf .assay timings report.html .pytest_cache .mypy_cache .ruff_cache

@@ -22,6 +22,8 @@ trap 'rm -rf "$folder"' EXIT
 git clone --quiet --no-checkout "${ASSAY_REPOSITORY:-$home}" "$folder/clone"
 cd "$folder/clone"
 git checkout --quiet --detach "${ASSAY_COMMIT:?the commit to run: --export=ALL,ASSAY_COMMIT=\$(git rev-parse HEAD)}"
+# Closed to other users, and of this machine, whatever config.local says.
+export DVC_SITE_CACHE_DIR="$folder/site"
 if [ -f "$home/.dvc/config.local" ]; then cp "$home/.dvc/config.local" .dvc/config.local; fi
 # The clone's code, whatever version of it is installed.
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}"

@@ -25,7 +25,8 @@ LIBRARY = {
         "if TYPE_CHECKING:\n    from assay.typed import Thing\n"
         "def main():\n    from assay import lazy\n    return lazy\n"
     ),
-    "requirements.lock": 'numpy==2.4.6+local ; python_version >= "3.11"\nnumpy==1.0 ; python_version < "3.11"\ntqdm==4.0\n',
+    "requirements.lock": 'numpy==2.4.6+local ; python_version >= "3.11" \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n'
+    'numpy==1.0 ; python_version < "3.11"\ntqdm==4.0\n',
 }
 
 

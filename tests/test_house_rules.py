@@ -16,6 +16,7 @@ from assay_tools.gates import read_pipeline, stage_bodies, stage_module
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PRETRAINED = ROOT / "src/assay/core/pretrained.py"
 STAGES = sorted(path for path in (ROOT / "src/assay/stages").glob("*.py") if path.name != "__init__.py")
 
 
@@ -94,6 +95,13 @@ def test_nothing_that_can_run_code_is_loaded(path):
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
             assert any(k.arg == "allow_pickle" and ast.unparse(k.value) == "False" for k in node.keywords), path
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr != "from_pretrained" or path == PRETRAINED, (
+                f"{path}: load it by assay.core.pretrained"
+            )
+            assert node.func.attr != "from_config" or "trust_remote_code" in {k.arg for k in node.keywords}, path
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            assert ast.unparse(node.value) == "False", path
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, path
             assert ast.unparse(node.type) not in ("Exception", "BaseException"), path
@@ -142,6 +150,87 @@ def test_heavy_stages_have_cached_outputs_only():
             assert not body.get("plots"), name
 
 
+WRITES = re.compile(
+    r"write_text|write_bytes|savefig|to_csv|to_parquet|to_json|save|savez|savetxt|tofile|dump|save_file|save_pretrained|"
+    r"save_model|ParquetWriter|copyfile|copy2|copytree|move"
+)
+# Made anew by a stage: DVC removes it first, and takes it for good only when the stage has ended well.
+OUTPUT = "an output of a stage"
+# A folder of which one file, written last and whole, names or describes the others; nothing reads a folder without it.
+RECORD = "a folder with a record that is written last"
+NOT_ATOMIC = {
+    "assay/core/io.py": "the writers themselves",
+    "assay/images/model/store.py": "its path is that of open_writer's temporary file",
+    "assay/counts/causal.py": OUTPUT,
+    "assay/counts/networks.py": RECORD,
+    "assay/data/fetch/language_models.py": OUTPUT,
+    "assay/data/fetch/index.py": "a temporary folder, of which one file with the right hash is moved",
+    "assay/params/schema.py": "a stream in memory",
+    "assay/stages/fetch_photos.py": RECORD,
+    "assay/stages/forge.py": RECORD,
+    "assay/stages/pool_text.py": RECORD,
+    "assay/stages/prepare_vlm.py": RECORD,
+    "assay/stages/pretrain_vlm.py": OUTPUT,
+    "assay/stages/render_corridors.py": RECORD,
+    "assay/text/encoder.py": RECORD,
+    "assay/vlm/network.py": OUTPUT,
+    "assay/vlm/own_pictures.py": "a folder of unpacked pictures that the stage removes",
+    "assay/vlm/prediction.py": "a temporary folder",
+    "assay/vlm/processor.py": OUTPUT,
+    "assay/vlm/training.py": RECORD,
+    "assay_tools/fuzz.py": "copies that are damaged on purpose",
+    "assay_tools/repro/children.py": "a log, which grows while it is read",
+    "assay_tools/repro/ray_worker.py": "a clone that lives as long as its worker",
+    "assay_tools/repro/session.py": "a lock",
+}
+
+
+def is_write(call: ast.Call) -> bool:
+    """Whether a call may write into a file of its own choice, not into a stream that another has opened."""
+    name = ast.unparse(call.func).rpartition(".")[2]
+    if name == "open":
+        words = [
+            node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        return any(set(word) <= set("rwabtx+") and set(word) & set("wax+") for word in words)
+    return bool(WRITES.fullmatch(name) and call.args)
+
+
+def half_written(tree: ast.AST) -> set[int]:
+    """Lines whose write a kill could leave half done under the name that it shall have.
+
+    Whole or not at all are those of a ``temporary`` file, which `atomic_path` gives, and of a ``scratch`` folder.
+    """
+    lines = set()
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and is_write(node)):
+        # Of a copy it is the place where it goes that counts.
+        target = call.args[1] if ast.unparse(call.func).startswith("shutil.") else call
+        names = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+        if not names & {"temporary", "scratch", "buffer", "sys"}:
+            lines.add(call.lineno)
+    return lines
+
+
+def test_every_file_is_written_whole_or_not_at_all():
+    found = {}
+    for root in (ROOT / "src", ROOT / "tools"):
+        for path in root.glob("assay*/**/*.py"):
+            tree = ast.parse(path.read_text())
+            for item in (node for node in ast.walk(tree) if isinstance(node, ast.withitem) and node.optional_vars):
+                maker = {"temporary": "atomic_path", "scratch": "TemporaryDirectory"}.get(
+                    ast.unparse(item.optional_vars)
+                )
+                assert maker is None or maker in ast.unparse(item.context_expr), path
+            if lines := half_written(tree):
+                found[path.relative_to(root).as_posix()] = sorted(lines)
+    strange = {name: lines for name, lines in found.items() if name not in NOT_ATOMIC}
+    assert not strange, f"write through assay.core.io.atomic_path: {strange}"
+    assert not set(NOT_ATOMIC) - set(found), "these need no exception any more"
+    # The rule sees what it is there for.
+    bad = "Path('a').write_text('b')\nopen('a', mode='w')\nframe.to_csv(path)\nframe.to_csv(temporary)\nopen('rows').read()"
+    assert half_written(ast.parse(bad)) == {1, 2, 3}
+
+
 def test_no_output_holds_a_clock_time_or_an_absolute_path():
     pattern = re.compile(r"\b20\d\d-\d\d-\d\d\b|\d\d:\d\d:\d\d|\"/[a-z]+/")
     for path in [*ROOT.glob("metrics/*.json"), *ROOT.glob("plots/**/*.csv")]:
@@ -156,3 +245,14 @@ def test_no_registry_host_is_named():
         if path.suffix in (".py", ".md", ".yaml", ".toml", ".lock", ".csv", ".cfg", "") and path.is_file():
             text = path.read_text(encoding="utf-8", errors="replace")
             assert not [host for host in hosts if host in text], name
+
+
+def test_every_package_is_locked_by_the_hashes_of_its_files():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [number for number, line in enumerate(lines) if not line.startswith((" ", "#"))]
+    assert len(pins) > 100
+    for number in pins:
+        assert re.fullmatch(r"[\w.-]+==[^ ]+( ; .+)? \\", lines[number]), lines[number]
+        assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", lines[number + 1]), lines[number]
+    # Without it a file that has no hash here would be taken.
+    assert "--require-hashes -r requirements.lock" in (ROOT / "Makefile").read_text()

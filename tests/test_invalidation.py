@@ -179,7 +179,7 @@ METRIC = {
 LOOP = {"train_stage1"} | EVERY_TRAINING
 # Normalising stands beside the augmentations, and every network's input goes through it.
 INPUT = LOOP | KFOLD | INITS
-LIGHTGBM = {"build_meta", "evaluate_alignment", "train_meta", "score_cascade"}
+LIGHTGBM = {"evaluate_alignment", "train_meta"}
 INPUT |= {"build_meta", "evaluate_alignment", "score_stage1", "score_cascade"}
 
 

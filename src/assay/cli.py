@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sqlite3
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from assay import __version__
@@ -24,12 +28,18 @@ def check(arguments: argparse.Namespace) -> int:
         raise ValueError("--quick and --jobs say how --data is checked: add --data")
     from assay_tools.gates import fix_lock, problems
     from assay_tools.repro.requirements import machine_warnings
+    from assay_tools.site_cache import close_site_cache, open_to_others
     from assay_tools.workspace import warnings
 
-    for name in fix_lock() if arguments.fix else []:
-        print(f"dvc.lock: entry of {name} removed")
+    # The site cache before DVC opens it.
+    if arguments.fix:
+        if open_to_others():
+            print(f"DVC's site cache is now {close_site_cache()}, closed to others")
+        for name in fix_lock():
+            print(f"dvc.lock: entry of {name} removed")
+    told = open_to_others()
     found = problems()
-    for line in [*(f"warning: {warning}" for warning in [*warnings(), *machine_warnings()]), *found]:
+    for line in [*(f"warning: {warning}" for warning in [*told, *warnings(), *machine_warnings()]), *found]:
         print(line, file=sys.stderr)
     print(f"{len(found)} problem(s)" if found else "all well")
     return 1 if found else 0
@@ -105,14 +115,15 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--force", "-f", action="store_true", help="run stages also where nothing changed")
     one.add_argument("--pull", action="store_true", help="take from the DVC remote what it has")
     one.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster (%(default)s)")
-    address = "of the Ray cluster (RAY_ADDRESS, or the one on this machine)"
+    address = "of the Ray cluster, as ray start --head says it; needed with --engine ray"
     one.add_argument("--address", metavar="HOST:PORT", help=address)
     one.add_argument("--cpus", type=positive, default=2, help="CPUs that Ray keeps for a stage (%(default)s)")
     two = add_command(commands, why, help="why will a stage run, and what follows?")
     stage = "as in dvc.yaml, say train_expert@maxvit-full, or a group: train_expert"
     two.add_argument("stage", metavar="STAGE", help=stage)
     three = add_command(commands, check, help="check params.yaml, dvc.yaml, dvc.lock, links")
-    three.add_argument("--fix", action="store_true", help="drop what dvc.lock says of stages that are gone")
+    fix = "drop what dvc.lock says of stages that are gone; close DVC's site cache"
+    three.add_argument("--fix", action="store_true", help=fix)
     data = (
         "check the data instead, and try a few steps of every training: what is missing, time, memory, disk (minutes)"
     )
@@ -132,13 +143,41 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block by SystemExit, so that what is half written is removed."""
+    # Python lets no other thread set handlers; and what the process was told to ignore (nohup) it ignores.
+    mine = threading.current_thread() is threading.main_thread()
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if mine and signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def around(arguments: argparse.Namespace) -> AbstractContextManager[object]:
+    """What a command runs in: with ``--no-verify`` the models are named where a library stumbles over them."""
+    if getattr(arguments, "verify", True):
+        return nullcontext()
+    from assay.shipped.opening import Unverified
+
+    return Unverified(Path(arguments.models))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; user errors are one line on standard error and exit status 2."""
     parsed = build_parser().parse_args(arguments)
     try:
-        return int(parsed.run(parsed))
+        with ended_in_order(), around(parsed):
+            return int(parsed.run(parsed))
     except (ValueError, OSError) as error:
         print(f"assay {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    except sqlite3.Error as error:
+        print(f"assay {parsed.command}: DVC's index in .dvc/tmp/site: {error}; is the disk full?", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # during seconds of imports, say
         print(f"assay {parsed.command}: interrupted", file=sys.stderr)

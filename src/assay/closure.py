@@ -23,6 +23,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from assay.core.io import atomic_path
+
 PACKAGE, STAGES = "assay", "assay.stages"
 OUTPUT = Path("code")
 LOCK = Path("requirements.lock")
@@ -186,7 +188,8 @@ def locked_versions(path: Path = LOCK) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        text = line.split("#")[0].strip()
+        # Lines of hashes follow a pin, whose own line then ends in a backslash.
+        text = line.split("#")[0].rstrip(" \\").lstrip()
         if not text or text.startswith("-"):
             continue
         requirement = Requirement(text)
@@ -303,7 +306,8 @@ def main() -> None:
         if path.stem not in names:
             path.unlink()
     for name in names:
-        (OUTPUT / f"{name}.json").write_text(code_text(name), encoding="utf-8")
+        with atomic_path(OUTPUT / f"{name}.json") as temporary:
+            temporary.write_text(code_text(name), encoding="utf-8")
     print(f"{len(names)} stages in {OUTPUT}/")
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from assay.core.io import write_json
 from assay.counts.answer import answer, pick_variant, sentences
+from assay.counts.prediction import CountPredictor
 
 
 class Echo:
@@ -58,3 +59,27 @@ def test_the_variant_chosen_for_the_purpose_is_taken(tmp_path):
     assert pick_variant(tmp_path, wanted="a", purpose="bin") == tmp_path / "a"
     with pytest.raises(ValueError, match=r"'c' is not trained .*trained: a, b"):
         pick_variant(tmp_path, wanted="c", purpose="bin")
+    # A file of the folder can't lead out of it.
+    write_json(tmp_path / "b" / "choice.json", {"count": "../a", "bin": "b"})
+    with pytest.raises(ValueError, match=r"variant '\.\./a': give the name of a folder in .*b, no path"):
+        pick_variant(tmp_path / "b", wanted=None, purpose="count")
+    with pytest.raises(ValueError, match=r"name '\.\.': must be relative"):
+        pick_variant(tmp_path / "b", wanted="..", purpose="count")
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        ({"a": 1}, r"questions\[1\] can't be read: no text: dict"),
+        (b"caf\xe9", "no text: bytes"),
+        (None, "empty text"),
+        (" \n", "empty text"),
+        ("half \ud83d", r"invalid text: the surrogate U\+D83D stands at character 6"),
+    ],
+)
+def test_what_a_tokenizer_would_drop_or_stumble_over_is_told(question, told):
+    predictor = CountPredictor("any", None, None, None, None, 8, None)
+    with pytest.raises(ValueError, match=told):
+        predictor.predict(["how many?", question])
+    rows = answer(Echo(), pd.DataFrame({"text": ["a", question], "setting": None}, dtype=object), setting=None)
+    assert rows["status"].tolist() == ["ok", "error"]

@@ -78,7 +78,7 @@ def test_long_texts_are_kept():
 def test_an_empty_text_is_a_row_with_its_reason():
     rows, rejected = check_rows(table(text=["fine", None, "", "  \n\t ", 17]), max_count=None)
     assert len(rows) == 1
-    assert rejected["reason"].tolist() == ["empty text"] * 4
+    assert rejected["reason"].tolist() == ["empty text"] * 3 + ["no text"]
 
 
 def test_sample_ids_are_unique_and_do_not_depend_on_order():

@@ -155,6 +155,30 @@ def test_what_a_folder_holds_besides_is_counted(tree, arguments, recursive, want
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "null", "told"),
+    [
+        (b"x" * 10**8, False, "1048576 bytes without ends of lines"),
+        (b"a.png\n" + b"x" * 2**21, False, "1048576 bytes without ends of lines"),
+        (b"x" * 10**8, True, "1048576 bytes without NUL bytes"),
+        (b"\xff\xfe" + b"x\0" * 2**25, False, "UTF-16 of more than 67108864 bytes"),
+    ],
+)
+def test_a_list_without_ends_is_no_list(content: bytes, null: bool, told: str) -> None:
+    stream = io.BytesIO(content)
+    with pytest.raises(ValueError, match=told):
+        list(expand(["-"], recursive=False, stdin=stream, null=null))
+    assert b"\xff\xfe" in content or stream.tell() < 2**22  # no more was read
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_a_long_name_and_a_long_list_are_read(null: bool) -> None:
+    end = b"\0" if null else b"\n"
+    names = [b"x" * 2**20, *[b"%d.png" % number for number in range(50_000)]]
+    found = expand(["-"], recursive=False, stdin=io.BytesIO(end.join(names)), null=null)
+    assert [os.fsencode(item.path) for item in found] == names
+
+
 def test_links_that_lead_in_a_circle_end(tree: Path) -> None:
     (tree / "a/deep/up").symlink_to(tree / "a")
     (tree / "a/broken.png").symlink_to(tree / "nowhere.png")
@@ -224,6 +248,22 @@ def test_every_name_comes_back_from_every_format(tmp_path: Path, suffix: str) ->
     assert list(back[0]) == COLUMNS
     assert back[-1]["reason"] == rows[-1]["reason"]
     assert not back[-1]["verdict"]
+
+
+def test_no_cell_of_a_safe_csv_is_a_formula_and_each_comes_back(tmp_path: Path) -> None:
+    # The signs of a formula, wherever a spreadsheet looks for one, and cells that look like one that is marked already.
+    names = [f"{sign}1+1" for sign in ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'", "'=", "''")]
+    names += ["a=1", " =1", "", "1"]
+    rows = [dict.fromkeys(COLUMNS) | {"path": name, "probability": -0.25, "status": "ok"} for name in names]
+    write_rows(iter(rows), tmp_path / "safe.csv", columns=COLUMNS, numbers=NUMBERS, safe_csv=True)
+    back = [str(row["path"]) for row in read_back(tmp_path / "safe.csv")]
+    assert not [cell for cell in back if cell[:1] in "=+-@\t\r\n＝＋－＠" and cell]
+    assert [cell.removeprefix("'") for cell in back] == names
+    assert {row["probability"] for row in read_back(tmp_path / "safe.csv")} == {-0.25}, "a number is no formula"
+    # The other formats say themselves what is text; and without the option a CSV holds what the texts are.
+    for name, safe in (("rows.jsonl", True), ("rows.parquet", True), ("plain.csv", False)):
+        write_rows(iter(rows), tmp_path / name, columns=COLUMNS, numbers=NUMBERS, safe_csv=safe)
+        assert [row["path"] for row in read_back(tmp_path / name)] == names
 
 
 @given(st.binary().filter(lambda raw: b"\0" not in raw) | st.text("\\xf0é").map(str.encode))

@@ -38,7 +38,7 @@ def read(tmp_path: Path, content: str | bytes) -> list[tuple[int, dict | str]]:
         ('{"a": {"b": 1, "b": 2}}', "line 2 is not JSON .the key 'b' stands there twice"),
         ('{"a": ["\\ud83d"]}', r"line 2 holds the surrogate U\+D83D"),
         ('{"\\udcb0": 1}', r"line 2 holds the surrogate U\+DCB0"),
-        ('{"a": ' + "1" * 5000 + "}", "line 2 is not JSON"),
+        ('{"a": ' + "1" * 5000 + "}", "line 2 is not JSON .a number of 5000 digits"),
         ('{"a": ' + "[" * 100_000, "line 2 is not JSON"),
     ],
 )
@@ -78,11 +78,12 @@ def test_an_array_of_objects_is_read_as_its_items(tmp_path_factory, records, ind
 
 
 def test_items_of_an_array_have_lines_and_reasons(tmp_path):
-    found = read(tmp_path, '\n[{"a": 1},\n\n 3,\n{"a": "\\ud800"}\n]\n')
+    found = read(tmp_path, '\n[{"a": 1},\n\n 3,\n{"a": "\\ud800"},\n{"a": ' + "7" * 5000 + "}]\n")
     assert found[0] == (2, {"a": 1})
-    assert [line for line, _ in found] == [2, 4, 5]
+    assert [line for line, _ in found] == [2, 4, 5, 6]
     assert "line 4 is no object but int" in found[1][1]
     assert "line 5 holds the surrogate U+D800" in found[2][1]
+    assert found[3][1] == "line 6: a number of 5000 digits"
     assert read(tmp_path, "[ ]") == read(tmp_path, "") == []
 
 

@@ -115,12 +115,6 @@ def test_a_size_beyond_the_limit_is_refused_before_a_parser_decodes(tmp_path, mo
     assert error.detail == f"{side}x{side} pixels declared, at most {LIMIT} are taken (max_pixels)"
 
 
-def test_a_file_too_long_for_memory_is_refused(tmp_path, monkeypatch, image):
-    (path := tmp_path / "a").write_bytes(data := written(image, "HEIF"))
-    monkeypatch.setattr(modern_formats, "MAX_FILE_BYTES", len(data) - 1)
-    assert rejection(path).reason == Reason.TOO_MANY_PIXELS
-
-
 def test_a_stream_larger_than_its_box_says_is_refused(tmp_path: Path) -> None:
     data = written(np.zeros((1200, 1200, 3), np.uint8), "HEIF")
     (path := tmp_path / "a").write_bytes(data.replace(struct.pack(">II", 1200, 1200), struct.pack(">II", 64, 64)))

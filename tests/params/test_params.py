@@ -247,3 +247,35 @@ def test_files_that_are_no_mapping(tmp_path: Path, data: bytes, told: str) -> No
     path.write_bytes(data)
     with pytest.raises(ParamsError, match=told):
         validate_file(path, base=FILES[0])
+
+
+ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (ALIASES, "nests or repeats values without end; at most 100000 values are read"),
+        ("runtime: &a [*a]\n", "nests or repeats values without end"),
+        ("runtime: " + "[" * 60 + "]" * 60, "nests or repeats values without end"),
+        ("runtime: " + "[" * 100_000, "nests values without end|is not YAML"),
+        ("runtime: " + "{a: " * 5000 + "1" + "}" * 5000, "nests values without end"),
+        ("# " + "x" * 2**20, "has more than 1048576 bytes"),
+        ("runtime: " + "1" * 10_000, "is not YAML: Exceeds the limit"),
+    ],
+    ids=["aliases", "a circle", "deep", "deeper", "deep mappings", "large", "a number without end"],
+)
+def test_a_file_that_unfolds_without_end_is_one_sentence(tmp_path: Path, text: str, told: str) -> None:
+    (path := tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=told) as caught:
+        read_yaml(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_of_a_long_value_a_message_shows_the_beginning(put: Edit) -> None:
+    told = message(put("runtime.device", ["x" * 10**6] * 3))
+    assert "runtime.device: got ['xxx" in told
+    assert len(told) < 1000
+    assert len(message(put("runtime.unknown", "y" * 10**6))) < 1000

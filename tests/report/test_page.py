@@ -211,7 +211,12 @@ def test_outside_a_project_it_says_where_to_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("metrics/counts.json", b"{"), ("plots/own/thing.png", b"no"), ("timings/fetch.json", b"")]
+    ("name", "content"),
+    [("metrics/counts.json", b"{"), ("plots/own/thing.png", b"no"), ("timings/fetch.json", b"")]
+    + [
+        ("timings/fetch.json", content)
+        for content in (b'{"wall_s": null}', b'{"cpu_s": "1"}', b"[]", b'{"wall_s": -1}')
+    ],
 )
 def test_a_broken_file_is_named(small, name, content):
     (small / name).parent.mkdir(parents=True)

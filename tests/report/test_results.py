@@ -1,12 +1,17 @@
 """README and docs/ hold what `assay results` writes of the committed metrics, and no number of a run by hand."""
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import assay.data.fetch
 from assay.core.io import read_json, write_json
+from assay.data.fetch.registry import Pin
+from assay.report.licences import embedded, licences_table
 from assay.report.marks import MARK, PAGE, answer, filled, pages, write_results
 from assay.report.results import results_page
 
@@ -51,6 +56,19 @@ def test_a_number_by_hand_is_seen_and_one_between_marks_is_not() -> None:
     assert by_hand(f"{mark}, `0.885`, torch 2.14.1, 0.5, 20 %\n\n    0.885\n\n```text\n0.885\n```") == []
 
 
+def test_whatever_is_pinned_stands_in_the_table_of_licences() -> None:
+    """A package that is fetched can't be forgotten there, nor its licence."""
+    pinned = set()
+    for module in pkgutil.iter_modules(assay.data.fetch.__path__, "assay.data.fetch."):
+        for value in vars(importlib.import_module(module.name)).values():
+            found = list(value.values()) if isinstance(value, dict) else [value]
+            pinned |= {item for item in found if isinstance(item, Pin)}
+    assert {pin for _, pin, _ in embedded()} == pinned
+    assert all(licence for _, _, licence in embedded())
+    for pin in pinned:
+        assert f"| {pin.package} | {pin.version} | " in licences_table(ROOT)
+
+
 def test_marks_are_filled_from_the_metrics(tmp_path: Path) -> None:
     values = {"test.auc": 0.8851, "test.auc_low": 0.8, "test.auc_high": 0.9, "cost": 3.126e7, "none": None}
     write_json(tmp_path / "metrics/stage1.json", values)
@@ -85,7 +103,7 @@ def test_marks_are_filled_from_the_metrics(tmp_path: Path) -> None:
 
 
 def test_the_pages_name_the_real_architectures_and_every_system_with_n(copy_project: Callable[..., Path]) -> None:
-    root = copy_project("metrics", "docs", "README.md", "params.yaml")
+    root = copy_project("metrics", "docs", "README.md", "params.yaml", "requirements.lock")
     params = (root / "params.yaml").read_text(encoding="utf-8")
     (root / "params.yaml").write_text(params.replace("tf_efficientnet_lite1", "another_network"), encoding="utf-8")
     write_results(root)

@@ -210,6 +210,7 @@ def test_a_file_gives_a_row_a_question_and_exit_status_3_for_bad_ones(here, tmp_
         ([], "either one question in quotes, or --file"),
         (["q", "--file", "x"], "either one question"),
         (["q", "--variant", "tree"], "variant 'tree' is not trained .*trained: equal_width"),
+        (["q", "--variant", "other/quantile"], "variant 'other/quantile': give the name of a folder in models/counts"),
         (["q", "--models", "nowhere"], "no folder nowhere"),
         (["--file", "nowhere.csv"], "nowhere.csv can't be read"),
         (["--file", "nowhere.txt"], "nowhere.txt can't be read"),

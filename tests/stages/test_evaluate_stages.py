@@ -165,6 +165,7 @@ def test_an_external_set_leaves_out_what_the_prepared_data_hold_whatever_it_is_c
     copy.save(tmp_path / "x/real/recompressed.jpg", quality=90, subsampling=0)
     predictor, item = load_predictor(Path("models/stage1"), device="cpu"), External(name="x", path=str(tmp_path / "x"))
     options = {"settings": settings, "workers": 1, "prepared": prepared, "seen": load_seen(Path("models/stage1"))}
+    options["limits"] = load(Images).limits
     scores, rejected = external_set(predictor, item, **options)
     assert len(scores) == 12
     reasons = {Path(file).name: reason for file, reason in zip(rejected["file"], rejected["reason"], strict=True)}

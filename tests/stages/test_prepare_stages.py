@@ -264,6 +264,26 @@ def test_every_file_of_a_folder_is_a_photograph_or_has_its_reason() -> None:
     assert set(pd.read_csv("data/photos/rejected.csv")["file"]) == set(ODD_FILES)
 
 
+def test_no_byte_is_copied_of_what_is_no_photograph_whatever_its_name() -> None:
+    for name in (b"a.jpg", b"d\xff/\xe9.jpg"):
+        save(Path("photographs") / os.fsdecode(name), scene(name[0]))
+    Path(os.fsdecode(b"photographs/d\xff/notes\xe9\n.txt")).write_text("words")
+    Path(os.fsdecode(b"photographs/d\xff/\xe9")).symlink_to("../../gone")
+    save(Path("photographs/large.jpg"), scene(3))
+    os.truncate("photographs/large.jpg", 3 * 2**30)  # sparse
+    write_params()
+    fetch_photos.main()
+    photos = pd.read_csv("data/photos/photos.csv")
+    assert set(photos["origin"]) == {"own: a.jpg", "own: d\\xff/\\xe9.jpg"}
+    assert {path.name for path in Path("data/photos/pictures").iterdir()} == set(photos["file"])
+    table = pd.read_csv("data/photos/rejected.csv")
+    assert dict(zip(table["file"], table["reason"], strict=True)) == {
+        "large.jpg": "too_many_bytes",
+        "d\\xff/notes\\xe9\n.txt": "not_an_image",
+        "d\\xff/\\xe9": "outside",
+    }
+
+
 def test_photographs_of_which_none_can_be_decoded() -> None:
     for name in ("a__b.png", "c.png"):
         save(Path("photographs") / name, scene(1)[:20, :20])

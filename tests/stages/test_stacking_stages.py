@@ -19,7 +19,7 @@ from assay.images.model.experts import load_extractor
 from assay.images.model.store import open_writer
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.join import Join
-from assay.images.stacking.meta import CANDIDATES
+from assay.images.stacking.meta_model import CANDIDATES
 from assay.images.stacking.out_of_fold import feature_names
 from assay.images.stacking.saved import load_alignments, load_meta
 from assay.stages import (
@@ -124,11 +124,11 @@ def test_the_expected_files_are_there(project: Path) -> None:
         for subset in SUBSETS:
             files = {path.name for path in (project / "models/experts" / expert / subset).iterdir()}
             assert files == {"model.safetensors", "model.json", "history.csv"}
-    files = set(digests(project)) - {"models/meta/shipped.txt"}
+    files = set(digests(project)) - {"models/meta/trees.safetensors"}
     assert files == {
         *(f"data/meta/{name}" for name in ("X_meta.npy", "y_meta.npy", "sample_ids.parquet", "feature_names.json")),
         *(f"data/meta/{name}" for name in ("alignment.safetensors", "X_calib.npy", "calib_ids.parquet")),
-        *(f"models/meta/{name}" for name in ("meta.json", "lightgbm.txt", "alignment.safetensors")),
+        *(f"models/meta/{name}" for name in ("meta.json", "alignment.safetensors")),
         "models/cascade/cascade.json",
         *(f"data/cascade/scores_{role}.parquet" for role in ("calib", "tune", "test")),
         "data/cascade/costs.json",
@@ -294,7 +294,6 @@ def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped()
     model, info = load_meta(Path("models/meta"))
     assert (model.kind, info["alignment"], info["test_time_mode"]) == ("lightgbm", "none", "refit")
     assert info["stacking_rejected"] is False
-    assert Path("models/meta/shipped.txt").read_bytes() == Path("models/meta/lightgbm.txt").read_bytes()
     table = pd.read_parquet("data/kfold/fold_0.parquet").query("part == 'held_out'")
     keys = pd.read_parquet("data/meta/sample_ids.parquet")
     ours = np.load("data/meta/X_meta.npy")[keys["base_fold"] == 0]

@@ -1,5 +1,6 @@
 """fetch_text -> prepare_text -> pretrain_text -> train_text -> evaluate_text, and `assay text`, on a small own table."""
 
+import csv
 import datetime
 import io
 import json
@@ -109,6 +110,9 @@ def role(name: str) -> pd.DataFrame:
     return pd.read_parquet(f"data/text/rows/{name}.parquet")
 
 
+PARTS = {"linear", "network_0", "no_pretraining"}
+
+
 def test_every_output_is_there(here):
     network = ["classifier.json", "config.json", "encoder.json", "head.safetensors", "model.safetensors"]
     network += ["tokenizer.json", "tokenizer_config.json"]
@@ -118,14 +122,7 @@ def test_every_output_is_there(here):
         "data/text/source": ["table.parquet", "vocab.txt"],
         "data/text/rows": sorted([*(f"{name}.parquet" for name in ROLES), "classes.json", "rejected.csv"]),
         "models/text/encoder": encoder,
-        "models/text/classifier": [
-            "calib.parquet",
-            "ensemble.json",
-            "history.csv",
-            "linear",
-            "network_0",
-            "no_pretraining",
-        ],
+        "models/text/classifier": sorted({"SHA256SUMS", "calib.parquet", "ensemble.json", "history.csv"} | PARTS),
         "models/text/classifier/network_0": network,
         "models/text/classifier/no_pretraining": network,
         "models/text/classifier/linear": ["linear.json", "linear.parquet"],
@@ -518,6 +515,21 @@ def test_lines_of_a_text_file_and_of_standard_input(here, tmp_path, monkeypatch,
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+@pytest.mark.parametrize("into_a_file", [False, True])
+def test_a_safe_csv_marks_what_a_spreadsheet_would_run_and_no_text_splits_a_row(here, tmp_path, capsys, into_a_file):
+    source, output = tmp_path / "in.jsonl", tmp_path / "rows.csv"
+    texts = ["=1+1", "好\r=坏", "'=1", "\n+1", "-0.5", "好"]
+    source.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    found = []
+    for options in ((), ("--safe-csv",)):
+        assert ask("--file", source, *(["-o", output] if into_a_file else []), *options) == 0
+        said = output.read_bytes().decode() if into_a_file else capsys.readouterr().out
+        found.append(list(csv.DictReader(io.StringIO(said, newline=""))))
+        assert {row["status"] for row in found[-1]} == {"ok"}
+    assert [row["text"] for row in found[0]] == texts
+    assert [row["text"] for row in found[1]] == ["'=1+1", "好\r=坏", "''=1", "'\n+1", "'-0.5", "好"]
+
+
 @pytest.mark.parametrize("suffix", READERS)
 def test_what_is_no_text_or_no_utf8_can_be_written_all_the_same(here, tmp_path, capsys, suffix):
     source, output = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
@@ -540,8 +552,9 @@ def test_what_is_no_text_or_no_utf8_can_be_written_all_the_same(here, tmp_path, 
     [
         ([], "either one text in quotes, or --file"),
         (["好", "--file", "x.txt"], "either one text in quotes, or --file"),
-        (["好", "--models", "nowhere"], "no folder nowhere: run dvc repro pool_text"),
-        (["好", "--models", "data"], "no ensemble.json in data: run dvc repro pool_text"),
+        (["好", "--models", "nowhere"], "no nowhere/ensemble.json: run dvc repro pool_text"),
+        (["好", "--models", "data"], "no data/ensemble.json: run dvc repro pool_text"),
+        (["好", "--safe-csv"], "--safe-csv says how CSV is written, and none is here"),
         (["--file", "nowhere.csv"], "nowhere.csv can't be read"),
         (["--file", "nowhere.txt"], "nowhere.txt can't be read"),
         (["--file", "data/text/rows/rejected.csv", "-o", "x.xlsx"], "suffix '.xlsx' is not known"),

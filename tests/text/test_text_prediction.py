@@ -1,10 +1,12 @@
 """From texts to classes: windows, batches, bad rows, and folders that lack something."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 
 import assay.text
 from assay.calibration.scaling import Scaling
+from assay.cli import main as assay_cli
+from assay.shipped.sums import write_sums
 from assay.text.classifier import load_tokenizer
 from assay.text.linear import fit_linear, save_linear
 from assay.text.prediction import load_predictor, rows_log_probs, windows
@@ -39,7 +43,9 @@ def folder(text_encoder, make_rows, make_classifier, save_ensemble, tmp_path_fac
             model.head.bias.copy_(-1.5 * (logits - model.head.bias).mean(dim=0) / logits.std(dim=0))
     save_linear(target / "linear", fit_linear(list(rows["text"]), rows["label"].to_numpy(), max_ngram=2, c=1.0, seed=0))
     pool = {"fuse_linear": True, "weights": [0.5, 0.4, 0.3], "scale": [0.7, 0.6, 0.8], "bias": [0.1, 0.0, -0.1]}
-    return save_ensemble(target, models, tokenizer, CLASSES, **pool)
+    save_ensemble(target, models, tokenizer, CLASSES, **pool)
+    write_sums(target, ["*", "*/*"])
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +115,14 @@ def test_predictions_are_equal_to_the_last_digit_whatever_the_batch_and_order(pr
 
 
 def test_a_text_beyond_the_limit_is_cut_and_said_to_be(predictor):
-    fits, long = "很差" * 11, "很差" * 11 + "不"
-    frame = predictor.batch_predict([fits, long, "好"])
-    assert frame["truncated"].tolist() == [False, True, False]
+    fits, long, endless = "很差" * 11, "很差" * 11 + "不", "很差" * 5000
+    frame = predictor.batch_predict([fits, long, "好", endless])
+    assert frame["truncated"].tolist() == [False, True, False, True]
     probs = frame[PROBS].to_numpy()
     networks = dataclasses.replace(predictor, linear=None, weights=(1.0, 1.0))
     # The linear model reads all of it; the networks see equal tokens.
-    assert np.allclose(networks.log_probs([fits]), networks.log_probs([long]), atol=1e-6)
+    for other in (long, endless):
+        assert np.allclose(networks.log_probs([fits]), networks.log_probs([other]), atol=1e-6)
     assert not np.allclose(probs[0], probs[1], atol=1e-6)
     assert predictor.batch_predict([long], long="window")["truncated"].tolist() == [False]
 
@@ -209,6 +216,49 @@ def test_a_record_that_does_not_fit_is_told_on_loading(folder, tmp_path, change)
     (copy / "ensemble.json").write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
     with pytest.raises(ValueError, match=r"ensemble\.json"):
         load_predictor(copy)
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc", "network_0/../../other", "linked", ""])
+def test_a_record_names_networks_of_its_own_folder_alone(folder, tmp_path, name):
+    copy = Path(shutil.copytree(folder, tmp_path / "classifier"))
+    shutil.copytree(folder / "network_0", tmp_path / "other")
+    (copy / "linked").symlink_to("../other")
+    record = json.loads((copy / "ensemble.json").read_text())
+    (copy / "ensemble.json").write_text(json.dumps(record | {"networks": [name, *record["networks"][1:]]}))
+    with pytest.raises(ValueError, match=rf"name '{name}': .*classifier"):
+        load_predictor(copy)
+
+
+def test_a_network_that_asks_for_code_is_refused_whatever_standard_input_says(folder, tmp_path, monkeypatch, capsys):
+    copy, marker = Path(shutil.copytree(folder, tmp_path / "classifier")), tmp_path / "ran"
+    network = copy / "network_0"
+    (network / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    config = json.loads((network / "config.json").read_text())
+    asked = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (network / "config.json").write_text(json.dumps(config | asked))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"y\n" * 9)))
+    assert assay_cli(["text", "--file", "-", "--models", str(copy), "--no-verify"]) == 2
+    assert "network_0/config.json asks for code of its own" in capsys.readouterr().err
+    assert not marker.exists()
+
+
+def test_a_tokenizer_that_opens_further_folders_has_nobody_asked_whether_code_may_run(folder, tmp_path, monkeypatch):
+    copy, marker = Path(shutil.copytree(folder, tmp_path / "classifier")), tmp_path / "ran"
+    network = copy / "network_0"
+    for name, changes in {
+        "config.json": {part: {"model_type": "vit"} for part in ("question_encoder", "generator")},
+        "tokenizer_config.json": {"tokenizer_class": "RagTokenizer"},
+    }.items():
+        (network / name).write_text(json.dumps(json.loads((network / name).read_text()) | changes))
+    (network / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    (network / "question_encoder_tokenizer").mkdir()
+    asked = {"auto_map": {"AutoTokenizer": ["evil.Words", None]}, "tokenizer_class": "Words"}
+    (network / "question_encoder_tokenizer" / "tokenizer_config.json").write_text(json.dumps(asked))
+    write_sums(copy, ["*", "*/*"])
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("standard input was asked"))
+    with pytest.raises(ValueError, match=r"no tokenizer in .*network_0: Loading this model requires you to execute"):
+        assay.text.load(copy)
+    assert not marker.exists()
 
 
 def test_a_folder_without_its_linear_model_is_told(folder, tmp_path):

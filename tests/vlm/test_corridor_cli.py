@@ -22,11 +22,15 @@ from PIL import Image
 
 from assay.cli import main
 from assay.core.io import read_json, write_json
-from assay.data.decode import decode_rgb
+from assay.data.decoders import decoders
 from assay.data.image_inputs import Input
 from assay.data.path_text import unescape_path
+from assay.shipped.sums import write_sums
+from assay.stages.vlm_predict import SHIPPED
 from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
 from assay.vlm.prompts import Prompt
+from assay.vlm.reading import read_image
+from assay_tools.fuzz import attack_models, few
 
 SYSTEM = "你是消防安全员。"
 LABELS, NAMES = ("无风险", "低风险", "高风险"), ("none", "low", "high")
@@ -43,6 +47,7 @@ def models(tmp_path_factory, base_folder, save_adapter) -> Path:
     for seed, (name, prompt) in enumerate({"sft/base": RISK, "high_risk": HIGH}.items()):
         save_adapter(folder / name, prompt, base=folder / "base", seed=seed)
     write_json(folder / "fusion.json", FUSION)
+    write_sums(folder, SHIPPED)
     return folder
 
 
@@ -186,19 +191,30 @@ def test_the_rows_are_those_of_the_predictor(models):
     predictor = open_corridor(models, device="cpu", batch_size=3, max_pixels=10**6)
     paths = sorted(str(path) for path in Path("good").iterdir())
     base, corrected = predictor.predict([RISK.record(path) for path in paths])
-    rows = list(judge(predictor, map(Input, paths), batch_size=3, max_pixels=10**6, threads=2))
+    with decoders(read_image, count=2, max_pixels=10**6) as readers:
+        rows = list(judge(predictor, map(Input, paths), readers=readers, batch_size=3, max_pixels=10**6))
     columns = numbers(predictor)[1:]
     values = [[row[name] for name in columns] for row in rows]
     np.testing.assert_allclose(values, np.hstack([base, corrected]), atol=2e-6)
     assert set(rows[0]) == {*TEXTS, *numbers(predictor)}
 
 
-def test_each_image_is_decoded_once(corridor, monkeypatch):
-    counting = Mock(wraps=decode_rgb)
-    monkeypatch.setattr("assay.vlm.command.decode_rgb", counting)
-    monkeypatch.setattr("assay.vlm.examples.decode_rgb", counting)
+def test_no_image_is_decoded_in_the_process_of_the_networks(corridor, monkeypatch):
+    monkeypatch.setattr("assay.vlm.examples.decode_rgb", None)
+    monkeypatch.setattr("assay.data.decode.decode_with_info", None)
     assert corridor("good", "-o", "rows.csv")[0] == 0
-    assert sorted(call.args[0] for call in counting.call_args_list) == ["good/0.png", "good/1.png", "good/2.png"]
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_of_a_changed_model_nothing_is_loaded_or_one_sentence_is_said(models, tmp_path, verify):
+    """The base and the processor lie elsewhere; that they are those of the training is always looked at."""
+    copy = tmp_path / "models"
+    shutil.copytree(models, copy)
+    torch.set_num_threads(1)
+    arguments = ["corridor", "good/0.png", "--models", str(copy), "--device", "cpu", "--threads", "1"]
+    assert (
+        attack_models(copy, arguments + ["--no-verify"] * (not verify), few(2 if verify else 3), tmp_path / "log") == []
+    )
 
 
 def cut(size: int) -> Callable[[Path], Any]:
@@ -217,10 +233,10 @@ def fusion(**changes: object) -> Callable[[Path], Any]:
         ("high_risk/manifest.json", Path.unlink, "no manifest.json in "),
         ("sft/base/adapter_model.safetensors", Path.unlink, "adapter_model.safetensors"),
         ("sft/base/adapter_config.json", Path.unlink, "adapter_config.json"),
-        ("sft/base/manifest.json", cut(20), "sft/base/manifest.json: not valid JSON"),
+        ("sft/base/manifest.json", cut(20), "sft/base/manifest.json: Invalid JSON"),
         ("high_risk/adapter_model.safetensors", cut(50), "SafetensorError"),
-        ("fusion.json", fusion(scale=[2.0]), "scale has 1 and bias 3 values for 3 classes"),
-        ("fusion.json", fusion(high=7), "high must be a column of probs"),
+        ("fusion.json", fusion(scale=[2.0]), "fusion.json: scale: List should have at least 2 items"),
+        ("fusion.json", fusion(high=7), "fusion.json: high 7 is none of 3 classes"),
     ],
 )
 def test_models_that_are_not_whole_are_one_line_and_status_2(models, corridor, name, spoil, named):
@@ -230,9 +246,10 @@ def test_models_that_are_not_whole_are_one_line_and_status_2(models, corridor, n
         record = read_json(copy / part / "manifest.json")
         write_json(copy / part / "manifest.json", record | {"base": (copy / "base").as_posix()})
     spoil(copy / name)
-    status, out, err = corridor("good", "-o", "rows.csv", models=copy)
+    status, out, err = corridor("good", "-o", "rows.csv", "--no-verify", models=copy)
     assert (status, out) == (2, "")
-    (line,) = err.splitlines()
+    line = err.splitlines()[-1]
+    assert len(err.splitlines()) == 1 + Path(copy / "fusion.json").is_file()
     assert line.startswith("assay corridor: ")
     assert named in line
     assert not Path("rows.csv").exists()

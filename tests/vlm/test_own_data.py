@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from assay.core.io import sha256_file
+from assay.data.decoders import PictureLimits, decoders, header_or_reason
 from assay.data.tables import write_rows
 from assay.params.vlm import AnswerClass
 from assay.vlm.messages import messages_record, write_messages
 from assay.vlm.own_data import REJECTED, ROWS, read_own
+from assay.vlm.own_pictures import Pictures
 
 FIELD = "fetch_vlm.source"
 TABLE = {"image": "a.png", "label": "carpet"}
@@ -68,11 +70,22 @@ def folder(tmp_path) -> Path:
     return home
 
 
+# Of all tests together, since a process takes a while to start.
+READERS = decoders(header_or_reason, count=1, max_pixels=1_000_000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end_of_readers():
+    yield
+    READERS.close()
+
+
 def read(path: Path, **limits: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     unpacked = path.parent.parent / "unpacked"
     unpacked.mkdir(exist_ok=True)
-    options = {"max_pixels": 1_000_000, "min_side": 8, **limits}
-    usable, rejected = read_own(path, field=FIELD, classes=CLASSES, unpacked=unpacked, **options)
+    given = PictureLimits(**{"max_pixels": 1_000_000, "min_side": 8, **limits})
+    pictures = Pictures(path.parent, unpacked=unpacked, readers=READERS, limits=given)
+    usable, rejected = read_own(path, field=FIELD, classes=CLASSES, pictures=pictures, max_bytes=2**26)
     assert list(usable.columns) == ROWS
     assert list(rejected.columns) == REJECTED
     assert str(path.parent) not in rejected.to_csv()

@@ -21,6 +21,7 @@ from assay.core.stage import OWN_DATA
 from assay.params.schema import validate_file
 from assay_tools.links import broken_links
 from assay_tools.own_data import carried_by_nothing, lay_out
+from assay_tools.site_cache import close_site_cache
 from assay_tools.workspace import LOCK, Output, declared_outputs, git, git_files, in_git, lock_lines, stage_name
 
 PIPELINE = Path("dvc.yaml")
@@ -242,6 +243,7 @@ def _committed(root: Path, folder: Path) -> Path:
     project = folder / prefix.rstrip("\n")
     if not (project / PIPELINE).is_file():
         raise ValueError(f"a fresh clone has no {PIPELINE}: git add and commit it first")
+    close_site_cache(project)
     return project
 
 

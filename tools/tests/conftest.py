@@ -12,8 +12,9 @@ import pytest
 
 
 def hear_ctrl_c():
-    """A shell without a terminal has its background jobs ignore SIGINT, and they hand that on; a user's does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A shell without a terminal has its background jobs ignore SIGINT, nohup SIGHUP, and they hand that on."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Project(PosixPath):

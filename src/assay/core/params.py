@@ -15,6 +15,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 PARAMS_FILE = Path("params.yaml")
+# Far beyond what a parameter file or dvc.yaml holds. Aliases count as often as they stand there: a few lines of them can
+# mean more values than memory holds.
+MAX_BYTES, MAX_DEPTH, MAX_VALUES = 2**20, 40, 100_000
+LIMITS = f"at most {MAX_VALUES} values are read, at most {MAX_DEPTH} deep, each alias written out"
+# Characters of a value that a message shows.
+SHOWN, MESSAGE = 200, 1000
 
 
 class Section(BaseModel):
@@ -54,17 +60,42 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The file's top level as plain dicts and lists.
 
     Raises:
-        ParamsError: no such file, not YAML, or not a mapping.
+        ParamsError: no such file, not YAML, not a mapping, or larger than any parameter file is.
     """
     if not path.is_file():
         raise ParamsError(f"no parameter file at {path}: run from the folder of dvc.yaml")
+    if path.stat().st_size > MAX_BYTES:
+        raise ParamsError(f"{path} has more than {MAX_BYTES} bytes, which is no parameter file")
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
         raise ParamsError(f"{path} is not YAML: {error}") from error
+    except RecursionError:
+        raise ParamsError(f"{path} nests values without end; {LIMITS}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path} must be a mapping of sections, got {type(content).__name__}")
+    _check_size(content, path)
     return content
+
+
+def _check_size(content: dict[Any, Any], path: Path) -> None:
+    """Raise a ParamsError for values nested too deep, or too many where every alias is written out."""
+    waiting: list[tuple[Any, int]] = [(content, 0)]
+    total = 0
+    while waiting:
+        value, depth = waiting.pop()
+        total += 1
+        if depth > MAX_DEPTH or total > MAX_VALUES:
+            raise ParamsError(f"{path} nests or repeats values without end; {LIMITS}")
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        if isinstance(parts, list | tuple | set):
+            waiting += [(part, depth + 1) for part in parts]
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut to what helps to find it."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _describe(error: ValidationError, path: Path) -> str:
@@ -74,14 +105,15 @@ def _describe(error: ValidationError, path: Path) -> str:
         if item["type"] == "missing":
             lines.append(f"  {key}: missing, and it has no default")
         elif item["type"] == "extra_forbidden":
-            lines.append(f"  {key}: unknown key (value {item['input']!r}); remove it or mend its spelling")
+            lines.append(f"  {key}: unknown key (value {shown(item['input'])}); remove it or mend its spelling")
         else:
             # A check across keys has the whole section as its input; its message names the values that matter.
             crossed = item["type"] == "value_error" and isinstance(item["input"], dict)
-            got = "" if crossed else f"got {item['input']!r}; "
+            got = "" if crossed else f"got {shown(item['input'])}; "
             # Across sections there is no key to name.
             place = f"{key}: " if key else ""
-            lines.append(f"  {place}{got}{item['msg'].removeprefix('Value error, ')}")
+            told = item["msg"].removeprefix("Value error, ")
+            lines.append(f"  {place}{got}{told if len(told) <= MESSAGE else f'{told[:MESSAGE]}...'}")
     return "\n".join(lines)
 
 

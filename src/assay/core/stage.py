@@ -8,14 +8,18 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import re
 import resource
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 
 import psutil
+from ruamel.yaml import YAML
 from safetensors import SafetensorError
 
 from assay.closure import check_code
@@ -43,6 +47,7 @@ def run(main: Callable[[], None]) -> None:
             check_own_data(os.environ.get("DVC_STAGE", stage), Path.cwd())
             check_code(stage, root=Path(root))
         main()
+        follow_umask(os.environ.get("DVC_STAGE", stage), Path.cwd())
     except (ValueError, RuntimeError, ArithmeticError, OSError, SafetensorError) as error:
         if os.environ.get("ASSAY_TRACEBACK") == "1":
             raise
@@ -79,6 +84,33 @@ def check_own_data(stage: str, root: Path) -> None:
                 f"this experiment's folder holds what git and DVC keep, and of {name} neither keeps {shown}: run dvc exp "
                 f"run without --temp and --queue, or: dvc add '{name}/{lacking[0]}'; git add '{name}/{lacking[0]}.dvc'"
             )
+
+
+def follow_umask(stage: str, root: Path) -> None:
+    """Give the stage's outputs the modes that the umask asks for where a library made them private.
+
+    safetensors, and what saves by it, writes every file with mode 0600: a colleague, or a service of another user, could
+    read all of a model but its weights.
+
+    Args:
+        stage: as in dvc.yaml; of a group's stages those beside it are looked at, too.
+        root: where the stage works; without a dvc.yaml there (a trial's folder) nothing is done.
+    """
+    path = root / "dvc.yaml"
+    if not path.is_file():
+        return
+    body = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"].get(stage.split("@")[0], {})
+    # Python tells the umask only when it is set; private meanwhile.
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for out in body.get("do", body).get("outs", ()):
+        name = out if isinstance(out, str) else next(iter(out))
+        for found in glob(re.sub(r"\$\{[^}]*\}", "*", name), root_dir=root):
+            for file in [root / found, *(root / found).rglob("*")]:
+                status = file.lstat()
+                # A file with a second name may be one of DVC's cache.
+                if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o600 and status.st_nlink == 1:
+                    file.chmod(0o666 & ~umask)
 
 
 def _peak_bytes() -> int:

@@ -6,27 +6,34 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.core.io import read_json
+from assay.core.io import inside, read_json
 from assay.core.torch_setup import pick_device
 from assay.counts.prediction import CountPredictor, load_predictor
 from assay.counts.question import full_text, text_problem
 from assay.data.path_text import plain_text
+from assay.shipped.opening import Opening, patterns_of
+
+CHOICE = "choice.json"
 
 
 def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
     """Folder of the variant asked for, or of the one that evaluate_counts chose for ``purpose`` (count or bin).
 
     Raises:
-        ValueError: not trained.
+        ValueError: not trained, or no name of a folder.
     """
-    choice = models / "choice.json"
+    choice = models / CHOICE
     if wanted is None and not choice.is_file():
         raise ValueError(f"no {choice}: run dvc repro evaluate_counts, or name a variant by --variant")
     name = wanted or str(read_json(choice)[purpose])
-    if not (models / name / "variant.json").is_file():
+    if Path(name).name != name:
+        # Of a folder elsewhere other files would be compared with SHA256SUMS than are read.
+        raise ValueError(f"variant {name!r}: give the name of a folder in {models}, no path")
+    folder = inside(models, name)
+    if not (folder / "variant.json").is_file():
         trained = sorted(path.parent.name for path in models.glob("*/variant.json"))
         raise ValueError(f"variant {name!r} is not trained in {models}; trained: {', '.join(trained) or 'none'}")
-    return models / name
+    return folder
 
 
 def answer(predictor: CountPredictor, questions: pd.DataFrame, *, setting: str | None) -> pd.DataFrame:
@@ -69,6 +76,17 @@ def sentences(rows: pd.DataFrame, *, variant: str) -> list[str]:
     return lines
 
 
-def open_predictor(models: Path, *, wanted: str | None, purpose: str, device: str) -> CountPredictor:
-    """The chosen variant, ready to answer."""
-    return load_predictor(pick_variant(models, wanted=wanted, purpose=purpose), device=pick_device(device).type)
+def open_predictor(
+    models: Path, *, wanted: str | None, purpose: str, device: str, verify: bool = True
+) -> CountPredictor:
+    """The chosen variant, ready to answer; its files are compared with SHA256SUMS if ``verify``.
+
+    Raises:
+        ValueError: something is missing, damaged or does not belong together: what, and the command that makes it.
+    """
+    with Opening(models, "evaluate_counts", verify) as opening:
+        if wanted is None and (models / CHOICE).is_file():
+            opening.check(CHOICE)
+        folder = pick_variant(models, wanted=wanted, purpose=purpose)
+        opening.check(*patterns_of([folder.name]))
+        return load_predictor(folder, device=pick_device(device).type)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from assay.core.pretrained import load_pretrained
 from assay.params.counts import CausalConfig
 
 # LoRA adds a small change to frozen weights; with the usual 0.02 a random network gives it almost no signal to steer.
@@ -17,7 +18,7 @@ MAX_POSITIONS = 4096
 
 def save_random_causal_lm(target: Path, settings: CausalConfig, *, tokenizer: Path, seed: int) -> int:
     """Write a Qwen2 with random weights and the tokenizer of the folder ``tokenizer``; returns its parameters."""
-    words = AutoTokenizer.from_pretrained(tokenizer)
+    words = load_pretrained(AutoTokenizer, tokenizer)
     config = Qwen2Config(
         vocab_size=len(words),
         hidden_size=settings.hidden_size,

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from assay.core.io import read_json, write_json
+from assay.core.pretrained import load_model, load_peft, load_pretrained
 from assay.core.tensors import save_tensors
 from assay.counts.memory import MemoryPlan, available_memory, plan_memory, shape_of
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
@@ -53,9 +54,7 @@ def _classifier(base: Path, settings: CountVariant, *, num_outputs: int, pad_tok
     """A sequence classifier on the pretrained weights in ``base``; its head has torch's random values."""
     weights_dtype = settings.weights_dtype if isinstance(settings, LlmLora) else "float32"
     options = loading_options(weights_dtype, field="train_counts.llm_lora.weights_dtype")
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=num_outputs, local_files_only=True, **options
-    )
+    model = load_model(AutoModelForSequenceClassification, base, num_labels=num_outputs, **options)
     model.config.pad_token_id = pad_token_id
     return model
 
@@ -108,9 +107,9 @@ def build_network(base: Path, settings: CountVariant, *, num_outputs: int, pad_t
 
 def memory_plan(base: Path, settings: CountVariant, *, num_outputs: int, device: str) -> MemoryPlan:
     """What training the variant will need, from its config alone: no weight is loaded."""
-    config = AutoConfig.from_pretrained(base, num_labels=num_outputs, local_files_only=True)
+    config = load_pretrained(AutoConfig, base, num_labels=num_outputs)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         model = _prepared(model, settings, num_outputs=num_outputs)
     return plan_memory(shape_of(model, device=device), settings, available=available_memory(device))
 
@@ -154,9 +153,10 @@ def load_network(folder: Path, settings: CountVariant, *, num_outputs: int) -> A
             raise ValueError(f"{folder}: its adapter was trained on other weights than {base} holds; train it again")
         pad_token_id = load_tokenizer(folder).pad_token_id
         model = _classifier(base, settings, num_outputs=num_outputs, pad_token_id=pad_token_id)
-        return PeftModel.from_pretrained(model, folder).eval()
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    model = _with_head(AutoModelForSequenceClassification.from_config(config), settings, num_outputs)
+        return load_peft(PeftModel, folder, model)
+    config = load_pretrained(AutoConfig, folder)
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    model = _with_head(model, settings, num_outputs)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -12,16 +12,18 @@ import pandas as pd
 from assay.counts.bins import Bins, bins_from_json, cut
 from assay.counts.networks import load_network, load_tokenizer, read_record
 from assay.counts.objectives import Objective, objective_from_json
-from assay.counts.question import full_text
+from assay.counts.question import full_text, text_problem
 from assay.params.counts import TrainCounts
 from assay.training.networks import batched_logits
+from assay.training.prefixes import beginnings
 
 BATCH = 32
 
 
 def network_outputs(model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) -> np.ndarray:
     """Outputs float32 [n, k] of the network, in the order of ``texts`` (n > 0); longer texts are truncated."""
-    ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+    begun = beginnings(tokenizer, texts, max_tokens=max_tokens)
+    ids = tokenizer(begun, truncation=True, max_length=max_tokens)["input_ids"]
     return batched_logits(model, tokenizer, ids, what=what, batch_size=BATCH)
 
 
@@ -62,13 +64,23 @@ class CountPredictor:
         Returns:
             Columns text, count (expected), bin (from 0), low and high (whole counts of the bin), truncated, and for a
             classifier p_0, p_1, ...: the probability of each bin.
+
+        Raises:
+            ValueError: a question is no text, empty, or holds half of a character, which a tokenizer drops unsaid.
         """
+        for number, question in enumerate(questions):
+            if problem := text_problem(question):
+                told = ": ".join(filter(None, problem))
+                raise ValueError(
+                    f"questions[{number}] can't be read: {told}; assay.counts.answer makes it a row that says so"
+                )
         texts = [full_text(question, setting) for question in questions]
         outputs = self.outputs(texts)
         counts, probs = self.objective.counts(outputs), self.objective.probs(outputs)
         index = self.bins_of(outputs)
         ranges = [self.bins.whole_range(int(number)) for number in index]
-        lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]]
+        begun = beginnings(self.tokenizer, texts, max_tokens=self.max_tokens)
+        lengths = [len(ids) for ids in self.tokenizer(begun, verbose=False)["input_ids"]]
         frame = pd.DataFrame(
             {
                 "text": questions,

@@ -19,7 +19,7 @@ def text_form(text: str) -> str:
 def text_problem(text: Any) -> tuple[str, str] | None:
     """Why a text can't be read by a model: (reason, detail), or None."""
     if not isinstance(text, str):
-        return "empty text", ""
+        return ("empty text", "") if text is None else ("no text", type(text).__name__)
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -7,26 +7,33 @@ are checked before pixels are decoded. Colour profiles are not applied.
 from __future__ import annotations
 
 import io
-import stat
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from assay.data.modern_formats import PACKAGES, open_modern
-from assay.data.picture_kinds import HEAD_BYTES, MODERN, PLAIN, RAW, kind_of
+from assay.data.picture_costs import exif_problem, too_costly
+from assay.data.picture_kinds import HEAD_BYTES, MODERN, PLAIN, RAW, kind_of, open_regular
 
 FORMATS = (*PLAIN, *MODERN)
 """The only parsers that a file can reach, whatever its name says."""
+MAX_FILE_BYTES = 2**28
+"""Of a picture's file, where nobody says otherwise: more than the largest picture takes without compression."""
+# A picture of fewer pixels is decoded whatever others are: so many are never in work that it would matter.
+SMALL = 2**20
+# Rows converted at a time; the whole picture in every form on the way would take several times its size.
+STRIP = 256
 
 
 class Reason(StrEnum):
@@ -35,8 +42,12 @@ class Reason(StrEnum):
     NOT_A_FILE = "not_a_file"  # missing, a folder, a device, or not readable
     NOT_AN_IMAGE = "not_an_image"  # empty, or no format of `FORMATS`
     TRUNCATED = "truncated"  # cut short or damaged
+    TOO_MANY_BYTES = "too_many_bytes"
     TOO_MANY_PIXELS = "too_many_pixels"
-    METADATA_BOMB = "metadata_bomb"  # compressed text or profile that unpacks without end
+    TOO_MUCH_MEMORY = "too_much_memory"  # of its decoder
+    TOO_SLOW = "too_slow"  # more scans than any encoder makes, or more time than a picture may take
+    CRASHED = "crashed"  # its decoder, which is native code
+    METADATA_BOMB = "metadata_bomb"  # text or profile that unpacks without end, or more tags than the file has bytes
     TOO_SMALL = "too_small"
     UNSUPPORTED_MODE = "unsupported_mode"  # pixels that have no agreed 8-bit RGB form
     UNSUPPORTED_FORMAT = "unsupported_format"  # a picture, but raw camera data or the like, or its package is missing
@@ -72,34 +83,46 @@ class ImageInfo:
     is_lossy: bool
 
 
-def decode_rgb(path: str | Path, *, max_pixels: int, min_side: int = 1) -> np.ndarray:
+def decode_rgb(path: str | Path, *, max_pixels: int, min_side: int = 1, **options: Any) -> np.ndarray:
     """The image as uint8 [H, W, 3], upright. See `decode_with_info`."""
-    return decode_with_info(path, max_pixels=max_pixels, min_side=min_side)[0]
+    return decode_with_info(path, max_pixels=max_pixels, min_side=min_side, **options)[0]
 
 
-def probe(path: str | Path, *, max_pixels: int) -> ImageInfo:
+def probe(path: str | Path, *, max_pixels: int, max_bytes: int = MAX_FILE_BYTES) -> ImageInfo:
     """Read the header only. Raises ImageRejected; a file that passes may still fail to decode."""
-    with _opened(Path(path), max_pixels=max_pixels) as (_, info):
+    with _opened(Path(path), max_pixels=max_pixels, max_bytes=max_bytes) as (_, info):
         return info
 
 
-def decode_with_info(path: str | Path, *, max_pixels: int, min_side: int = 1) -> tuple[np.ndarray, ImageInfo]:
+def decode_with_info(
+    path: str | Path,
+    *,
+    max_pixels: int,
+    min_side: int = 1,
+    max_bytes: int = MAX_FILE_BYTES,
+    reserve: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, ImageInfo]:
     """The image as uint8 [H, W, 3] and its header, from one opening of the file.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an animation the
-    first frame is taken. Raises ImageRejected: before decoding where the header declares more than `max_pixels` (or
-    than PIL's own limit) or a side shorter than `min_side`. A file cut short is rejected, not padded; only a JPEG whose
-    end marker comes too early passes, because libjpeg fills it.
+    first frame is taken. Raises ImageRejected: before reading where the file has more than `max_bytes`, before decoding
+    where the header declares more than `max_pixels` (or than PIL's own limit) or a side shorter than `min_side`. A file
+    cut short is rejected, not padded; only a JPEG whose end marker comes too early passes, because libjpeg fills it.
+
+    ``reserve`` is called with the number of pixels before those of a large image are decoded. Time is not limited here: what
+    comes from outside is decoded in processes that can be ended (`assay.data.decoders`).
     """
-    with _opened(Path(path), max_pixels=max_pixels) as (image, info):
+    with _opened(Path(path), max_pixels=max_pixels, max_bytes=max_bytes) as (image, info):
         if min(info.width, info.height) < min_side:
             detail = f"{info.width}x{info.height} pixels, at least {min_side} a side are needed"
             raise ImageRejected(Reason.TOO_SMALL, detail)
+        if reserve is not None and info.width * info.height > SMALL:
+            reserve(info.width * info.height)
         image.load()
         # Metadata last: some formats keep it behind the pixels.
-        rgb = _to_rgb(image)
+        rgb = _rgb_array(image)
         turn = _TURNS.get(_orientation(image))
-        return np.array(rgb if turn is None else rgb.transpose(turn)), info
+        return rgb if turn is None else np.ascontiguousarray(turn(rgb)), info
 
 
 # What parsers and decoders raise on hostile bytes, native ones RuntimeError; anything else is a bug and must surface.
@@ -108,17 +131,17 @@ _BAD_BYTES = (OSError, EOFError, struct.error, zlib.error, *_BAD_VALUES)
 
 
 @contextmanager
-def _opened(path: Path, *, max_pixels: int) -> Iterator[tuple[ImageFile.ImageFile, ImageInfo]]:
+def _opened(path: Path, *, max_pixels: int, max_bytes: int) -> Iterator[tuple[ImageFile.ImageFile, ImageInfo]]:
     """Open `path`, check its header; what its bytes do wrong, here or in the block, becomes ImageRejected."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and would pad images; switch it off")
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     try:
-        with _open_regular(path) as file, _open_kind(file, max_pixels=limit) as image:
+        with _open_file(path, max_bytes=max_bytes) as file, _open_kind(file, max_pixels=limit) as image:
             if image.width * image.height > limit:
                 declared = f"{image.width}x{image.height} pixels declared"
                 raise Image.DecompressionBombError(f"{declared}, at most {limit} are taken (max_pixels)")
-            yield image, _info(image, file, path)
+            yield image, _info(image, file)
     except ImageRejected as error:
         raise ImageRejected(error.reason, error.detail, path.name) from error.__cause__
     except UnidentifiedImageError as error:  # its text holds the path
@@ -126,6 +149,8 @@ def _opened(path: Path, *, max_pixels: int) -> Iterator[tuple[ImageFile.ImageFil
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         more = "; Pillow takes no more" if limit < max_pixels else ""
         raise ImageRejected(Reason.TOO_MANY_PIXELS, f"{error}{more}", path.name) from error
+    except MemoryError as error:
+        raise ImageRejected(Reason.TOO_MUCH_MEMORY, "its decoder asked for more than there is", path.name) from error
     except _BAD_BYTES as error:
         raise ImageRejected(_reason(str(error)), f"{type(error).__name__}: {error}", path.name) from error
 
@@ -142,6 +167,8 @@ def _reason(message: str) -> Reason:
 def _open_kind(file: BinaryIO, *, max_pixels: int) -> ImageFile.ImageFile:
     """Open a picture with the one parser that its first bytes name; what they don't name Pillow may look at."""
     kind = kind_of(file.read(HEAD_BYTES))
+    if costly := too_costly(kind, file):
+        raise ImageRejected(Reason.METADATA_BOMB if costly.is_metadata else Reason.TOO_SLOW, costly.detail)
     file.seek(0)
     if kind in MODERN:
         try:
@@ -175,17 +202,19 @@ def _is_raw(image: ImageFile.ImageFile) -> bool:
     return ExifTags.Base.DNGVersion in tags or preview
 
 
-def _open_regular(path: Path) -> BinaryIO:
-    """Open a regular file; ImageRejected for all else (opening a pipe would wait for ever)."""
+def _open_file(path: Path, *, max_bytes: int) -> BinaryIO:
+    """Open a regular file of at most ``max_bytes``; ImageRejected for all else."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageRejected(Reason.NOT_A_FILE, "not a regular file")
-        return path.open("rb")
+        file = open_regular(path)
     except OSError as error:
         raise ImageRejected(Reason.NOT_A_FILE, error.strerror or type(error).__name__) from error
+    if (size := os.fstat(file.fileno()).st_size) > max_bytes:
+        file.close()
+        raise ImageRejected(Reason.TOO_MANY_BYTES, f"a file of {size} bytes, at most {max_bytes} are taken")
+    return file
 
 
-def _info(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> ImageInfo:
+def _info(image: ImageFile.ImageFile, file: BinaryIO) -> ImageInfo:
     # Phones store several JPEGs in one file; the first is a plain JPEG.
     name = "JPEG" if isinstance(image, JpegImageFile) else str(image.format)
     compression = str(image.info.get("compression", ""))
@@ -195,7 +224,7 @@ def _info(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> ImageInfo:
         width=image.width,
         height=image.height,
         format=name,
-        file_bytes=path.stat().st_size,
+        file_bytes=os.fstat(file.fileno()).st_size,
         jpeg_quality=_jpeg_quality(image) if isinstance(image, JpegImageFile) else -1,
         is_lossy=lossy,
     )
@@ -234,10 +263,23 @@ def _luminance_tables() -> np.ndarray:
     return np.array(tables, dtype=np.int64)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """A loaded image in mode RGB; ImageRejected where no agreed conversion exists (32-bit, float, Lab)."""
-    if image.mode.startswith("I;16"):
-        return _gray16_to_8(image).convert("RGB")
+def _rgb_array(image: Image.Image) -> np.ndarray:
+    """The pixels of a loaded image as uint8 [H, W, 3]; ImageRejected where no agreed conversion exists."""
+    peak = _gray16_peak(image) if image.mode.startswith("I;16") else None
+    width, height = image.size
+    found = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, STRIP):
+        strip = image.crop((0, top, width, min(top + STRIP, height)))
+        found[top : top + STRIP] = np.asarray(_to_rgb(strip, peak=peak))
+    return found
+
+
+def _to_rgb(image: Image.Image, *, peak: int | None) -> Image.Image:
+    """A loaded image in mode RGB, or ImageRejected (32-bit, float, Lab); ``peak`` is white in 16-bit grey."""
+    if peak is not None:
+        values = np.asarray(image).astype(np.uint32)
+        # White to white; PIL's own conversion clips at 255.
+        return Image.fromarray(((values * 255 + peak // 2) // peak).astype(np.uint8)).convert("RGB")
     if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
         raise ImageRejected(Reason.UNSUPPORTED_MODE, f"pixel mode {image.mode}")
     if not image.has_transparency_data:
@@ -246,27 +288,24 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), clear).convert("RGB")
 
 
-def _gray16_to_8(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, white to white; PIL's own conversion clips at 255."""
+def _gray16_peak(image: Image.Image) -> int:
+    """The value of white in 16-bit grey."""
     # TIFF alone has tags: there 12-bit pixels come in this mode too, and so do inverted ones.
     tags = getattr(image, "tag_v2", {})
     if tags.get(ExifTags.Base.PhotometricInterpretation, 1) != 1:
         raise ImageRejected(Reason.UNSUPPORTED_MODE, "16-bit grey with white as zero")
-    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
-    peak = 2**bits - 1
-    values = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((values * 255 + peak // 2) // peak).astype(np.uint8))
+    return int(2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1)
 
 
-# How to turn an image stored with EXIF orientation 2..8 upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# How to turn pixels [H, W, 3] stored with EXIF orientation 2..8 upright.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels, 1),
 }
 
 
@@ -275,7 +314,17 @@ def _orientation(image: Image.Image) -> int:
     if image.format in ("HEIF", "JXL"):  # their decoders have turned it: EXIF only repeats what the file says itself
         return 1
     try:
+        if exif_problem(_exif_bytes(image)):
+            return 1
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _BAD_BYTES:
         return 1
     return value if isinstance(value, int) else 1
+
+
+def _exif_bytes(image: Image.Image) -> bytes:
+    """The EXIF data that Pillow would read; of a PNG those that stand in a text as digits, too."""
+    if isinstance(found := image.info.get("exif"), bytes):
+        return found
+    text = image.info.get("Raw profile type exif", "")
+    return bytes.fromhex("".join(str(text).split("\n")[3:]))

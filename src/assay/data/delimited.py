@@ -16,6 +16,8 @@ HEADER = re.compile(r'(?:[^"\r\n]++|"[^"]*+")*+(\r?\n|\r)')
 # A quote after spaces is no quote to the csv module, but a part of the field.
 SPACED = re.compile(r'\s+"')
 SHOWN = 5
+# Fields that blank lines may stand for: a header of many names and lines of one byte would make a table beyond memory.
+MAX_BLANK = 10**7
 
 
 def parse_delimited(text: str, *, delimiter: str) -> tuple[list[str], list[list[str]]]:
@@ -25,7 +27,8 @@ def parse_delimited(text: str, *, delimiter: str) -> tuple[list[str], list[list[
 
     Raises:
         ValueError: no header, records with more or fewer fields than it (the lines are named), quotes that are not
-            balanced, or a CR in a field without quotes. Lines are counted from 1.
+            balanced, a CR in a field without quotes, or too many blank lines below a header of many names. Lines are
+            counted from 1.
     """
     if not text.strip("\r\n"):
         raise ValueError("the file is empty; its first line must name the columns")
@@ -48,7 +51,7 @@ def parse_delimited(text: str, *, delimiter: str) -> tuple[list[str], list[list[
             elif record and record[0].startswith("\ufeff") and [record[0].strip("\ufeff"), *record[1:]] == header:
                 raise ValueError(f"line {begin} is the header once more, with a byte order mark; delete it")
             elif len(record) in (0, len(header)):
-                records.append(record or [""] * len(header))
+                records.append(record)
             else:
                 wrong.append((begin, len(record)))
             if any(line.count(delimiter) == len(header) - 1 > 0 for line in raw[1:-1]):
@@ -69,7 +72,16 @@ def parse_delimited(text: str, *, delimiter: str) -> tuple[list[str], list[list[
             f"{shown}{more}; put each field that holds a {mark} in double quotes, and end no line with a {mark}"
         )
     _warn_of(spanning)
-    return header, records
+    return header, _filled(header, records)
+
+
+def _filled(header: list[str], records: list[list[str]]) -> list[list[str]]:
+    """The records, blank ones as empty fields; ValueError where those would be more than `MAX_BLANK`."""
+    blank = sum(not record for record in records)
+    if blank * len(header) > MAX_BLANK:
+        raise ValueError(f"{blank} blank lines below a header of {len(header)} names; delete those lines")
+    empty = [""] * len(header)
+    return [record or empty for record in records]
 
 
 def _warn_of(spanning: list[int]) -> None:

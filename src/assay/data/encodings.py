@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import codecs
 import shlex
+import sys
 from pathlib import Path
+from typing import IO
+
+from assay.data.picture_kinds import open_regular
+
+MAX_BYTES = 2**30
+"""Of a table or a list of texts, where nobody says otherwise."""
 
 # Marks, with the codec of what follows. UTF-32's begins like UTF-16's; it is refused below, and so comes first.
 MARKS = (
@@ -78,9 +85,24 @@ def _convert(name: str, encoding: str) -> str:
     return f"convert the file, say with {command} (after -f comes the encoding it has)"
 
 
-def read_text(path: Path) -> str:
-    """The text of a file; see `decode_text`. Raises OSError where it can't be read."""
-    return decode_text(path.read_bytes(), name=path.name)
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a regular file; see `decode_text`.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: as `decode_text`, or the file has more than ``max_bytes``.
+    """
+    with open_regular(path) as file:
+        return decode_text(read_bytes(file, max_bytes=max_bytes), name=path.name)
+
+
+def read_bytes(file: IO[bytes], *, max_bytes: int) -> bytes:
+    """All that a file or a pipe holds; ValueError where that is more than ``max_bytes``."""
+    # sys.maxsize stands for no limit: what a stage has written itself.
+    content = file.read(-1 if max_bytes == sys.maxsize else max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"more than {max_bytes} bytes, which is the limit (limits.table_bytes, --max-bytes)")
+    return content
 
 
 def split_lines(text: str) -> list[str]:

@@ -11,23 +11,28 @@ import errno
 import json
 import os
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from glob import glob, has_magic
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from assay.core.io import atomic_path
+from assay.core.parallel import Ended, Workers
 from assay.core.progress import progress
 from assay.data.decode import ImageRejected, Reason
+from assay.data.decoders import rejection
 from assay.data.encodings import decode_text, split_lines
+from assay.data.outputs import plain_cell
 from assay.data.path_text import URL, escape_path
 from assay.data.picture_kinds import looks_like_a_picture
 
 AS_UTF8 = "convert it: iconv -f UTF-16LE -t UTF-8"
+# Bytes of a name in a list, far above what systems open, and of a list that has to be converted as a whole.
+MAX_NAME_BYTES, MAX_LIST_BYTES = 2**20, 2**26
 
 Row = dict[str, Any]
 Found = TypeVar("Found")
@@ -99,20 +104,30 @@ def _listed(stream: IO[bytes], *, null: bool) -> Iterator[str]:
     one of UTF-16, as PowerShell writes it, says how to read the list.
 
     Raises:
-        ValueError: UTF-16 that can't be decoded, or with ``null``; NUL bytes without it.
+        ValueError: UTF-16 that can't be decoded, or with ``null``; NUL bytes without it; a name, or a list in UTF-16, that
+            is longer than any is.
     """
-    first = stream.read(2**16) if null else stream.readline()
+    lines = iter(partial(stream.readline, MAX_NAME_BYTES + 1), b"")
+    first = stream.read(MAX_NAME_BYTES) if null else next(lines, b"")
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             if null:
                 raise ValueError(f"it is UTF-16, whose characters hold NUL bytes; leave out --null, or {AS_UTF8}")
-            text = decode_text(first + stream.read(), name="LIST")
+            content = first + stream.read(MAX_LIST_BYTES)
+            if len(content) > MAX_LIST_BYTES:
+                raise ValueError(f"it is UTF-16 of more than {MAX_LIST_BYTES} bytes; {AS_UTF8}")
+            text = decode_text(content, name="LIST")
         except ValueError as error:
             raise ValueError(f"the list on standard input: {error}") from None
         yield from (line for line in split_lines(text) if line)
         return
     first = first.removeprefix(codecs.BOM_UTF8)
-    for name in _until_nul(first, stream) if null else chain([first], stream):
+    for name in _until_nul(first, stream) if null else chain([first], lines):
+        if len(name if null else name.rstrip(b"\r\n")) > MAX_NAME_BYTES:
+            end = "NUL bytes" if null else "ends of lines (with NUL bytes give --null)"
+            raise ValueError(
+                f"the list on standard input has {MAX_NAME_BYTES} bytes without {end}: it is no list of names"
+            )
         if not null and b"\0" in name:
             raise ValueError(
                 "the list on standard input holds NUL bytes: give --null if names end in them (find -print0); if it is "
@@ -127,7 +142,8 @@ def _until_nul(block: bytes, stream: IO[bytes]) -> Iterator[bytes]:
     while block:
         *whole, rest = (rest + block).split(b"\0")
         yield from whole
-        block = stream.read(2**16)
+        # A name without an end is handed on as it is, and refused.
+        block = stream.read(MAX_NAME_BYTES) if len(rest) <= MAX_NAME_BYTES else b""
     yield rest
 
 
@@ -214,22 +230,19 @@ def _matches(pattern: str, *, recursive: bool) -> Iterator[Input | Left]:
         yield Input(pattern, "no_match: the pattern matches no file")
 
 
-def in_threads(
-    function: Callable[[Input], Found], items: Iterable[Input], *, workers: int, ahead: int
-) -> Iterator[tuple[Input, Found]]:
-    """(item, function(item)) in order, at most ``ahead`` of them waiting: files are decoded while the network runs."""
-    remaining = iter(items)
-    pool = ThreadPoolExecutor(max_workers=workers)
-    try:
-        waiting: deque[tuple[Input, Future[Found]]] = deque(
-            (item, pool.submit(function, item)) for item in islice(remaining, ahead)
-        )
-        while waiting:
-            item, result = waiting.popleft()
-            yield item, result.result()
-            waiting.extend((item, pool.submit(function, item)) for item in islice(remaining, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
+def decoded(
+    readers: Workers[Found | str], items: Iterable[Input], *, ahead: int, **options: Any
+) -> Iterator[tuple[Input, Found | str]]:
+    """(item, what the readers' function makes of it, or a reason) in order, at most ``ahead`` of them waiting.
+
+    Files are decoded in other processes while the network runs; one that takes too long has that for its reason.
+    """
+    for item, found in readers.map(items, ahead=ahead, **options):
+        yield item, _reason(rejection(found)) if isinstance(found, Ended) else found
+
+
+def _reason(error: ImageRejected) -> str:
+    return f"{error.reason}: {error.detail}"
 
 
 def pixels_or_reason(
@@ -241,7 +254,7 @@ def pixels_or_reason(
     try:
         return read(item.path)
     except ImageRejected as error:
-        return f"{error.reason}: {error.detail}"
+        return _reason(error)
     except too_large as error:
         return f"{Reason.TOO_MANY_PIXELS}: {type(error).__name__}"
 
@@ -267,12 +280,18 @@ def begin_rows(
 
 
 def write_rows(
-    rows: Iterable[Row], output: Path | None, *, columns: Sequence[str], numbers: Collection[str]
+    rows: Iterable[Row],
+    output: Path | None,
+    *,
+    columns: Sequence[str],
+    numbers: Collection[str],
+    safe_csv: bool = False,
 ) -> tuple[int, int]:
     """Write rows to a .csv, .jsonl or .parquet file, or as CSV to standard output; (rows, errors).
 
     Every row has all ``columns``; those of ``numbers`` hold floats or None, the others texts or None. A file appears when
-    it is complete, under its name, and not before. Standard output gets each row at once.
+    it is complete, under its name, and not before. Standard output gets each row at once. With ``safe_csv`` no cell of a CSV
+    begins as a formula (`plain_cell`).
     """
     count = errors = 0
 
@@ -286,7 +305,7 @@ def write_rows(
 
     if output is None:
         with standard_output() as stream:
-            _write_csv(counted(), stream, columns)
+            _write_csv(counted(), stream, columns, safe=safe_csv)
         return count, errors
     with atomic_path(output) as temporary:
         if output.suffix.lower() == ".parquet":
@@ -294,7 +313,7 @@ def write_rows(
         else:
             with temporary.open("w", encoding="utf-8", newline="") as stream:
                 if output.suffix.lower() == ".csv":
-                    _write_csv(counted(), stream, columns)
+                    _write_csv(counted(), stream, columns, safe=safe_csv)
                 else:
                     _write_jsonl(counted(), stream)
     return count, errors
@@ -308,13 +327,13 @@ def standard_output() -> Iterator[IO[str]]:
         yield stream
 
 
-def _write_csv(rows: Iterable[Row], stream: IO[str], columns: Sequence[str]) -> None:
+def _write_csv(rows: Iterable[Row], stream: IO[str], columns: Sequence[str], *, safe: bool) -> None:
     plain = csv.writer(stream, lineterminator="\n")
     # The csv module quotes a line feed, but not a carriage return, which readers take for the end of a line too.
     quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
     plain.writerow(columns)
     for row in rows:
-        values = [row[name] for name in columns]
+        values = [plain_cell(row[name]) if safe else row[name] for name in columns]
         (quoted if "\r" in f"{row['path']}{row['reason']}" else plain).writerow(values)
 
 
@@ -323,12 +342,12 @@ def _write_jsonl(rows: Iterable[Row], stream: IO[str]) -> None:
         stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str], numbers: Collection[str]) -> None:
+def _write_parquet(rows: Iterable[Row], temporary: Path, columns: Sequence[str], numbers: Collection[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in columns])
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(temporary, schema) as writer:
         remaining = iter(rows)
         while chunk := list(islice(remaining, 4096)):
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))

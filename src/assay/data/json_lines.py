@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assay.data.encodings import read_text, split_lines
+from assay.data.encodings import MAX_BYTES, read_text, split_lines
 
 SPACE = re.compile(r"[ \t\r\n]*")
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 SURROGATE = re.compile("[\ud800-\udfff]")
+DIGITS = 4000  # Python itself refuses somewhat more
 HOW = "write one object per line, or an array of objects"
 
 
-def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any] | str]]:
+def read_json_lines(path: Path, *, max_bytes: int = MAX_BYTES) -> list[tuple[int, dict[str, Any] | str]]:
     """(line, object) of each line of a JSON lines file, or of each item of a file that is one array of objects.
 
     Instead of an object comes the reason why there is none, with its line: not JSON, no object, blank, a key twice, a
@@ -25,10 +26,10 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any] | str]]:
     are counted from 1; those of an array's items are where they begin. An end of line at the end begins no line.
 
     Raises:
-        ValueError: neither UTF-8 nor UTF-16 with a byte order mark, or an array that is not whole.
+        ValueError: neither UTF-8 nor UTF-16 with a byte order mark, an array that is not whole, or more than ``max_bytes``.
         OSError: not readable.
     """
-    text = read_text(path)
+    text = read_text(path, max_bytes=max_bytes)
     lines = split_lines(text)
     found = next((number for number, line in enumerate(lines) if line.strip()), 0)
     if lines and lines[found].lstrip().startswith("[") and not _more_lines(lines, found):
@@ -73,7 +74,7 @@ def _items(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"line {line} is not JSON ({_shown(error)}); {HOW}") from error
         except ValueError as error:  # of our own: the item ends somewhere, and the others can be read
-            _, end_of_item = json.JSONDecoder().raw_decode(text, start)
+            _, end_of_item = json.JSONDecoder(parse_int=str).raw_decode(text, start)
             yield line, f"line {line}: {error}"
         else:
             yield line, _object(value, line, raw=text[start:end_of_item])
@@ -109,10 +110,16 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+def _exact(number: str) -> int:
+    if len(number) > DIGITS:
+        raise ValueError(f"a number of {len(number)} digits")
+    return int(number)
+
+
 def _finite(number: str) -> float:
     if not math.isfinite(value := float(number)):
         raise ValueError(f"{number} is no finite number")
     return value
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_finite, parse_constant=_finite)
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_finite, parse_int=_exact, parse_constant=_finite)

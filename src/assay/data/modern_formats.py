@@ -16,8 +16,6 @@ from assay.data.picture_kinds import MODERN
 
 PACKAGES = dict(zip(MODERN, ("pillow, with AVIF", "pillow-heif", "pyjpegxl"), strict=True))
 """The package that reads each format."""
-MAX_FILE_BYTES = 2**28
-"""Of a file that is held in memory as a whole."""
 BLOCK = 64
 # A box `ispe` of ISO/IEC 23008-12: its length, its name, version and flags, then width and height.
 SIZES = re.compile(rb"\0\0\0\x14ispe\0{4}(.{4})(.{4})", re.DOTALL)
@@ -108,12 +106,10 @@ def open_modern(kind: str, file: BinaryIO, *, max_pixels: int) -> ImageFile.Imag
 
     Raises:
         ImportError: the package that reads it is not installed.
-        Image.DecompressionBombError: the file is too long, or declares a picture of more than ``max_pixels``.
+        Image.DecompressionBombError: the file declares a picture of more than ``max_pixels``.
         what parsers raise on damaged bytes: OSError, ValueError, RuntimeError, SyntaxError, EOFError.
     """
-    data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise Image.DecompressionBombError(f"a file of more than {MAX_FILE_BYTES} bytes")
+    data = file.read()
     width, height = largest_declared(data) if kind != "JXL" else (0, 0)
     # What is coded may be wider and higher by less than a block of its coding; the picture's own size is checked later.
     if max(0, width - BLOCK) * max(0, height - BLOCK) > max_pixels:

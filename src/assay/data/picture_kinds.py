@@ -5,9 +5,12 @@ The one place for suffixes and signatures. Nothing is parsed here.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
+from pathlib import Path
+from typing import BinaryIO
 
 PLAIN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Formats that Pillow reads by itself and that its header tells apart."""
@@ -79,7 +82,33 @@ def looks_like_a_picture(path: str) -> bool:
     name = os.path.basename(path)
     if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
         return True
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+    try:
+        with open_regular(path) as file:
+            return kind_of(file.read(HEAD_BYTES)) is not None
+    except NotRegular:
         return False
-    with open(path, "rb") as file:
-        return kind_of(file.read(HEAD_BYTES)) is not None
+
+
+class NotRegular(OSError):
+    """What is there is no regular file but a folder, pipe, socket or device."""
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file to read its bytes; nothing is waited for, and what was opened is what was looked at.
+
+    Raises:
+        NotRegular: something else is there.
+        OSError: nothing is there, or it can't be read.
+    """
+    # Opening a pipe would wait for its other end, and a terminal would become the process's own.
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # how a socket refuses
+            raise NotRegular(error.errno, "not a regular file") from error
+        raise
+    file = os.fdopen(handle, "rb") if stat.S_ISREG(os.fstat(handle).st_mode) else None
+    if file is None:
+        os.close(handle)
+        raise NotRegular(errno.EINVAL, "not a regular file")
+    return file

@@ -1,20 +1,25 @@
-"""Decode a list of images in several processes, in order and in bounded memory."""
+"""Decode a list of images in processes that can be ended, in order and in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
-from assay.core.parallel import ordered_map
-from assay.data.decode import ImageInfo, ImageRejected, decode_with_info
+from assay.core.parallel import Ended, reserve
+from assay.data.decode import ImageInfo, ImageRejected, Reason, decode_with_info
+from assay.data.decoders import decoders, rejection
 from assay.images.duplicates import Fingerprint, fingerprint
 from assay.images.model.store import fit_square
-from assay.params.images import Prepare
 
-# Decoded images that travel between processes at a time: so many, and of so many bytes together.
+if TYPE_CHECKING:
+    from assay.params.images import Prepare
+    from assay.params.shared import Limits
+
+# Decoded images that wait for the caller, a process's: so many, and of so many bytes together.
 CHUNK = 64
 CHUNK_BYTES = 2**22
 
@@ -58,23 +63,30 @@ class Refused:
     detail: str
 
 
-def _decode(path: str, settings: DecodeSettings) -> Decoded | Refused:
+def decode_one(path: str, *, settings: DecodeSettings, max_bytes: int) -> Decoded | Refused:
     """Read, check, hash and resize one file."""
+    limits = {"max_pixels": settings.max_pixels, "min_side": settings.min_side, "max_bytes": max_bytes}
     try:
-        pixels, info = decode_with_info(path, max_pixels=settings.max_pixels, min_side=settings.min_side)
+        pixels, info = decode_with_info(path, **limits, reserve=reserve)
+        found = fingerprint(pixels, hash_side=settings.hash_side)
+        return Decoded(fit_square(pixels, settings.side, resize=settings.resize), info, found)
     except ImageRejected as error:
-        return Refused(str(error.reason), error.detail)
-    found = fingerprint(pixels, hash_side=settings.hash_side)
-    return Decoded(fit_square(pixels, settings.side, resize=settings.resize), info, found)
+        return _refused(error)
+    except (MemoryError, cv2.error) as error:
+        return Refused(str(Reason.TOO_MUCH_MEMORY), type(error).__name__)
 
 
-def _decode_chunk(paths: list[str], *, settings: DecodeSettings) -> list[Decoded | Refused]:
-    return [_decode(path, settings) for path in paths]
+def _refused(error: ImageRejected) -> Refused:
+    return Refused(str(error.reason), error.detail)
 
 
-def decode_all(paths: Sequence[str], settings: DecodeSettings, *, workers: int) -> Iterator[Decoded | Refused]:
+def decode_all(
+    paths: Sequence[str], settings: DecodeSettings, *, workers: int, limits: Limits
+) -> Iterator[Decoded | Refused]:
     """One result per path, in the order of ``paths``; only a few chunks are held at a time."""
     step = max(1, min(CHUNK, CHUNK_BYTES // (3 * settings.side**2)))
-    chunks = (list(paths[start : start + step]) for start in range(0, len(paths), step))
-    for results in ordered_map(partial(_decode_chunk, settings=settings), chunks, workers=workers):
-        yield from results
+    limit, seconds = settings.max_pixels, limits.picture_seconds
+    with decoders(decode_one, count=workers, max_pixels=limit, seconds=seconds) as processes:
+        results = processes.map(paths, chunk=step, settings=settings, max_bytes=limits.picture_bytes)
+        for _, result in results:
+            yield _refused(rejection(result)) if isinstance(result, Ended) else result

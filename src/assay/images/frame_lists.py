@@ -37,7 +37,7 @@ def _videos(node: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
         yield from _videos(value, (*keys, key))
 
 
-def read_frame_list(path: Path) -> pd.DataFrame | None:
+def read_frame_list(path: Path, *, max_bytes: int) -> pd.DataFrame | None:
     """One row per frame: path, label, group (the video, whatever its label and compression), generator (the label), role.
 
     A video without frames is a row that says so (`UNREADABLE`). None for other JSON: an array, or an object per line.
@@ -47,8 +47,8 @@ def read_frame_list(path: Path) -> pd.DataFrame | None:
     """
     rows = []
     try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError:
+        content = json.loads(read_text(path, max_bytes=max_bytes))
+    except (json.JSONDecodeError, RecursionError):
         return None
     if not isinstance(content, dict) or not content or not all(isinstance(part, dict) for part in content.values()):
         return None

@@ -25,6 +25,7 @@ from assay.images.seen import SeenPictures, stored_form
 from assay.images.sources import list_path
 from assay.images.unlike import MAX_ROWS, Seen, fit_seen
 from assay.params.images import External, Prepare, Robustness
+from assay.params.shared import Limits
 
 KEYS = ["sample_id", "label", "group_id", "generator"]
 SCORES = ["logit", "distance"]
@@ -123,6 +124,7 @@ def external_set(
     *,
     settings: Prepare,
     workers: int,
+    limits: Limits,
     prepared: SeenPictures,
     seen: Seen,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -135,12 +137,15 @@ def external_set(
         ValueError: no such set, or fewer than two classes left.
     """
     name = item.name
-    listing = list_path(Path(item.path), dataset=name, how=item, field="evaluate.external")
+    listing = list_path(
+        Path(item.path), dataset=name, how=item, field="evaluate.external", max_bytes=limits.table_bytes
+    )
     if listing.problem is not None:
         raise ValueError(listing.problem)
     paths = [unescape_path(path) for path in listing.rows["image_path"]]
     kept, found, forms, rejected = [], [], [], []
-    for number, result in enumerate(decode_all(paths, decode_settings(settings, side=settings.size), workers=workers)):
+    how = decode_settings(settings, side=settings.size)
+    for number, result in enumerate(decode_all(paths, how, workers=workers, limits=limits)):
         if isinstance(result, Refused):
             rejected.append((listing.rows["image_path"].iloc[number], name, result.reason, plain_text(result.detail)))
             continue

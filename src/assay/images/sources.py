@@ -10,12 +10,14 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from assay.core.io import inside
+from assay.data.encodings import MAX_BYTES
 from assay.data.path_text import escape_path, plain_text
 from assay.data.roles import role_named
 from assay.data.tables import READ_ERRORS, UNREADABLE, read_frame, text_cells
@@ -165,11 +167,11 @@ def _groups(names: list[str], places: list[Place], *, how: Labelled, field: str)
     return group_names(told, plain, rule=how.group or "file", field=field)
 
 
-def _read_manifest(path: Path) -> tuple[pd.DataFrame, bool]:
+def _read_manifest(path: Path, *, max_bytes: int) -> tuple[pd.DataFrame, bool]:
     """A manifest as a table with the columns path and label, and whether it lists videos' frames."""
     try:
-        frames = frame_lists.read_frame_list(path) if path.suffix.lower() == ".json" else None
-        table = read_frame(path) if frames is None else frames
+        frames = frame_lists.read_frame_list(path, max_bytes=max_bytes) if path.suffix.lower() == ".json" else None
+        table = read_frame(path, max_bytes=max_bytes) if frames is None else frames
     except READ_ERRORS as error:
         raise ValueError(f"manifest {path} can't be read: {error}") from error
     table = table.rename(columns={"image_path": "path", "split": "role", "group_id": "group"})
@@ -182,7 +184,7 @@ def _read_manifest(path: Path) -> tuple[pd.DataFrame, bool]:
     return table, frames is not None
 
 
-def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Listing:
+def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str, max_bytes: int = MAX_BYTES) -> Listing:
     """Rows of a manifest: columns path and label, optionally group, generator and role (or split); or a frame list.
 
     Paths are relative to the manifest's folder and must stay inside it. A row with an empty path or label, a label
@@ -194,7 +196,7 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
     """
     if not path.is_file():
         raise ValueError(f"no manifest at {path}")
-    table, lists_frames = _read_manifest(path)
+    table, lists_frames = _read_manifest(path, max_bytes=max_bytes)
     words = class_words(how.classes)
     if lists_frames:
         words = frame_lists.WORDS | words
@@ -238,16 +240,16 @@ def list_manifest(path: Path, *, dataset: str, how: Labelled, field: str) -> Lis
     return make_listing(rows, rejected)
 
 
-def list_path(path: Path, *, dataset: str, how: Labelled, field: str) -> Listing:
-    """A folder with folders of classes, or a manifest file."""
+def list_path(path: Path, *, dataset: str, how: Labelled, field: str, max_bytes: int = MAX_BYTES) -> Listing:
+    """A folder with folders of classes, or a manifest file of at most ``max_bytes``."""
     if not path.exists() and not path.suffix:
         raise ValueError(f"source {dataset}: no folder {path}")
-    listed = list_folders if path.is_dir() else list_manifest
+    listed = list_folders if path.is_dir() else partial(list_manifest, max_bytes=max_bytes)
     return listed(path, dataset=dataset, how=how, field=field)
 
 
-def list_sources(settings: Prepare, *, root: Path = Path()) -> Listing:
-    """All sources of ``prepare`` as one listing; ``root``: of the project.
+def list_sources(settings: Prepare, *, root: Path = Path(), max_bytes: int = MAX_BYTES) -> Listing:
+    """All sources of ``prepare`` as one listing; ``root``: of the project; ``max_bytes``: of a manifest.
 
     Raises:
         ValueError: a source is not there or can't be read, or forge made nothing.
@@ -255,7 +257,7 @@ def list_sources(settings: Prepare, *, root: Path = Path()) -> Listing:
     listings = []
     for source in settings.sources:
         path = root / (FORGED if source.kind == "forge" else Path(str(source.path)))
-        listing = list_path(path, dataset=source.dataset, how=source, field="prepare.sources")
+        listing = list_path(path, dataset=source.dataset, how=source, field="prepare.sources", max_bytes=max_bytes)
         if source.kind == "forge" and listing.rows.empty:
             raise ValueError(
                 f"prepare.sources asks for dataset {source.dataset} of kind forge, but forge made nothing: set "

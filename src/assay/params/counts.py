@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from assay.core.params import Line, Section, Share
-from assay.params.shared import MaxTokens, NumBins, Optimization, Positive, Rate, RoleShares, Runtime
+from assay.params.shared import Limits, MaxTokens, NumBins, Optimization, Positive, Rate, RoleShares, Runtime
 
 
 class CausalConfig(Section):
@@ -147,6 +147,7 @@ class Counts(Line):
     """Everything the counts line reads."""
 
     runtime: Runtime
+    limits: Limits
     fetch_counts: FetchCounts
     prepare_counts: PrepareCounts
     train_counts: TrainCounts

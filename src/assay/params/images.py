@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share, ShareRange, ordered
-from assay.params.shared import NumBins, Positive, Rate, Roles, Runtime
+from assay.params.shared import Limits, NumBins, Positive, Rate, Roles, Runtime
 
 Family = Literal["recon", "blend", "splice", "inpaint", "resample"]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -296,6 +296,7 @@ class Images(Line):
     """Everything the images line reads."""
 
     runtime: Runtime
+    limits: Limits
     roles: Roles
     fetch_photos: FetchPhotos
     forge: Forge

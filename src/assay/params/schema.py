@@ -68,7 +68,10 @@ def overlaid_text(path: Path, *, base: Path = PARAMS_FILE) -> str:
     yaml.preserve_quotes = True
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
-    values = yaml.load(embedded_default(base))
+    try:
+        values = yaml.load(embedded_default(base))
+    except RecursionError:
+        raise ParamsError(f"{base} nests values without end") from None
     _put_over(values, read_yaml(path))
     stream = StringIO()
     yaml.dump(values, stream)

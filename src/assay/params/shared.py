@@ -27,6 +27,15 @@ class Runtime(Section):
     device: Literal["auto", "cpu"] = Field(description="auto: what Accelerate finds; cpu: the processor")
 
 
+class Limits(Section):
+    """What one file from outside may hold and take; more makes it a rejected row, or an error if it is all there is."""
+
+    picture_bytes: int = Field(ge=1024, description="of a picture's file")
+    picture_seconds: float = Field(gt=0, le=3600, description="of processor time to decode one")
+    table_bytes: int = Field(ge=1024, description="of a table, as it lies there and as it unpacks")
+    text_characters: Positive = Field(description="of a text; longer ones are rejected")
+
+
 class RoleShares(Section):
     """Share of the groups that goes to each role; a line's own class names the roles."""
 

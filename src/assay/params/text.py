@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Section, Share
-from assay.params.shared import MaxTokens, Optimization, Positive, RoleShares, Runtime, Scaling
+from assay.params.shared import Limits, MaxTokens, Optimization, Positive, RoleShares, Runtime, Scaling
 
 
 def ascending(values: list[int]) -> list[int]:
@@ -153,6 +153,7 @@ class Text(Line):
     """Everything the text line reads."""
 
     runtime: Runtime
+    limits: Limits
     fetch_text: FetchText
     prepare_text: PrepareText
     pretrain_text: PretrainText

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from assay.core.io import atomic_path
 from assay.core.params import PARAMS_FILE, ParamsError
 from assay.params.schema import MADE_BY, committed_versions, embedded_default, overlaid_text, validate_file
 
@@ -38,7 +39,8 @@ def use_params(path: Path, *, target: Path = PARAMS_FILE) -> str:
     untouched = any(present.partition("\n")[2] == overlaid_text(other, base=target) for other in others)
     if not untouched and present not in committed_versions(target):
         raise ParamsError(f"{target} has edits that are not committed; commit or discard them before using {path}")
-    target.write_text(text, encoding="utf-8")
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     words = (
         "the embedded default" if default else f"{path} over the embedded default (assay params --use default: back)"
     )

@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import AfterValidator, Field, model_validator
 
 from assay.core.params import Line, Range, Section, Share
-from assay.params.shared import Optimization, Positive, Roles, Runtime, Scaling
+from assay.params.shared import Limits, Optimization, Positive, Roles, Runtime, Scaling
 
 FactorRange = Annotated[Range, Field(description="[lowest, highest] factor")]
 Degrees = Annotated[list[Annotated[float, Field(ge=0, le=360)]], Len(2, 2)]
@@ -206,6 +206,7 @@ class Vlm(Line):
     """Everything the vlm line reads."""
 
     runtime: Runtime
+    limits: Limits
     render_corridors: RenderCorridors
     prepare_vlm: PrepareVlm
     pretrain_vlm: PretrainVlm

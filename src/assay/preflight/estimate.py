@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from assay.core.io import read_json
 from assay.core.params import read_yaml
+from assay.core.timings import read_timing
 from assay.data.findings import Finding, need
 from assay.images.stacking import EXPERTS
 from assay.params.stacking import Stacking
@@ -91,10 +91,8 @@ def last_runs(root: Path, known: Sequence[Cost]) -> tuple[list[Cost], list[str]]
         if name in names or name == "code":
             continue
         if path.is_file():
-            record = read_json(path)
-            seen.append(
-                Cost(name, float(record["wall_s"]), float(record["cpu_s"]), "last run", int(record["peak_bytes"]))
-            )
+            record = read_timing(path)
+            seen.append(Cost(name, record["wall_s"], record["cpu_s"], "last run", int(record["peak_bytes"])))
         else:
             never.append(name)
     return seen, never

@@ -46,7 +46,7 @@ def counted_images(params: Stacking, root: Path) -> tuple[Listing, pd.DataFrame]
     """
     if any(source.kind == "forge" for source in params.prepare.sources) and not (root / FORGED).exists():
         raise NotPrepared(f"no {root / FORGED}: run dvc repro forge")
-    listing = list_sources(params.prepare, root=root)
+    listing = list_sources(params.prepare, root=root, max_bytes=params.limits.table_bytes)
     if listing.problem is not None:
         raise ValueError(f"{listing.problem}\n{rejected_in_words(listing.rejected)}")
     prints = [None] * len(listing.rows)

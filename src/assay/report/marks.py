@@ -9,6 +9,7 @@ is written anew. Requests:
 - ``value FILE KEY FORMAT``: one number within a line, by Python's format (``.3f``, ``.1%``); ``interval`` adds its interval,
   ``million`` divides.
 - ``csv PATH``: a table that a benchmark wrote, as it is.
+- ``licences``: what of others comes with a run, and under which licence.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import csv
 import re
 from pathlib import Path
 
+from assay.core.io import atomic_path
 from assay.metrics.claims import told
 from assay.report.results import NAMES, bullets, claims, leaks, read_metrics, results_page, size_of, table
 from assay.report.tables import interval_text, sections
@@ -67,6 +69,10 @@ def answer(request: str, root: Path = Path()) -> str:
         with (root / words[0]).open(encoding="utf-8", newline="") as stream:
             header, *rows = csv.reader(stream)
         return "\n\n" + "\n".join(table(header, rows)) + "\n\n"
+    if kind == "licences" and not words:
+        from assay.report.licences import licences_table
+
+        return f"\n\n{licences_table(root)}\n\n"
     raise ValueError(f"mark {request!r} asks for nothing known; see src/assay/report/marks.py")
 
 
@@ -102,6 +108,7 @@ def write_results(root: Path = Path()) -> list[Path]:
     changed = []
     for path, text in pages(root).items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+            with atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
             changed.append(path)
     return changed

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from assay.core.io import atomic_path
+from assay.data.outputs import check_output
 from assay.params.schema import MADE_BY
 from assay.report.page_figures import Image, alignment_rows, exit_heats, read_images
 from assay.report.page_graph import Box, draw
@@ -27,10 +28,12 @@ PARAMS = "params.yaml"
 def write_report(path: Path, *, root: Path = Path()) -> Path:
     """Write the page to ``path`` and return it.
 
-    ValueError if ``root`` is not that of the project, or a metrics file, a timing or a PNG can't be read.
+    ValueError if ``root`` is not that of the project, ``path`` can't be written, or a metrics file, a timing or a PNG can't
+    be read.
     """
     if not (root / "dvc.yaml").is_file():
         raise ValueError("no dvc.yaml here: run from the root of the project")
+    check_output(path, suffixes=())
     page = _environment().get_template("page.html.j2").render(page_content(root))
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

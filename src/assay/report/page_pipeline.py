@@ -15,7 +15,7 @@ from typing import Any
 import networkx as nx
 from ruamel.yaml import YAML
 
-from assay.core.io import read_json
+from assay.core.timings import FIELDS, read_timing
 from assay.report.page_words import HEADLINES
 
 # Every stage reads what it writes: it belongs to no line of work.
@@ -95,16 +95,13 @@ def _feeds(outs: Iterable[str], deps: Iterable[str]) -> bool:
 
 
 def _stage(name: str, entry: Mapping[str, Any], params: Any, root: Path) -> Stage:
-    """Raises ValueError, naming the file, if a timing is not JSON."""
+    """Raises ValueError, naming the file, if a timing can't be read."""
     body = entry.get("do", entry)
     variants = _variants(name, entry, params)
     deps, outs, metrics, plots = (_expand(body.get(key, ()), variants) for key in ("deps", "outs", "metrics", "plots"))
     files = {instance: root / "timings" / f"{instance}.json" for instance in variants}
-    records = {instance: read_json(path) for instance, path in files.items() if path.is_file()}
-    walls, startups, cpus, peaks = (
-        {instance: float(record.get(key, 0)) for instance, record in records.items()}
-        for key in ("wall_s", "startup_s", "cpu_s", "peak_bytes")
-    )
+    records = {instance: read_timing(path) for instance, path in files.items() if path.is_file()}
+    walls, startups, cpus, peaks = ({instance: record[key] for instance, record in records.items()} for key in FIELDS)
     return Stage(
         name=name,
         desc=str(body.get("desc", "")),

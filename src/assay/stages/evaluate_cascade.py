@@ -2,8 +2,8 @@
 
     python -m assay.stages.evaluate_cascade
 
-Output: models/cascade/cascade.json (what `assay predict` reads), metrics/cascade.json, plots/cascade and
-data/cascade/test_predictions.parquet.
+Output: models/cascade/cascade.json (what `assay predict` reads), models/SHA256SUMS (of it and of all networks),
+metrics/cascade.json, plots/cascade and data/cascade/test_predictions.parquet.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from assay.metrics.binary import flatten, nulled
 from assay.params.stacking import Stacking
 from assay.report.frontier import save_frontier_png
 from assay.report.tables import sections, system_table
+from assay.shipped.sums import write_sums
 
 DATA = Path("data/processed")
 SCORES = Path("data/cascade")
 MODELS = Path("models")
 METRICS = Path("metrics/cascade.json")
 PLOTS = Path("plots/cascade")
+# What the cascade, or another combination of its parts, is made of.
+SHIPPED = ("cascade/*", "meta/*", "stage1/*", "experts/*/*/*")
 COLUMNS = ("auc", "balanced_accuracy", "f1", "nll", "ece_width")
 
 
@@ -67,6 +70,7 @@ def main() -> None:
             "decode": asdict(decode_settings(params.prepare, side=params.prepare.size)),
         }
         write_json(MODELS / "cascade" / "cascade.json", record)
+        write_sums(MODELS, SHIPPED)
         made = found.decisions
         predictions = test.keys.assign(prob=made.probs, verdict=made.verdicts, decided_by=made.decided_by)
         write_parquet(SCORES / "test_predictions.parquet", predictions)

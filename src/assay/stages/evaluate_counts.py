@@ -2,8 +2,8 @@
 
     python -m assay.stages.evaluate_counts
 
-Output: metrics/counts.json (keys <system>.<metric>), plots/counts, models/counts/choice.json (read by `assay counts`) and
-data/counts/test_predictions.parquet.
+Output: metrics/counts.json (keys <system>.<metric>), plots/counts, models/counts/choice.json (read by `assay counts`),
+models/counts/SHA256SUMS (of it and of every variant) and data/counts/test_predictions.parquet.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from assay.metrics.ordinal import class_confusion
 from assay.params.counts import VARIANTS
 from assay.report.counts_plots import save_confusions_png, save_curves_png, save_predicted_png
 from assay.report.tables import system_table
+from assay.shipped.sums import write_sums
 
 SCORES = Path("data/counts")
 BINS = Path("data/counts/rows/bins.json")
@@ -78,6 +79,7 @@ def main() -> None:
             metrics |= {f"{word}.{purpose}": name for purpose, name in told.items()}
         write_json(METRICS, metrics)
         write_json(MODELS / "choice.json", chosen)
+        write_sums(MODELS, ["choice.json", *(f"{name}/*" for name in VARIANTS)])
         columns = {name: item.counts for name, item in said.items()}
         write_parquet(PREDICTIONS, test[["sample_id", "counts", "group"]].assign(**columns))
         save_plots(truth, said, bins)

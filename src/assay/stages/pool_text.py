@@ -4,7 +4,7 @@
 
 Output, in models/text/classifier: every network (network_0, ..., no_pretraining), linear, ensemble.json (classes, weights of
 the pool, scaling), calib.parquet (what the pool says of the calib role before it is scaled: sample_id, label, group and a
-column of log-probabilities per class) and history.csv of all networks.
+column of log-probabilities per class), history.csv of all networks and SHA256SUMS of all files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.text import Text
+from assay.shipped.sums import write_sums
 from assay.text.linear import fit_linear, save_linear
 from assay.text.prediction import ENSEMBLE, load_predictor
 
@@ -82,6 +83,7 @@ def main() -> None:
         }
         device = pick_device(params.runtime.device).type
         write_json(OUTPUT / ENSEMBLE, fit_ensemble(roles, record, scaling=settings.scaling, device=device))
+        write_sums(OUTPUT, ["*", "*/*"])
     print(f"{', '.join(members)} pooled in {OUTPUT}")
 
 

@@ -58,13 +58,13 @@ def decode_into_store(listing: Listing, params: Images) -> tuple[pd.DataFrame, p
     The store holds what `two_labels` rejects, too: that is known only when all is written.
     """
     settings = params.prepare
-    limits = decode_settings(settings, side=settings.size)
+    how = decode_settings(settings, side=settings.size)
     paths = [unescape_path(path) for path in listing.rows["image_path"]]
     kept: list[int] = []
     sample_ids: list[str] = []
     facts, failed, prints, digests = [], [], [], []
     with open_writer(OUTPUT, side=settings.size, sample_ids=sample_ids) as writer:
-        results = decode_all(paths, limits, workers=params.runtime.workers)
+        results = decode_all(paths, how, workers=params.runtime.workers, limits=params.limits)
         names = zip(listing.rows["image_path"], listing.rows["dataset"], strict=True)
         bar = progress(results, name="decoding", unit="image", total=len(paths))
         for number, ((image_path, dataset), result) in enumerate(zip(names, bar, strict=True)):
@@ -126,7 +126,7 @@ def main() -> None:
     params = load(Images)
     settings, seed = params.prepare, params.runtime.seed
     with timed("prepare"):
-        listing = list_sources(settings)
+        listing = list_sources(settings, max_bytes=params.limits.table_bytes)
         # Written at once, since what follows may stop for want of these files.
         write_csv(REFUSED, listing.rejected)
         if listing.problem is not None:

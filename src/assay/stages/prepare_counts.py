@@ -8,6 +8,7 @@ Output: data/counts/rows/{train,val,test}.parquet (sample_id, text, setting, cou
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from transformers import AutoTokenizer
 
 from assay.core.io import write_csv, write_json, write_parquet
 from assay.core.params import load
+from assay.core.pretrained import load_pretrained
 from assay.core.stage import run, timed
 from assay.counts.bins import Bins, equal_width_bins, quantile_bins
 from assay.counts.table import ROLES, check_rows, limit_rows, split_groups
@@ -33,7 +35,8 @@ PERCENTILES = (5, 50, 90, 99)
 
 def token_lengths(texts: pd.Series) -> dict[str, float]:
     """Percentiles and maximum of the texts' lengths in tokens of the encoder, special tokens included."""
-    lengths = [len(ids) for ids in AutoTokenizer.from_pretrained(ENCODER)(list(texts), verbose=False)["input_ids"]]
+    tokenizer = load_pretrained(AutoTokenizer, ENCODER)
+    lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
     metrics = {f"tokens.p{p}": float(np.percentile(lengths, p)) for p in PERCENTILES}
     return metrics | {"tokens.max": float(max(lengths))}
 
@@ -51,7 +54,7 @@ def main() -> None:
     params = load(Counts)
     settings, seed = params.prepare_counts, params.runtime.seed
     with timed("prepare_counts"):
-        table = read_frame(SOURCE)
+        table = read_frame(SOURCE, max_bytes=sys.maxsize)
         rows, rejected = check_rows(table, problems=problems_of(table), max_count=settings.max_count)
         # Before anything can stop the stage: who has to mend the table needs it most then.
         write_csv(OUTPUT / "rejected.csv", rejected)

@@ -8,6 +8,7 @@ Output: data/text/rows/{train,val,calib,test}.parquet (sample_id, text, label in
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def main() -> None:
     settings, seed = params.prepare_text, params.runtime.seed
     shares = settings.roles.model_dump()
     with timed("prepare_text"):
-        table = read_frame(SOURCE)
+        table = read_frame(SOURCE, max_bytes=sys.maxsize)
         rows, rejected = check_rows(
             table, problems=problems_of(table), unicode_form=settings.unicode_form, classes=settings.classes
         )

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,10 +26,13 @@ from assay.corridors.rendering import Renderer
 from assay.corridors.sampling import sample_scene
 from assay.corridors.scenes import LABELS, caption
 from assay.data.decode import decode_rgb
+from assay.data.decoders import PictureLimits, decoders, header_or_reason
 from assay.data.tables import told
+from assay.params.shared import Limits
 from assay.params.vlm import AnswerClass, RenderCorridors, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.own_data import REJECTED, read_own
+from assay.vlm.own_pictures import Pictures
 
 OUTPUT = Path("data/vlm/source")
 SHEET = Path("plots/render_corridors/contact_sheet.png")
@@ -51,18 +55,23 @@ def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, p
     return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=REJECTED)
 
 
-def copy_own(settings: RenderCorridors, classes: Sequence[AnswerClass]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def copy_own(
+    settings: RenderCorridors, classes: Sequence[AnswerClass], limits: Limits
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The user's usable images, byte for byte, and what was rejected."""
-    unpacked = OUTPUT / "unpacked"
+    unpacked, path = OUTPUT / "unpacked", Path(settings.source)
     unpacked.mkdir()
-    table, rejected = read_own(
-        Path(settings.source),
-        field="render_corridors.source",
-        classes=classes,
-        unpacked=unpacked,
-        max_pixels=settings.max_pixels,
-        min_side=settings.min_side,
+    given = PictureLimits(
+        settings.max_pixels, settings.min_side, max_bytes=limits.picture_bytes, seconds=limits.picture_seconds
     )
+    with decoders(header_or_reason, count=1, max_pixels=given.max_pixels, seconds=given.seconds) as readers:
+        pictures = Pictures(path.parent, unpacked=unpacked, readers=readers, limits=given)
+        options: dict[str, Any] = {
+            "field": "render_corridors.source",
+            "classes": classes,
+            "max_bytes": limits.table_bytes,
+        }
+        table, rejected = read_own(path, pictures=pictures, **options)
     table["name"] = table["image"]
     table["sample_id"] = [f"picture-{row:06d}" for row in table["row"]]
     suffixes = [Path(image).suffix.lower() for image in table["image"]]
@@ -102,7 +111,7 @@ def main() -> None:
         if rendered:
             table, rejected = render_all(settings, seed=params.runtime.seed)
         else:
-            table, rejected = copy_own(settings, params.prepare_vlm.classes)
+            table, rejected = copy_own(settings, params.prepare_vlm.classes, params.limits)
         # First, so that it is there to look into when the stage stops.
         write_csv(OUTPUT / "rejected.csv", rejected)
         if table.empty:

@@ -54,6 +54,7 @@ def score_external(
     # To hash every prepared picture takes a while: only where there is something to compare.
     known = manifests.values() if params.evaluate.external else [manifests["test"].head(0)]
     options: dict[str, Any] = {"settings": params.prepare, "workers": params.runtime.workers, "seen": seen}
+    options["limits"] = params.limits
     options["prepared"] = SeenPictures.of(known, store, settings=params.prepare)
     for item in params.evaluate.external:
         found = external_set(predictor, item, **options)

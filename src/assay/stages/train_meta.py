@@ -2,9 +2,9 @@
 
     python -m assay.stages.train_meta
 
-Output: models/meta (lightgbm.txt: the tuned LightGBM; meta.json and, if a booster is shipped, shipped.txt;
-alignment.safetensors, without which the meta-model can't read a fold's networks) and metrics/meta.json. No pickle: loading
-one runs whatever the file says. See assay.images.stacking: meta, bake_off and join.
+Output: models/meta (meta.json and, if LightGBM is shipped, trees.safetensors; alignment.safetensors, without which the
+meta-model can't read a fold's networks) and metrics/meta.json. No pickle: loading one runs whatever the file says. See
+assay.images.stacking: meta, meta_model, bake_off and join.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from assay.core.io import atomic_path, read_json, read_npy, write_json
+from assay.core.io import read_json, read_npy, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.images.stacking import EXPERTS, REFIT, bake_off, meta
 from assay.images.stacking.join import fit_join
 from assay.images.stacking.join_report import join_reports, join_words
+from assay.images.stacking.meta_model import MetaModel, expert_logits
 from assay.images.stacking.saved import load_alignments, save_alignments, save_meta
 from assay.metrics.binary import flatten, summarise
 from assay.params.stacking import Stacking
@@ -34,7 +35,7 @@ LOGITS_MODEL = {"n_estimators": 60, "num_leaves": 7, "learning_rate": 0.05, "min
 SHOWN = ("n", "fold_auc", "best_gain", "best_gain_low", "best_gain_high", "auc", "f1", "nll")
 
 
-def read_calib(model: meta.MetaModel, *, mode: str) -> pd.DataFrame:
+def read_calib(model: MetaModel, *, mode: str) -> pd.DataFrame:
     """The calib role: its keys, and the log-odds ``stage1`` and ``ensemble`` (of ``model`` in this mode)."""
     keys, views = pd.read_parquet(DATA / "calib_ids.parquet"), read_npy(DATA / "X_calib.npy")
     stage1 = pd.read_parquet(STAGE1 / "scores_calib.parquet").set_index("sample_id")["logit"]
@@ -56,7 +57,7 @@ def main() -> None:
         print(f"best settings {best}, leave-base-fold-out AUC {selection_auc:.4f} (a selection score, not a result)")
         model = meta.lightgbm_classifier(seed=seed, threads=threads, **best)
         logits_model = meta.lightgbm_classifier(seed=seed, threads=threads, **LOGITS_MODEL)
-        singles = expit(meta.expert_logits(features, len(EXPERTS)))
+        singles = expit(expert_logits(features, len(EXPERTS)))
         alone = [bake_off.measure(labels, singles[:, i], groups, base_fold) for i in range(len(EXPERTS))]
         reports = {f"single.{expert}": one.summary() for expert, one in zip(EXPERTS, alone, strict=True)}
         expert = int(np.argmax([one.point["fold_auc"] for one in alone]))
@@ -67,8 +68,7 @@ def main() -> None:
         reports |= {name: one.summary() | gains[name] for name, one in measured.items()}
         rows, inner = meta.inner_split(model, features, labels, groups, seed=seed)
         reports["inner_split"] = summarise(labels[rows], inner, groups[rows])
-        tuned = meta.fit_meta("lightgbm", features, labels, **candidates)
-        final = tuned if shipped == "lightgbm" else meta.fit_meta(shipped, features, labels, **candidates)
+        final = meta.fit_meta(shipped, features, labels, **candidates)
         calib = read_calib(final, mode=settings.test_time_mode)
         join = fit_join(calib["stage1"].to_numpy(), calib["ensemble"].to_numpy(), calib["label"].to_numpy())
         reports |= join_reports(*(calib[name].to_numpy() for name in ("stage1", "ensemble", "label", "group_id")))
@@ -84,9 +84,6 @@ def main() -> None:
         }
         save_meta(MODELS, final, info)
         save_alignments(MODELS / "alignment.safetensors", load_alignments(DATA / "alignment.safetensors"))
-        assert tuned.booster is not None
-        with atomic_path(MODELS / "lightgbm.txt") as temporary:
-            temporary.write_text(tuned.booster.model_to_string(), encoding="utf-8")
         write_json(METRICS, flatten(reports) | {"search.selection_auc": selection_auc, "shipped": shipped})
     print(pd.DataFrame(reports).T.loc[list(probs), list(SHOWN)].astype(float).round(4).to_string())
     print(f"90/10 inner group split: AUC {reports['inner_split']['auc']:.4f}, F1 {reports['inner_split']['f1']:.4f}")

@@ -2,8 +2,9 @@
 
     python -m assay.stages.vlm_predict
 
-Output: models/vlm/fusion.json, data/vlm/b-submit.txt (file name, tab, label; in the order of the input list),
-data/vlm/test_predictions.parquet, metrics/vlm.json (keys <system>.<metric>) and plots/vlm.
+Output: models/vlm/fusion.json, models/vlm/SHA256SUMS (of it and of every adapter), data/vlm/b-submit.txt (file name, tab,
+label; in the order of the input list), data/vlm/test_predictions.parquet, metrics/vlm.json (keys <system>.<metric>) and
+plots/vlm.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from assay.params.vlm import Vlm
 from assay.report.plots import save_confusion_png, save_reliability_png
 from assay.report.tables import system_table
 from assay.report.vlm_plots import save_losses_png, save_mistakes_png, save_systems_png
+from assay.shipped.sums import write_sums
 from assay.vlm.consistency import dropped_table
 from assay.vlm.evaluation import conclusion, evaluate, mistakes, spread, system_probs
 from assay.vlm.fusion import FUSION, fit_fusion
@@ -39,6 +41,8 @@ SUBMISSION = Path("data/vlm/b-submit.txt")
 PREDICTIONS = Path("data/vlm/test_predictions.parquet")
 SCORES = Path("data/vlm")
 CONSISTENCY = Path("data/vlm/filtered/consistency.parquet")
+# The base of the adapters is vouched for by their manifests.
+SHIPPED = (FUSION, "sft/*/*", "high_risk/*")
 ROLES = ("calib", "tune", "test")
 SHOWN = ("accuracy", "f1", "high_recall", "high_precision", "high_error", "nll", "ece")
 
@@ -106,6 +110,7 @@ def main() -> None:
             scaling=settings.scaling,
         )
         write_json(MODELS / FUSION, fusion)
+        write_sums(MODELS, SHIPPED)
         shares = np.bincount(truth["calib"], minlength=len(prompt.labels)) / len(truth["calib"])
         probs = system_probs(raw["test"], scalings, fusion, shares)
         table, labels = tables["test"][KEYS], truth["test"]

@@ -6,7 +6,7 @@
     classifier.predict("房间很干净")              # label, confidence, probs, truncated
     classifier.batch_predict(["好", "不好"])      # a table, one row per text
 
-``load`` is ``assay.text.prediction.load_predictor``, imported when it is first asked for: this package itself stays light.
+``load`` is ``assay.text.command.open_classifier``, imported when it is first asked for: this package itself stays light.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(folder: str | Path = "models/text/classifier", *, device: str = "cpu") -> TextPredictor:
-    """The classifier that train_text left in ``folder``.
+def load(folder: str | Path = "models/text/classifier", *, device: str = "cpu", verify: bool = True) -> TextPredictor:
+    """The classifier that pool_text left in ``folder``; its files are compared with SHA256SUMS if ``verify``.
 
     Raises:
         ValueError: files missing or not fitting each other.
     """
     # By name, so that a stage that imports a sibling module does not count this one among its deps.
-    found: Any = import_module("assay.text.prediction").load_predictor(Path(folder), device=device)
+    found: Any = import_module("assay.text.command").open_classifier(Path(folder), device=device, verify=verify)
     return found  # type: ignore[no-any-return]

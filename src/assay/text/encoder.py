@@ -22,6 +22,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
 
 from assay.core.io import read_json, write_json
+from assay.core.pretrained import load_model, load_pretrained
 from assay.core.tensors import save_tensors
 from assay.params.text import OwnEncoder
 
@@ -159,9 +160,7 @@ def _bare(body: Any) -> Any:
 
 def _hub_body(folder: Path, config: Any) -> Any:
     """The body in a folder as the hub has them, in float32; ValueError if a weight is missing."""
-    body, info = AutoModel.from_pretrained(
-        folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
-    )
+    body, info = load_model(AutoModel, folder, config=config, dtype=torch.float32, output_loading_info=True)
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:
         raise ValueError(f"{folder}: {len(missing)} weights are missing, say {missing[0]}")
@@ -180,7 +179,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = 
     """
     extra = {} if dropout is None else {"hidden_dropout_prob": dropout}
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, **extra)
+        config = load_pretrained(AutoConfig, folder, **extra)
         if not (folder / RECORD).is_file():
             return Encoder(_hub_body(folder, config), None)
         state = load_file(folder / WEIGHTS)
@@ -189,7 +188,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = 
         if record is not None:
             sizes = {"num_tokens": config.vocab_size, "hidden_size": config.hidden_size}
             pairs = PairEmbedding(state["pairs.keys"], size=record["size"], dropout=record["dropout"], **sizes)
-        encoder = Encoder(_bare(AutoModel.from_config(config)), pairs)
+        encoder = Encoder(_bare(AutoModel.from_config(config, trust_remote_code=False)), pairs)
         if weights:
             encoder.load_state_dict(state)
     except (OSError, KeyError, RuntimeError, SafetensorError) as error:

@@ -13,11 +13,12 @@ import torch
 
 from assay.calibration.pooling import pool
 from assay.calibration.scaling import Scaling
-from assay.core.io import read_json
+from assay.core.io import inside, read_json
 from assay.text.classifier import TextClassifier, load_classifier
 from assay.text.cleaning import UnicodeForm, clean, writable
 from assay.text.linear import LinearModel, load_linear
 from assay.training.networks import batched_logits
+from assay.training.prefixes import beginnings
 
 BATCH = 64
 ENSEMBLE = "ensemble.json"
@@ -77,6 +78,7 @@ class TextPredictor:
     ) -> np.ndarray:
         """Log-probabilities [n, num_classes] of one network, a member or not."""
         model, tokenizer = network
+        texts = beginnings(tokenizer, texts, max_tokens=self.max_tokens) if long == "truncate" else texts
         ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         size = self.max_tokens - 2
         parts = [windows(row, size=size) if long == "window" else [row[:size]] for row in ids]
@@ -117,8 +119,10 @@ class TextPredictor:
             usable = [cleaned[number] for number in good]
             # The order of floating-point sums decides their last digits; rounded, results do not depend on it.
             probs[good] = np.exp(self.log_probs(usable, long=long)).round(6)
-            ids = self.networks[0][1](usable, verbose=False)["input_ids"]
-            cut[np.array(good)] = [len(row) > self.max_tokens and long == "truncate" for row in ids]
+            tokenizer = self.networks[0][1]
+            begun = beginnings(tokenizer, usable, max_tokens=self.max_tokens) if long == "truncate" else []
+            ids = tokenizer(begun, verbose=False)["input_ids"] if begun else [[]] * len(usable)
+            cut[np.array(good)] = [len(row) > self.max_tokens for row in ids]
         columns = {
             "text": pd.Series([None if text is None else writable(text) for text in texts], dtype=object),
             "label": [None if np.isnan(row).any() else self.classes[row.argmax()] for row in probs],
@@ -148,7 +152,7 @@ class TextPredictor:
         """
         row = self.batch_predict([text], long=long).iloc[0]
         if row["status"] == "error":
-            raise ValueError(f"{row['reason']}: {text!r}")
+            raise ValueError(f"{row['reason']}: {str(text)[:80]!r}")
         return {
             "label": row["label"],
             "confidence": float(row["confidence"]),
@@ -181,7 +185,7 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
     dtype = torch.float64 if device == "cpu" else torch.float32
     try:
         record = read_json(folder / ENSEMBLE)
-        loaded = [load_classifier(folder / name) for name in record["networks"]]
+        loaded = [load_classifier(inside(folder, name)) for name in record["networks"]]
         predictor = TextPredictor(
             networks=tuple((model.to(device, dtype), tokenizer) for model, tokenizer in loaded),
             linear=load_linear(folder / "linear") if record["fuse_linear"] else None,

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from assay.core.io import sha256_file
+from assay.core.pretrained import load_pretrained
 from assay.core.progress import progress
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "4bit": torch.bfloat16}
@@ -58,7 +59,7 @@ def read_tokenizer(folder: Path) -> Any:
         ValueError: none there.
     """
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return load_pretrained(AutoTokenizer, folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
 

@@ -3,59 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
-from assay.data.decode import decode_rgb
-from assay.data.image_inputs import Input, Row, begin_rows, in_threads, pixels_or_reason
+from assay.core.parallel import Workers
+from assay.data.decode import MAX_FILE_BYTES
+from assay.data.image_inputs import Input, Row, begin_rows, decoded
+from assay.shipped.opening import Opening
 from assay.vlm.examples import encode, pad
+from assay.vlm.fusion import FUSION
 from assay.vlm.network import MERGE, PATCH
-from assay.vlm.own_pictures import ASPECT
 from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor
 from assay.vlm.scoring import answer_log_probs, answer_tokens
 
 # A smaller image gives the model less than one token.
 MIN_SIDE = PATCH * MERGE
+# Images decoded while one is encoded, which takes longer.
+AHEAD = 3
 TEXTS = ("path", "status", "reason", "label", "name")
 Encoded = list[dict[str, torch.Tensor]]
 
 
-def open_corridor(models: Path, *, device: str, batch_size: int, max_pixels: int) -> CorridorPredictor:
-    """The predictor of a models folder.
+def open_corridor(
+    models: Path, *, device: str, batch_size: int, max_pixels: int, verify: bool = True
+) -> CorridorPredictor:
+    """The predictor of a models folder, its files compared with SHA256SUMS if ``verify``.
+
+    The base and the processor of its adapters, which lie elsewhere, are always compared with the hashes in their manifests.
 
     Raises:
         ValueError: something is missing, damaged or does not belong together: what, and the command that makes it.
     """
-    try:
+    with Opening(models, "vlm_predict", verify) as opening:
+        opening.check(FUSION, "sft/base/*", "high_risk/*")
         return open_predictor(models, device=device, batch_size=batch_size, decode_pixels=max_pixels)
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{models} holds no complete predictor ({problem}); run dvc repro vlm_predict") from error
 
 
 def numbers(predictor: CorridorPredictor) -> list[str]:
     """The columns of a row that hold numbers."""
     names = predictor.base.prompt.names
     return ["confidence", *(f"{kind}_{name}" for kind in ("base", "corrected") for name in names)]
-
-
-def read_image(item: Input, *, max_pixels: int) -> np.ndarray | str:
-    """Pixels uint8 [H, W, 3], or why there are none: the limits are those of the training images."""
-
-    def read(path: str) -> np.ndarray | str:
-        pixels = decode_rgb(path, max_pixels=max_pixels, min_side=MIN_SIDE)
-        height, width, _ = pixels.shape
-        if max(height, width) > ASPECT * min(height, width):
-            return f"too_narrow: {width}x{height} pixels; one side may be {ASPECT} times the other at most"
-        return pixels
-
-    return pixels_or_reason(item, read)
 
 
 def encode_image(predictor: CorridorPredictor, pixels: np.ndarray) -> Encoded:
@@ -94,14 +85,21 @@ def judge_batch(predictor: CorridorPredictor, batch: Sequence[tuple[Input, Encod
 
 
 def judge(
-    predictor: CorridorPredictor, inputs: Iterable[Input], *, batch_size: int, max_pixels: int, threads: int = 1
+    predictor: CorridorPredictor,
+    inputs: Iterable[Input],
+    *,
+    readers: Workers[np.ndarray | str],
+    batch_size: int,
+    max_pixels: int,
+    max_bytes: int = MAX_FILE_BYTES,
 ) -> Iterator[Row]:
-    """Rows of many inputs, a batch at a time.
+    """Rows of many inputs, a batch at a time; ``readers`` call `assay.vlm.reading.read_image`.
 
-    Each image is decoded once; memory holds ``threads`` + 2 of them at their full size, and a batch as the models see it.
+    Each image is decoded once; memory holds `AHEAD` + 1 of them at their full size, and a batch as the models see it.
     """
-    decoded = in_threads(partial(read_image, max_pixels=max_pixels), inputs, workers=threads, ahead=threads + 1)
-    encoded = ((item, found if isinstance(found, str) else encode_image(predictor, found)) for item, found in decoded)
+    options = {"min_side": MIN_SIDE, "max_pixels": max_pixels, "max_bytes": max_bytes}
+    images = decoded(readers, inputs, ahead=AHEAD, **options)
+    encoded = ((item, found if isinstance(found, str) else encode_image(predictor, found)) for item, found in images)
     while batch := list(islice(encoded, batch_size)):
         yield from judge_batch(predictor, batch)
 

@@ -7,6 +7,7 @@ question where the image goes; the assistant's turn is missing where the answer 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def read_messages(path: str | Path) -> list[dict[str, Any]]:
             `messages_record` would not make.
     """
     try:
-        lines = [line for _, line in read_json_lines(Path(path))]
+        lines = [line for _, line in read_json_lines(Path(path), max_bytes=sys.maxsize)]
         records = [line for line in lines if isinstance(line, dict)]
         if problems := [line for line in lines if isinstance(line, str)]:
             raise ValueError(problems[0])

@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_
 from transformers.utils import logging
 
 from assay.core.io import read_json
+from assay.core.pretrained import ADAPTER_FILES, check_adapter, load_model, load_peft
 from assay.params.vlm import SmallVlm, Tuning
 from assay.training.networks import folder_hashes, loading_options
 
@@ -27,7 +28,6 @@ PATCH, MERGE = 14, 2
 # Its bars run through the stage's own lines, on a terminal or not.
 logging.disable_progress_bar()
 RECORD, SOURCE = "manifest.json", "source.json"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def small_config(settings: SmallVlm, tokenizer: Any) -> Qwen2_5_VLConfig:
@@ -87,7 +87,7 @@ def load_base(folder: Path, *, weights_dtype: str, processor: Any) -> Any:
     """
     options = loading_options(weights_dtype, field="weights_dtype")
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, **options)
+        model = load_model(AutoModelForImageTextToText, folder, **options)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"no vision-language model in {folder}: {str(error).splitlines()[0]}") from error
     have, named = model.config.image_token_id, processor.image_token_id
@@ -166,7 +166,6 @@ def check_manifest(folder: Path) -> dict[str, Any]:
     """
     record = read_manifest(folder)
     for name in ADAPTER_FILES:
-        # Where one is missing PEFT asks the model hub for a model of the folder's name, or takes a pickle beside it.
         if not (folder / name).is_file():
             raise ValueError(f"no {folder / name}: run dvc repro vlm_predict")
     for part in ("base", "processor"):
@@ -185,11 +184,12 @@ def check_manifest(folder: Path) -> dict[str, Any]:
 
 def load_adapter(folder: Path, model: Any) -> PeftModel:
     """The adapter in ``folder`` on the network it was trained on (see `check_manifest`), in evaluation mode."""
-    return PeftModel.from_pretrained(model, folder).eval()
+    return load_peft(PeftModel, folder, model)
 
 
 def switch_adapter(model: PeftModel, folder: Path) -> None:
     """Put the adapter in ``folder`` in the place of the one on ``model``: the base is loaded once for many."""
+    check_adapter(folder)
     (before,) = model.peft_config
     # A name that the one before does not have; it stands in no file.
     name = "second" if before == "default" else "default"

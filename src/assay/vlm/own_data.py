@@ -25,7 +25,7 @@ DECLARED = ("role", "split")
 
 
 def read_own(
-    path: Path, *, field: str, classes: Sequence[AnswerClass], unpacked: Path, max_pixels: int, min_side: int
+    path: Path, *, field: str, classes: Sequence[AnswerClass], pictures: Pictures, max_bytes: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Usable and rejected rows of the user's file, each in the order of the file; every record is in one of the two.
 
@@ -38,8 +38,8 @@ def read_own(
             perhaps group, caption and role (or split). Images lie in the file's folder or below it, or in a parquet file.
         field: the parameter that named ``path``, for messages.
         classes: a label is one of their labels, names or answers, whatever its case and spaces; others are rejected.
-        unpacked: folder for images that the file holds as bytes; those that can't be used don't stay there.
-        max_pixels, min_side: limits of `assay.data.decode.decode_rgb`, in pixels.
+        pictures: those of the file's folder.
+        max_bytes: of the file itself.
 
     Returns:
         Columns `ROWS`: row (int64) counts records from 0; image, its name, as a rule relative to the file's folder; file,
@@ -50,8 +50,7 @@ def read_own(
     Raises:
         ValueError: no such file, unknown suffix, not readable, a column is missing, no rows.
     """
-    records = _read_records(path, field=field)
-    pictures = Pictures(path.parent, unpacked=unpacked, max_pixels=max_pixels, min_side=min_side)
+    records = _read_records(path, field=field, max_bytes=max_bytes)
     known = spellings(classes)
     found: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
@@ -81,12 +80,12 @@ def read_own(
     )
 
 
-def _read_records(path: Path, *, field: str) -> list[dict[Any, Any]]:
+def _read_records(path: Path, *, field: str, max_bytes: int) -> list[dict[Any, Any]]:
     """The file's records; one that can't be read has a text under `UNREADABLE` that says why."""
     if not path.is_file():
         raise ValueError(f"{field} {str(path)!r}: no such file; give render, or a file with image and label")
     try:
-        frame = read_frame(path)
+        frame = read_frame(path, max_bytes=max_bytes)
         if path.suffix.lower() == ".parquet" and "label" in frame:
             frame["label"] = _named(frame["label"], _class_names(path))
     except READ_ERRORS as error:

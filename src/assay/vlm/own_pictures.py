@@ -7,7 +7,9 @@ import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from assay.core.io import inside, sha256_bytes, sha256_file
-from assay.data.decode import ImageRejected, decode_with_info
+from assay.core.parallel import Ended, Workers
+from assay.data.decode import ImageInfo, ImageRejected
+from assay.data.decoders import PictureLimits, rejection
 from assay.data.path_text import URL
 from assay.vlm.own_forms import Picture, Reason, RowRejected
 
@@ -19,10 +21,14 @@ OUTSIDE = "the path has '..' or leads out of the file's folder, as it stands the
 class Pictures:
     """The images that stand in a file's folder or below, or in the file itself."""
 
-    def __init__(self, folder: Path, *, unpacked: Path, max_pixels: int, min_side: int) -> None:
-        """``unpacked`` is the folder to which images are written that the file holds as bytes."""
+    def __init__(
+        self, folder: Path, *, unpacked: Path, readers: Workers[ImageInfo | ImageRejected], limits: PictureLimits
+    ) -> None:
+        """Images are decoded by ``readers``, which call `assay.data.decoders.header_or_reason`; those that the file holds as
+        bytes are written to the folder ``unpacked``, and don't stay there if they can't be used.
+        """
         self._folder, self._unpacked = folder, unpacked
-        self._limits = {"max_pixels": max_pixels, "min_side": min_side}
+        self._readers, self._limits = readers, limits
         self._digests: dict[Path, str | RowRejected] = {}
         self._listed: dict[Path, dict[str, list[str]]] = {}
 
@@ -126,11 +132,11 @@ class Pictures:
 
     def _check(self, path: Path) -> str | RowRejected:
         """SHA-256 of a file, or why it can't be used."""
-        try:
-            pixels, _ = decode_with_info(path, **self._limits)
-        except ImageRejected as error:
-            return RowRejected(error.reason, error.detail)
-        height, width, _ = pixels.shape
+        found = self._readers.call(path, limits=self._limits, whole=True)
+        found = rejection(found) if isinstance(found, Ended) else found
+        if isinstance(found, ImageRejected):
+            return RowRejected(found.reason, found.detail)
+        height, width = found.height, found.width
         if max(height, width) > ASPECT * min(height, width):
             return RowRejected(
                 Reason.TOO_NARROW, f"{width}x{height} pixels; one side may be {ASPECT} times the other at most"

@@ -14,6 +14,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from assay.core.pretrained import load_pretrained
+
 # In the order of the real vocabulary, where they are 151643 and following.
 NAMES = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")
 SPECIAL = [f"<|{name}|>" for name in NAMES]
@@ -52,7 +54,7 @@ def load_processor(folder: Path, *, min_pixels: int, max_pixels: int) -> Any:
         ValueError: none there, or one that is not Qwen2.5-VL's.
     """
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = load_pretrained(AutoProcessor, folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"no processor in {folder}: {str(error).splitlines()[0]}") from error
     if not isinstance(processor, Qwen2_5_VLProcessor):

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import StackDataset, WeightedRandomSampler
 from transformers import Trainer, TrainingArguments
 
+from assay.core.pretrained import load_model
 from assay.params.vlm import PretrainVlm, Tuning
 from assay.training.trainer import (
     LOG_EVERY,
@@ -74,7 +75,7 @@ class AnswerTrainer(Trainer):
         if isinstance(network, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        saved = type(network).from_pretrained(resume_from_checkpoint, dtype=network.dtype)
+        saved = load_model(type(network), Path(resume_from_checkpoint), dtype=network.dtype)
         network.load_state_dict(saved.state_dict())
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.core.io import sha256_bytes, sha256_file
-from assay.data.fetch.registry import Pin, fetch, platform_options
+from assay.core.io import sha256_file
+from assay.data.fetch.registry import Pin, fetch
 
 ANYWHERE = "tiny_data-1.0-py3-none-any.whl"
 ELSEWHERE = "tiny_data-1.0-cp39-cp39-win_amd64.whl"
@@ -60,27 +60,17 @@ def test_the_pinned_file_is_fetched_once(tmp_path: Path, pin: Pin, monkeypatch: 
 
 
 def test_another_file_under_the_name_is_rejected(tmp_path: Path, pin: Pin) -> None:
-    told = "another sha256" if pin.is_sdist else "DO NOT MATCH THE HASHES"
-    with pytest.raises(RuntimeError, match=rf"tiny-data==1\.0(.|\n)*{told}(.|\n)*by hand"):
+    with pytest.raises(RuntimeError, match=r"tiny-data==1\.0(.|\n)*another sha256(.|\n)*by hand"):
         fetch(replace(pin, sha256="0" * 64), cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_fetch_says_what_to_do_when_there_is_no_such_package(tmp_path: Path, index: Path) -> None:
-    for filename, told in ((ANYWHERE, "No matching distribution"), (SDIST, "no folder of find-links has the file")):
-        with pytest.raises(RuntimeError, match=rf"{told}(.|\n)*package index(.|\n)*by hand"):
+    for filename in (ANYWHERE, SDIST):
+        with pytest.raises(
+            RuntimeError, match=r"no folder of find-links has the file(.|\n)*package index(.|\n)*by hand"
+        ):
             fetch(Pin("tiny-data", "1.0", "0" * 64, filename), cache_dir=tmp_path)
-
-
-def test_the_hash_of_what_pip_brings_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless_pip(command: list[str], **kwargs: object) -> subprocess.CompletedProcess[str]:
-        (Path(command[command.index("--dest") + 1]) / ANYWHERE).write_bytes(b"other")
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(subprocess, "run", careless_pip)
-    with pytest.raises(RuntimeError, match=sha256_bytes(b"other")):
-        fetch(Pin("tiny-data", "1.0", "0" * 64, ANYWHERE), cache_dir=tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -107,14 +97,4 @@ def test_a_pin_that_does_not_fit_is_rejected(changes: dict[str, str], message: s
 
 def test_pin_takes_an_sdist_under_old_and_new_names() -> None:
     for filename in ("tiny-data-1.0.tar.gz", "tiny_data-1.0.tar.gz", "Tiny.Data-1.tar.gz"):
-        assert Pin("tiny-data", "1.0", "0" * 64, filename).is_sdist
-    assert not Pin("tiny-data", "1.0", "0" * 64, ANYWHERE).is_sdist
-
-
-def test_platform_options_follow_the_file_name() -> None:
-    name = "big-1.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl"
-    options = ["--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"]
-    options += ["--platform", "manylinux_2_24_x86_64", "--platform", "manylinux_2_28_x86_64"]
-    assert platform_options(name) == options
-    assert platform_options("big-1.0-py2.py3-none-any.whl") == []
-    assert "3.8" in platform_options("big-1.0-cp38-abi3-win_amd64.whl")
+        assert Pin("tiny-data", "1.0", "0" * 64, filename).filename == filename

@@ -26,9 +26,11 @@ from assay.images.model.experts import build_expert, initial_state
 from assay.images.model.prediction import load_predictor
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.alignment import Alignment
-from assay.images.stacking.meta import MetaModel
+from assay.images.stacking.meta_model import MetaModel
 from assay.images.stacking.saved import save_alignments, save_meta
 from assay.images.unlike import fit_seen, save_seen
+from assay.shipped.sums import write_sums
+from assay.stages.evaluate_cascade import SHIPPED
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE, SIDE, STORE_SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 40, 8, 2
@@ -107,6 +109,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_stage1(models)
     save_experts(models)
     save_both_levels(models)
+    write_sums(models, SHIPPED)
     return models
 
 
@@ -130,8 +133,9 @@ def start(tiny_models: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[b
     """Begins ``assay predict`` as a process in ``tmp_path`` with the tiny models; arguments may be bytes."""
 
     def heed_interrupts() -> None:
-        # A shell's background job ignores SIGINT, and would hand that on to what is started here.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # A shell's background job ignores SIGINT, nohup SIGHUP, and they would hand that on to what is started here.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
 
     def begin(*arguments: str | bytes, **streams: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "assay.cli", "predict", "--models", str(tiny_models), "--device", "cpu"]

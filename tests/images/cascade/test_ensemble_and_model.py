@@ -9,13 +9,15 @@ import torch
 from scipy.special import logit
 
 from assay.calibration.temperature import apply_temperature
+from assay.core.io import read_json, write_json
 from assay.images.cascade.cost import count_macs
 from assay.images.cascade.ensemble import BATCH, load_ensemble, resize
 from assay.images.cascade.model import Cascade
 from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL
 from assay.images.stacking import EXPERTS
 from assay.images.stacking.join import Join
-from assay.images.stacking.meta import EPSILON, MetaModel, fit_meta, lightgbm_classifier
+from assay.images.stacking.meta import fit_meta, lightgbm_classifier
+from assay.images.stacking.meta_model import EPSILON, MetaModel
 from assay.images.stacking.saved import load_alignments, save_meta
 
 SIDES = dict(zip(EXPERTS, (32, 48), strict=True))
@@ -84,6 +86,15 @@ def test_single_loads_one_expert_and_costs_one(models: Path) -> None:
     wanted = np.clip(extractor(resize(batch, 48))[1], -largest, largest)
     np.testing.assert_allclose(ensemble.logits(batch, np.ones(5)), wanted, rtol=1e-4)
     assert ensemble.macs() == count_macs(extractor.network, image_size=48)
+
+
+def test_a_meta_model_names_experts_of_its_own_folder_alone(models: Path) -> None:
+    ship(models, "lightgbm", "refit")
+    record = read_json(models / "meta" / "meta.json")
+    record["model"]["experts"][0] = f"../experts/{EXPERTS[0]}"
+    write_json(models / "meta" / "meta.json", record)
+    with pytest.raises(ValueError, match=r"name '\.\./experts/.*must be relative and without"):
+        load_ensemble(models, device="cpu")
 
 
 def test_many_images_go_through_in_parts_and_an_unknown_mode_is_an_error(models: Path) -> None:

@@ -15,15 +15,18 @@ from PIL import Image
 import assay.images.cascade
 from assay.calibration.temperature import apply_temperature
 from assay.data.decode import decode_rgb
+from assay.data.decoders import decoders
 from assay.data.image_inputs import Input, Row
 from assay.images.cascade.ensemble import load_ensemble, resize
-from assay.images.cascade.model import Cascade
-from assay.images.cascade.predict import COLUMNS, open_cascade, predict_paths
+from assay.images.cascade.model import Cascade, load
+from assay.images.cascade.predict import COLUMNS, predict_paths
+from assay.images.cascade.reading import read_square
 from assay.images.model.store import fit_square
 
 
-def rows_of(cascade: Cascade, inputs: list[Input], **options: int) -> list[Row]:
-    return list(predict_paths(cascade, inputs, **{"batch_size": 5, "decode_threads": 2, **options}))
+def rows_of(cascade: Cascade, inputs: list[Input], *, batch_size: int = 5, processes: int = 2) -> list[Row]:
+    with decoders(read_square, count=processes, max_pixels=cascade.decode.max_pixels) as readers:
+        return list(predict_paths(cascade, inputs, readers=readers, batch_size=batch_size))
 
 
 def test_rows_say_what_the_cascade_says(cascade: Cascade, tiny_models: Path, images: Path) -> None:
@@ -50,12 +53,12 @@ def test_rows_say_what_the_cascade_says(cascade: Cascade, tiny_models: Path, ima
             assert row["verdict"] == ("real" if row["probability"] <= cascade.exit_real else "forged")
 
 
-def test_batches_threads_and_order_change_nothing(cascade: Cascade, images: Path) -> None:
+def test_batches_processes_and_order_change_nothing(cascade: Cascade, images: Path) -> None:
     inputs = [Input(str(path)) for path in sorted(images.iterdir())[:12]]
     first = pd.DataFrame(rows_of(cascade, inputs)).set_index("path")
     backwards = inputs[::-1]
-    for batch_size, threads in ((1, 1), (7, 2), (100, 4)):
-        other = pd.DataFrame(rows_of(cascade, backwards, batch_size=batch_size, decode_threads=threads))
+    for batch_size, processes in ((1, 1), (7, 2), (100, 4)):
+        other = pd.DataFrame(rows_of(cascade, backwards, batch_size=batch_size, processes=processes))
         assert other["path"].tolist() == [item.path for item in backwards]
         other = other.set_index("path").loc[first.index]
         np.testing.assert_allclose(other["probability"], first["probability"], rtol=0, atol=2e-6)
@@ -104,11 +107,11 @@ def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade,
             taken += 1
             yield Input(str(images / "00.png"))
 
-    rows = predict_paths(cascade, endless(), batch_size=4, decode_threads=2)
-    for _ in range(4):
-        assert next(rows)["status"] == "ok"
-    assert taken <= 3 * 4
-    rows.close()
+    with decoders(read_square, count=2, max_pixels=10**6) as readers:
+        rows = predict_paths(cascade, endless(), readers=readers, batch_size=4)
+        for _ in range(4):
+            assert next(rows)["status"] == "ok"
+        assert taken <= 3 * 4
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade,
         ("stage1/model.json", None, "train_stage1"),
         ("experts/maxvit/fold_1/model.safetensors", None, "train_expert"),
         ("experts/maxvit/fold_1/model.safetensors", b"damaged", "evaluate_cascade"),
-        ("meta/meta.json", None, "train_meta"),
+        ("meta/meta.json", None, "evaluate_cascade"),
         ("meta/alignment.safetensors", None, "train_meta"),
         ("meta/alignment.safetensors", b"damaged", "evaluate_cascade"),
         ("stage1/seen.safetensors", None, "score_stage1"),
@@ -133,7 +136,7 @@ def test_what_is_missing_or_damaged_is_named_with_the_command_that_makes_it(tiny
         (models / part).write_bytes(damage)
     named = "" if damage else Path(part).name
     with pytest.raises(ValueError, match=rf"(?s){named}.*dvc repro {stage}"):
-        open_cascade(models, device="cpu")
+        load(models, verify=False)
 
 
 def test_importing_the_package_is_light_and_load_is_there() -> None:

@@ -4,22 +4,24 @@ import csv
 import io
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import termios
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pillow_heif
+import psutil
 import pytest
 from PIL import Image
 
 from assay.data.path_text import unescape_path
 from assay.images.cascade import model as cascade_model
-from assay.images.cascade import predict as predict_module
 from assay.images.cascade.predict import COLUMNS
 
 Assay = Callable[..., tuple[int, bytes, str]]
@@ -41,6 +43,15 @@ def test_a_folder_as_csv_on_standard_output(assay: Assay, images: Path) -> None:
     assert {row["decided_by"] for row in rows} == {"stage1", "ensemble"}
 
 
+def test_a_name_that_a_spreadsheet_would_run_is_marked_on_request(assay: Assay, images: Path, tmp_path: Path) -> None:
+    name = "=HYPERLINK(A1).png"
+    shutil.copy(images / "00.png", tmp_path / name)
+    for options, wanted in (([], name), (["--safe-csv"], f"'{name}")):
+        status, output, _ = assay(name, *options)
+        (row,) = parsed(output)
+        assert (status, row["path"]) == (0, wanted)
+
+
 def test_explain_says_what_leaks_beside_the_rows(assay: Assay, images: Path) -> None:
     plain, told = assay("images"), assay("images", "--explain")
     assert told[:2] == plain[:2], "the rows are the same"
@@ -53,7 +64,7 @@ def test_an_image_unlike_all_seen_is_judged_with_a_warning(assay: Assay, images:
     def with_a_closer_bound(models: Path, **options: str) -> cascade_model.Cascade:
         return replace(load(models, **options), unlike_distance=1e-3)
 
-    monkeypatch.setattr(predict_module, "load", with_a_closer_bound)
+    monkeypatch.setattr(cascade_model, "load", with_a_closer_bound)
     status, output, error = assay("images/00.png")
     (row,) = parsed(output)
     assert (status, row["status"], row["warning"]) == (0, "ok", "unlike_all_seen")
@@ -120,6 +131,7 @@ def test_names_that_are_not_utf8_go_through_arguments_and_standard_output(start:
     [
         (["--models", "nowhere", "x.png"], "no nowhere/cascade/cascade.json: run dvc repro evaluate_cascade"),
         (["x.png", "--output", "rows.xls"], "suffix '.xls' is not known; use .csv, .jsonl, .parquet"),
+        (["x.png", "--output", "rows.jsonl", "--safe-csv"], "--safe-csv says how CSV is written, and none is here"),
         (["x.png", "--batch-size", "0"], "0 is not at least 1"),
         (["-"], "holds NUL bytes: give --null"),
         (["-", "--output", "rows.csv"], "holds NUL bytes: give --null"),
@@ -147,7 +159,7 @@ def test_a_reader_that_stops_early_is_no_error(start: Start, images: Path, tmp_p
     assert process.wait(timeout=240) == 128 + signal.SIGPIPE
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_leaves_no_output(start, images, tmp_path, sent):
     """The list stays open, so the run can't end by itself."""
     output = tmp_path / "results"
@@ -170,6 +182,44 @@ def test_a_run_that_is_stopped_leaves_no_output(start, images, tmp_path, sent):
     assert "Traceback" not in error
     if sent == signal.SIGINT:
         assert error == "assay predict: interrupted; results/rows.csv is not written\n"
+
+
+def slow_picture(path: Path, chunks: int) -> None:
+    """A sound PNG with so many empty chunks that its parser takes microseconds for each."""
+    with Image.open(path) as picture:
+        picture.save(buffer := io.BytesIO(), "PNG")
+    data, empty = buffer.getvalue(), b"\0\0\0\0abCd" + zlib.crc32(b"abCd").to_bytes(4, "big")
+    path.write_bytes(data[:33] + empty * chunks + data[33:])
+
+
+def test_a_picture_that_takes_too_long_is_a_row_and_the_others_are_judged(assay: Assay, images: Path) -> None:
+    slow_picture(images / "03.png", 3_000_000)
+    status, output, _ = assay("images", "--max-seconds", "1")
+    assert status == 3
+    reasons = {row["path"]: row["reason"].split(" than")[0] for row in parsed(output) if row["status"] == "error"}
+    assert reasons == {"images/03.png": "too_slow: more"}
+    os.truncate(images / "04.jpg", 3 * 2**30)
+    _, output, _ = assay("images/04.jpg", "images/00.png", "--max-bytes", str(2**20))
+    reasons = [row["reason"] for row in parsed(output)]
+    assert reasons == ["too_many_bytes: a file of 3221225472 bytes, at most 1048576 are taken", ""]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_slow_picture_does_not_hold_up_the_end(start: Start, images: Path, sent: int) -> None:
+    slow_picture(images / "00.png", 12_000_000)
+    process = start("images/00.png", "--max-seconds", "3000", "-o", "rows.csv", stderr=subprocess.PIPE)
+    readers: list[psutil.Process] = []
+    while not any(reader.cpu_times().user > 2 for reader in readers):  # it has begun to parse
+        assert process.poll() is None
+        time.sleep(0.05)
+        readers = psutil.Process(process.pid).children()
+    begin = time.monotonic()
+    process.send_signal(sent)
+    error = process.communicate(timeout=60)[1].decode()
+    assert time.monotonic() - begin < 20  # of which a busy machine takes most
+    assert process.returncode == 128 + sent
+    assert "Traceback" not in error
+    assert not psutil.wait_procs(readers, timeout=10)[1]
 
 
 def test_a_bar_is_shown_on_a_terminal(start: Start, images: Path) -> None:

@@ -12,6 +12,7 @@ from assay.core.io import read_json, write_json
 from assay.data.decode import decode_rgb
 from assay.images.decode_set import Decoded, DecodeSettings, Refused, decode_all
 from assay.images.model.store import fit_square, open_store, open_writer
+from assay.params.shared import Limits
 
 
 def images(count: int, side: int, *, seed: int = 0) -> np.ndarray:
@@ -100,6 +101,9 @@ def test_crop_takes_the_middle_and_squash_everything() -> None:
     np.testing.assert_array_equal(fit_square(same, 10, resize="squash"), same)
 
 
+LIMITS = Limits(picture_bytes=2**20, picture_seconds=30, table_bytes=2**20, text_characters=1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_decoding_many_keeps_their_order(tmp_path: Path, workers: int) -> None:
     rng = np.random.default_rng(3)
@@ -112,7 +116,7 @@ def test_decoding_many_keeps_their_order(tmp_path: Path, workers: int) -> None:
             Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
         paths.append(str(path))
     settings = DecodeSettings(side=8, resize="crop", max_pixels=10_000, min_side=4, hash_side=8)
-    results = list(decode_all(paths, settings, workers=workers))
+    results = list(decode_all(paths, settings, workers=workers, limits=LIMITS))
     assert len(results) == len(paths)
     for i, (path, result) in enumerate(zip(paths, results, strict=True)):
         if i % 10 == 9:

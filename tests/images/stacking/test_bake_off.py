@@ -6,7 +6,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from assay.images.stacking.bake_off import choose, fold_auc, measure
-from assay.images.stacking.meta import CANDIDATES
+from assay.images.stacking.meta_model import CANDIDATES
 from assay.metrics.binary import Resampled, resample
 
 GROUPS, ROWS, FOLDS = 20, 200, 5

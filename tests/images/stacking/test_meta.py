@@ -15,6 +15,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_score
 
 from assay.core.params import read_yaml, validate
 from assay.images.stacking import meta
+from assay.images.stacking.meta_model import CANDIDATES, MetaModel
 from assay.images.stacking.saved import load_meta, save_meta
 from assay.params.stacking import MetaSearch, Stacking
 
@@ -109,7 +110,7 @@ def test_shuffled_labels_give_half_through_search_and_bake_off() -> None:
     real = chain(labels)
     assert min(real.values()) > 0.7
     shuffled = chain(np.random.default_rng(seed).permutation(labels))
-    assert shuffled.keys() == {*meta.CANDIDATES, "search", "inner"}
+    assert shuffled.keys() == {*CANDIDATES, "search", "inner"}
     inner = shuffled.pop("inner")
     assert inner == pytest.approx(0.5, abs=0.2), "on 100 rows"
     assert list(shuffled.values()) == pytest.approx([0.5] * len(shuffled), abs=0.08)
@@ -126,8 +127,8 @@ def test_held_out_probabilities_come_from_models_that_did_not_see_the_fold() -> 
         np.testing.assert_allclose(probs[kind][held_out], fitted.probs(features[held_out]), rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", meta.CANDIDATES)
-def test_every_kind_comes_back_bit_equal_from_text(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", CANDIDATES)
+def test_every_kind_comes_back_bit_equal_from_its_files(kind: str, tmp_path: Path) -> None:
     features, labels, _ = rows()
     model = meta.fit_meta(kind, features, labels, **classifiers())
     save_meta(tmp_path, model, {"threshold": 0.5})
@@ -137,34 +138,32 @@ def test_every_kind_comes_back_bit_equal_from_text(kind: str, tmp_path: Path) ->
     assert np.array_equal(found.probs(features), model.probs(features))
     assert np.array_equal(found.logits(features), model.logits(features))
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == ({"meta.json", "shipped.txt"} if kind.startswith("lightgbm") else {"meta.json"})
-    for path in tmp_path.iterdir():
-        path.read_text(encoding="utf-8")
+    assert files == ({"meta.json", "trees.safetensors"} if kind.startswith("lightgbm") else {"meta.json"})
 
 
 def test_logits_are_finite_and_the_log_odds_of_the_probabilities() -> None:
     features, labels, _ = rows()
-    for kind in meta.CANDIDATES:
+    for kind in CANDIDATES:
         model = meta.fit_meta(kind, features, labels, **classifiers())
         np.testing.assert_allclose(expit(model.logits(features)), model.probs(features), rtol=1e-9)
     fitted = classifiers()["model"].fit(features, labels)
     assert np.array_equal(model.probs(features), fitted.predict_proba(features)[:, 1]), "the last is LightGBM's own"
     features[0, -2:], features[1, -2:] = 500, -500
-    extreme = meta.MetaModel("mean_logit", EXPERTS).logits(features)[:2]
+    extreme = MetaModel("mean_logit", EXPERTS).logits(features)[:2]
     assert np.isfinite(extreme).all()
     assert extreme[0] > 15 > -15 > extreme[1]
 
 
-def test_a_stale_booster_is_not_taken_up(tmp_path: Path) -> None:
+def test_stale_trees_are_not_taken_up(tmp_path: Path) -> None:
     features, labels, _ = rows()
     save_meta(tmp_path, meta.fit_meta("lightgbm", features, labels, **classifiers()), {})
-    stale = (tmp_path / "shipped.txt").read_bytes()
+    stale = (tmp_path / "trees.safetensors").read_bytes()
     logistic = meta.fit_meta("logistic", features, labels, **classifiers())
     save_meta(tmp_path, logistic, {})
-    assert not (tmp_path / "shipped.txt").exists()
-    (tmp_path / "shipped.txt").write_bytes(stale)
+    assert not (tmp_path / "trees.safetensors").exists()
+    (tmp_path / "trees.safetensors").write_bytes(stale)
     found, _ = load_meta(tmp_path)
-    assert found.booster is None
+    assert found.trees is None
     assert np.array_equal(found.probs(features), logistic.probs(features))
 
 
@@ -186,7 +185,7 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
     trace.unlink()
     features, labels, _ = rows(100)
     save_meta(tmp_path, meta.fit_meta("lightgbm", features, labels, **classifiers()), {})
-    (tmp_path / "shipped.txt").write_bytes(content)
+    (tmp_path / "trees.safetensors").write_bytes(content)
     with pytest.raises(ValueError):
         load_meta(tmp_path)
     assert not trace.exists()
@@ -197,8 +196,8 @@ def test_files_that_do_not_fit_each_other_are_an_error(tmp_path: Path) -> None:
         load_meta(tmp_path)
     features, labels, _ = rows(100)
     save_meta(tmp_path, meta.fit_meta("lightgbm_logits", features, labels, **classifiers()), {})
-    (tmp_path / "shipped.txt").unlink()
-    with pytest.raises(ValueError, match="kind lightgbm_logits needs the text file"):
+    (tmp_path / "trees.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"trees.safetensors can't be read .*run dvc repro train_meta"):
         load_meta(tmp_path)
     record = json.loads((tmp_path / "meta.json").read_text())
     record["model"]["kind"] = "oracle"
@@ -210,9 +209,9 @@ def test_files_that_do_not_fit_each_other_are_an_error(tmp_path: Path) -> None:
 def test_reduced_single_needs_one_expert_and_says_the_same() -> None:
     features, _, _ = rows()
     for expert, other in ((0, -1), (1, -2)):
-        model = meta.MetaModel("single", EXPERTS, expert=expert)
+        model = MetaModel("single", EXPERTS, expert=expert)
         small = model.reduced()
         assert small.experts == (EXPERTS[expert],)
         assert np.array_equal(small.logits(np.delete(features, other, axis=1)), model.logits(features))
-    both = meta.MetaModel("mean_logit", EXPERTS)
+    both = MetaModel("mean_logit", EXPERTS)
     assert both.reduced() is both

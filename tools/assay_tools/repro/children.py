@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from assay_tools.repro.guard import LAST_S
+
 LOGS = Path(".assay/logs")
-GRACE_S = 10.0
+# Seconds in which every stage ends that is asked to: a little more than a guard takes at most.
+END_S = LAST_S + 0.5
 FAILED = "failed"
 
 
@@ -35,26 +38,32 @@ def child_environment(**more: str) -> dict[str, str]:
 
 
 class Children:
-    """Processes that run stages; they can all be stopped at once."""
+    """Processes that run stages; they can all be ended at once.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    Args:
+        root: of the project, where they run.
+        lock: a file that they keep open to their end (see `only_run`).
+    """
+
+    def __init__(self, root: Path, *, lock: int | None = None) -> None:
+        self._root, self._kept = root, () if lock is None else (lock,)
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
+        # A signal's handler may come while the same thread holds it.
+        self._lock = threading.RLock()
         self.stopping = threading.Event()
 
     def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str], *, append: bool = False) -> int:
         """Run a command to its end, output into ``log``; the exit status. It ends when this process does.
 
         Raises:
-            Stopped: ``stop`` was called before or while it ran.
+            Stopped: ``ask`` or ``stop`` was called before or while it ran.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab" if append else "wb") as stream:
             with self._lock:
                 if self.stopping.is_set():
                     raise Stopped
-                # A session of its own: Ctrl-C reaches it through ``stop``, in order, and not from the terminal.
+                # A session of its own: Ctrl-C reaches it through ``ask``, in order, and not from the terminal.
                 process = subprocess.Popen(
                     [sys.executable, "-m", "assay_tools.repro.guard", *command],
                     cwd=self._root,
@@ -63,43 +72,50 @@ class Children:
                     stdout=stream,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    pass_fds=self._kept,
                 )
                 self._running.add(process)
             status = process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
         with self._lock:
             self._running.discard(process)
+            close_input(process)
         if self.stopping.is_set():
             raise Stopped
         return status
 
-    def stop(self) -> None:
-        """End every child: first what DVC runs, so that DVC itself can put its locks away, then what is left."""
+    def ask(self) -> None:
+        """Ask every child to end, and wait for none: the guards see to it."""
         with self._lock:
             self.stopping.set()
+            for process in self._running:
+                close_input(process)
+
+    def stop(self) -> None:
+        """End every child, within `END_S`."""
+        self.ask()
+        with self._lock:
             running = list(self._running)
+        end = time.monotonic() + END_S
         for process in running:
             try:
-                for dvc in psutil.Process(process.pid).children():
-                    for child in dvc.children(recursive=True):
-                        child.terminate()
-            except psutil.NoSuchProcess:  # it ended meanwhile
-                continue
-        for process in running:
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                end_group(process.pid, signal.SIGKILL)
-            # Where the child of DVC did not die with the signal, or had children that outlive it.
-            end_group(process.pid, signal.SIGKILL)
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:  # its guard itself was stopped, say
+                kill_tree(process.pid)
 
 
-def end_group(group: int, number: signal.Signals) -> None:
-    """Signal a process group, if anything is left of it."""
+def close_input(process: subprocess.Popen[bytes]) -> None:
+    """Close the end of the pipe that keeps a guard's command running."""
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL to a process and all below it, if they are still there."""
     try:
-        os.killpg(group, number)
-    except ProcessLookupError:
+        top = psutil.Process(pid)
+        for process in [*top.children(recursive=True), top]:
+            process.kill()
+    except psutil.NoSuchProcess:
         return
 
 

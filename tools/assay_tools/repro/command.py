@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 from rich.console import Console
@@ -21,6 +18,7 @@ from assay_tools.repro.graph import Stage, behind, changed_stages, order_lock, r
 from assay_tools.repro.local import LocalEngine
 from assay_tools.repro.requirements import cannot_run, check_machine
 from assay_tools.repro.schedule import SKIPPED, Schedule
+from assay_tools.repro.session import ended_by_signals, only_run
 from assay_tools.repro.table import Display, duration
 from assay_tools.workspace import locked_stages
 
@@ -40,21 +38,6 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """End every stage that runs."""
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_with_retries(engine: Engine, stage: Stage, display: Display) -> str:
@@ -109,7 +92,7 @@ def tell(schedule: Schedule, display: Display) -> int:
     return 1 if schedule.named(FAILED) else 0
 
 
-def update_code(root: Path) -> None:
+def update_code(root: Path, children: Children) -> None:
     """Run the stage ``code``, if the pipeline has one: only then do the files tell which stages the source changed.
 
     Raises:
@@ -120,7 +103,7 @@ def update_code(root: Path) -> None:
     if not path.is_file() or CODE not in (read_yaml(path).get("stages") or {}):
         return
     log = root / LOGS / f"{CODE}.log"
-    if Children(root).run(dvc_command("repro", CODE), log, child_environment()):
+    if children.run(dvc_command("repro", CODE), log, child_environment()):
         raise ValueError("\n".join(["the stage code failed:", *last_lines(log)]))
 
 
@@ -128,9 +111,10 @@ def repro_here(
     targets: Sequence[str], *, jobs: int, single_item: bool, force: bool, pull: bool, root: Path = Path()
 ) -> int:
     """``repro`` in this workspace."""
-    update_code(root)
-    engine = LocalEngine(root, force=force, pull=pull)
-    return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=pull, root=root)
+    with only_run(root) as lock, ended_by_signals(children := Children(root, lock=lock)):
+        update_code(root, children)
+        engine = LocalEngine(root, children=children, force=force, pull=pull)
+        return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=pull, root=root)
 
 
 def repro_on_cluster(
@@ -146,11 +130,16 @@ def repro_on_cluster(
     """``repro`` on a Ray cluster; ``jobs`` None: as many stages at a time as it has room for."""
     from assay_tools.repro.ray_engine import RayEngine
 
-    # Before the machines are asked: they run what is committed, and code/ lies in git.
-    update_code(root)
-    engine = RayEngine(root, address=address, cpus=cpus, force=force)
-    jobs = jobs or engine.slots()
-    return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=True, root=root)
+    with only_run(root) as lock:
+        children = Children(root, lock=lock)
+        # Before the machines are asked: they run what is committed, and code/ lies in git.
+        with ended_by_signals(children):
+            update_code(root, children)
+        engine = RayEngine(root, children=children, address=address, cpus=cpus, force=force)
+        jobs = jobs or engine.slots()
+        # Again, since Ray has put handlers of its own in the place of these.
+        with ended_by_signals(children):
+            return repro(targets, engine, jobs=jobs, single_item=single_item, force=force, pull=True, root=root)
 
 
 def repro(
@@ -159,8 +148,7 @@ def repro(
     """Bring the targets (all stages without targets) up to date, ``jobs`` stages at a time; the exit status.
 
     0: all is up to date, but for stages that this machine can't run: they are named before anything runs, and at the end.
-    1: a stage failed; everything that does not need it was run all the same. 130: interrupted;
-    all children are ended and ``dvc repro`` or ``assay repro`` goes on from there.
+    1: a stage failed; everything that does not need it was run all the same.
 
     Raises:
         ValueError: no pipeline here, no such stage, or the machine lacks what the stages that will run need.
@@ -180,25 +168,19 @@ def repro(
     schedule = Schedule(stages, up_to_date=fresh)
     locked = list(locked_stages(root))
     order = [*locked, *(name for name in stages if name not in locked)]
-    with ended_by_signals():
-        try:
-            with Display(stages) as display:
-                for name in fresh:
-                    display.unchanged(name)
-                run_schedule(schedule, engine, display, jobs=jobs)
-            order_lock(root, order)
-            if status := tell(schedule, display):
-                return status
-            display.say("dvc repro has the last word")
-            flags = ["--single-item"] * single_item + ["--pull"] * pull
-            status = settle(engine.children, [*flags, *(stages if left_out else targets)], root=root)
-            for name, why in lacking.items():
-                display.say(f"done but for {len(left_out)} stage(s), {name} and what needs it. {why}")
-            return status
-        except KeyboardInterrupt:
-            engine.stop()
-            display.say("interrupted: every stage is ended; assay repro or dvc repro goes on from here")
-            return 128 + signal.SIGINT
+    with Display(stages) as display:
+        for name in fresh:
+            display.unchanged(name)
+        run_schedule(schedule, engine, display, jobs=jobs)
+    order_lock(root, order)
+    if status := tell(schedule, display):
+        return status
+    display.say("dvc repro has the last word")
+    flags = ["--single-item"] * single_item + ["--pull"] * pull
+    status = settle(engine.children, [*flags, *(stages if left_out else targets)], root=root)
+    for name, why in lacking.items():
+        display.say(f"done but for {len(left_out)} stage(s), {name} and what needs it. {why}")
+    return status
 
 
 def settle(children: Children, arguments: Sequence[str], *, root: Path) -> int:

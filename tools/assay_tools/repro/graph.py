@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assay.closure import OUTPUT
-from assay.core.io import read_json
-from assay_tools.workspace import locked_stages
+from assay.core.io import atomic_path
+from assay.core.timings import read_timing
+from assay_tools.workspace import LOCK, locked_stages
 
 # A stage without a timing counts as this many seconds when the longest path is looked for.
 UNKNOWN_S = 30.0
@@ -56,7 +58,7 @@ def retry_of(meta: Mapping[str, Any] | None, *, name: str) -> tuple[int, float]:
 def last_seconds(name: str, root: Path) -> float | None:
     """Wall time of the stage's last run in this workspace."""
     path = root / "timings" / f"{name}.json"
-    return float(read_json(path)["wall_s"]) if path.is_file() else None
+    return read_timing(path)["wall_s"] if path.is_file() else None
 
 
 def read_stages(root: Path, targets: Sequence[str] = (), *, single_item: bool = False) -> dict[str, Stage]:
@@ -110,14 +112,21 @@ def _stage(stage: Any, needs: Iterable[Any], made: Iterable[Path], root: Path) -
 
 def order_lock(root: Path, order: Sequence[str]) -> None:
     """Put the stages of dvc.lock in this order, others last: DVC writes them as they end, side by side that is chance."""
+    from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
-    found = list(locked_stages(root))
     place = {name: number for number, name in enumerate(order)}
-    wanted = sorted(found, key=lambda name: place.get(name, len(place)))
-    if wanted != found:
-        with modify_yaml(str(root / "dvc.lock")) as content:
-            for name in wanted:
+
+    def wanted() -> list[str]:
+        return sorted(locked_stages(root), key=lambda name: place.get(name, len(place)))
+
+    if wanted() == list(locked_stages(root)):
+        return
+    # Under DVC's own lock: another dvc may be about to add a stage.
+    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, atomic_path(root / LOCK) as temporary:
+        shutil.copyfile(root / LOCK, temporary)
+        with modify_yaml(str(temporary)) as content:
+            for name in wanted():
                 content["stages"][name] = content["stages"].pop(name)
 
 

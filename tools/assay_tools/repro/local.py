@@ -29,11 +29,17 @@ class LocalEngine:
     """Runs stages in the workspace itself; with several GPUs each accelerated stage gets one of its own."""
 
     def __init__(
-        self, root: Path, *, force: bool = False, pull: bool = False, gpus: Sequence[str] | None = None
+        self,
+        root: Path,
+        *,
+        children: Children | None = None,
+        force: bool = False,
+        pull: bool = False,
+        gpus: Sequence[str] | None = None,
     ) -> None:
         self.root = root
         self._flags = ["--force"] * force + ["--pull"] * pull
-        self.children = Children(root)
+        self.children = children or Children(root)
         numbers = accelerators() if gpus is None else list(gpus)
         self._gpus: queue.SimpleQueue[str] | None = queue.SimpleQueue() if len(numbers) > 1 else None
         if self._gpus is not None:

@@ -6,6 +6,7 @@ the DVC remote; the commit, dvc.lock and what was printed travel through Ray.
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from assay_tools.workspace import git
 # How often Ray starts a task anew whose machine or process died.
 RESTARTS = 3
 POLL_S, CONNECT_S = 0.5, 10
+TOKEN = "copy ~/.ray/auth_token from the head, or name its copy by RAY_AUTH_TOKEN_PATH (docs/scale.md)"
 
 
 def check_commit(root: Path) -> str:
@@ -44,8 +46,14 @@ def check_remote(root: Path) -> None:
             raise ValueError("several machines need a DVC remote that all reach: dvc remote add --default NAME ADDRESS")
 
 
-def check_address(address: str) -> None:
-    """Raise a ValueError where nobody listens at HOST:PORT; Ray itself tries for minutes and then ends the process."""
+def check_address(address: str | None) -> None:
+    """Raise a ValueError where nobody listens at HOST:PORT; Ray itself tries for minutes and then ends the process.
+
+    Without an address Ray would take whatever cluster it finds on this machine: what runs there reads the project and the
+    secrets of its remote.
+    """
+    if address is None:
+        raise ValueError("--engine ray needs --address HOST:PORT, as ray start --head says it")
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(f"--address {address}: write HOST:PORT, as ray start --head says it")
@@ -53,6 +61,31 @@ def check_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except OSError as error:
         raise ValueError(f"no Ray cluster at {address}: {error}") from error
+
+
+def connect(address: str) -> Any:
+    """The module ``ray``, connected to the cluster at ``address`` by the token of this machine.
+
+    Up to Ray 2.60 a machine that has no token asks for none, whoever the cluster is. Here it has to be said:
+    RAY_AUTH_MODE=disabled.
+
+    Raises:
+        ValueError: Ray is not installed, this machine has no token, or the cluster does not take it.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError('--engine ray needs Ray: pip install -e ".[ray]"') from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="warning")
+    except ray.exceptions.AuthenticationError as error:
+        raise ValueError(f"{address}: no token of the cluster here: {TOKEN}") from error
+    except ConnectionError as error:
+        raise ValueError(
+            f"{address}: {error}; if it runs, it does not take the token of this machine: {TOKEN}"
+        ) from error
+    return ray
 
 
 def read_lock(root: Path) -> str | None:
@@ -76,27 +109,26 @@ class RayEngine:
     """Runs stages on the cluster and takes over what they made; stages that can't travel run here.
 
     Raises:
-        ValueError: Ray is not installed or not to be reached, no remote, files that are not committed.
+        ValueError: Ray is not installed or not to be reached, no token, no remote, files that are not committed.
     """
 
-    def __init__(self, root: Path, *, address: str | None = None, cpus: int = 2, force: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        children: Children,
+        address: str | None,
+        cpus: int = 2,
+        force: bool = False,
+    ) -> None:
         self.root, self._cpus, self._force = root, cpus, force
-        self.children = Children(root)
-        if address is not None:
-            check_address(address)
+        self.children = children
+        check_address(address)
         self._commit = check_commit(root)
         check_remote(root)
-        try:
-            import ray
-        except ImportError as error:
-            raise ValueError('--engine ray needs Ray: pip install -e ".[ray]"') from error
-        self._ray = ray
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="warning")
-        except ConnectionError as error:
-            raise ValueError(f"no Ray cluster: {error}") from error
-        self._bundle = ray.put(bundle_of(root))
-        self._task = ray.remote(run_in_clone)
+        self._ray = connect(str(address))
+        self._bundle = self._ray.put(bundle_of(root))
+        self._task = self._ray.remote(run_in_clone)
 
     def log(self, name: str) -> Path:
         return self.root / LOGS / f"{name}.log"
@@ -115,8 +147,8 @@ class RayEngine:
         if stage.stays:
             return self._here(stage, log, flags=["--force"] * self._force, append=False)
         answer = self._there(stage)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(f"on {answer.host}:\n{answer.log}", encoding="utf-8")
+        with atomic_path(log) as temporary:
+            temporary.write_text(f"on {answer.host}:\n{answer.log}", encoding="utf-8")
         if answer.status:
             return FAILED
         if answer.timing is not None:

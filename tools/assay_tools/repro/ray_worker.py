@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -38,12 +39,19 @@ class Answer:
 
 
 def base_folder() -> Path:
-    """Where a worker keeps its clones and the node's DVC cache: ASSAY_WORKER_DIR, or a folder of the user's own in /tmp."""
+    """Where a worker keeps its clones, secrets of the remote and the node's DVC cache, closed to other users.
+
+    It is ASSAY_WORKER_DIR, or a folder of the user's own in the temporary one, where anyone could have made it before.
+
+    Raises:
+        PermissionError: it is a link, or not this user's alone.
+    """
     given = os.environ.get("ASSAY_WORKER_DIR")
     folder = Path(given) if given else Path(tempfile.gettempdir()) / f"assay-worker-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user; set ASSAY_WORKER_DIR on this machine")
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(f"{folder} is not this user's alone: chmod 700, or set ASSAY_WORKER_DIR on this machine")
     return folder
 
 
@@ -58,7 +66,9 @@ def clone_of(order: Order, bundle: bytes) -> Path:
             file.flush()
             git(base, "clone", "--quiet", "--no-checkout", file.name, str(clone))
         git(clone, "checkout", "--quiet", "--detach", order.commit)
-        (clone / ".dvc" / "config.local").write_text(order.config, encoding="utf-8")
+        config = clone / ".dvc" / "config.local"
+        config.touch(mode=0o600)
+        config.write_text(order.config, encoding="utf-8")
         cache = ("config", "--local", "cache.dir", str(base / "cache"))
         subprocess.run([sys.executable, "-m", "dvc", *cache], cwd=clone, check=True, capture_output=True)
     return clone
@@ -96,4 +106,6 @@ def run_in_clone(order: Order, bundle: bytes) -> Answer:
 def environment_of(clone: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The stage runs the clone's code, whatever version of it this machine has installed."""
     others = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
-    return child_environment(PYTHONPATH=os.pathsep.join([str(clone / "src"), *others]))
+    # The workspace's own, which config.local may name, lies on another machine.
+    site = str(clone.parent / "site")
+    return child_environment(PYTHONPATH=os.pathsep.join([str(clone / "src"), *others]), DVC_SITE_CACHE_DIR=site)

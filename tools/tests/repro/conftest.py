@@ -43,9 +43,10 @@ stages:
 """
 # ASSAY_TEST_RUNS: a folder outside the workspace; a file per run, with start and end. A file <stage>.sleep there
 # holds the seconds that the stage takes, <stage>.fail how many more times it fails, <stage>.meet how many trainings must
-# have begun before it goes on, however slow the machine.
+# have begun before it goes on, however slow the machine, <stage>.stubborn that it is deaf to SIGTERM and starts a program
+# that nobody waits for, in a session of its own.
 WORK = """
-import hashlib, os, sys, time, uuid
+import hashlib, os, signal, subprocess, sys, time, uuid
 from pathlib import Path
 
 stage, output, *inputs = sys.argv[1:]
@@ -56,6 +57,10 @@ print(f"{stage} is at work on {os.environ.get('CUDA_VISIBLE_DEVICES', 'no GPU')}
 meet, deadline = notes / f"{stage}.meet", time.time() + 120
 while meet.exists() and len(list(notes.glob("train@*.run"))) < int(meet.read_text()) and time.time() < deadline:
     time.sleep(0.05)
+if (notes / f"{stage}.stubborn").exists():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    started = subprocess.run(["sh", "-c", "setsid sleep 600 > /dev/null & echo $!"], stdout=subprocess.PIPE, text=True)
+    (notes / f"{stage}.orphan").write_text(started.stdout)
 wait = notes / f"{stage}.sleep"
 time.sleep(float(wait.read_text()) if wait.exists() else 0.1)
 fails = notes / f"{stage}.fail"
@@ -81,6 +86,10 @@ class Notes:
         for path in sorted(self.folder.glob("*.run")):
             found.setdefault(path.name.rsplit("-", 1)[0], []).append(path.read_text().split())
         return found
+
+    def orphans(self):
+        """Numbers of the processes that stubborn stages have left."""
+        return [int(path.read_text() or 0) for path in self.folder.glob("*.orphan")]
 
     def clear(self):
         for path in self.folder.iterdir():

@@ -1,9 +1,12 @@
 """``assay repro`` against the real dvc: side by side, failures, retries, Ctrl-C, SIGKILL, GPUs, and the same dvc.lock."""
 
 import io
+import os
 import re
 import signal
 import subprocess
+import sys
+import time
 
 import psutil
 import pytest
@@ -12,6 +15,7 @@ from rich.console import Console
 from assay_tools.repro.children import last_lines, what_dvc_did
 from assay_tools.repro.graph import Stage, read_stages
 from assay_tools.repro.local import LocalEngine, accelerators
+from assay_tools.repro.session import only_run
 from assay_tools.repro.table import Display, duration
 
 ALL = {"fetch", "train@a", "train@b", "train@c", "join", "tell", "other"}
@@ -98,25 +102,74 @@ def test_stages_that_ask_for_it_are_tried_again(project, notes):
     assert "fetch failed" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-c", "term", "kill"])
-def test_an_end_from_outside_ends_the_stages_and_dvc_goes_on(ran, notes, until, number):
-    notes.tell(TRAININGS, sleep=600)
+ENDS = {
+    "ctrl-c": [signal.SIGINT],
+    "ctrl-c-again-and-again": [signal.SIGINT] * 3,
+    "term": [signal.SIGTERM, signal.SIGINT],
+    "hang-up": [signal.SIGHUP],
+    "kill": [signal.SIGKILL],
+}
+
+
+@pytest.mark.parametrize("numbers", ENDS.values(), ids=ENDS)
+def test_an_end_from_outside_ends_the_stages_and_all_goes_on_from_there(ran, notes, until, numbers):
+    notes.tell(TRAININGS, sleep=600, stubborn=1)
     ran.edit("params.yaml", "a: 1, b: 2, c: 3", "a: 7, b: 8, c: 9")
     with ran.start("assay.cli", "repro", "-j", "2", stderr=subprocess.PIPE) as running:
-        until(lambda: len(notes.runs()) == 2)
+        until(lambda: len(notes.orphans()) == 2 and all(notes.orphans()))
         # The dvc of each too: while it dies, another dvc finds its files busy.
-        at_work = [child.pid for child in psutil.Process(running.pid).children(recursive=True)]
-        assert {int(run[1]) for found in notes.runs().values() for run in found} < set(at_work)
-        running.send_signal(number)
+        at_work = {child.pid for child in psutil.Process(running.pid).children(recursive=True)}
+        at_work |= set(notes.orphans())
+        assert {int(run[1]) for found in notes.runs().values() for run in found} < at_work
+        second = ran.assay("repro")
+        assert second.returncode == 2
+        assert f"assay repro is at work here already (process {running.pid})" in second.stderr
+        since = time.monotonic()
+        for number in numbers:
+            running.send_signal(number)
+            time.sleep(0.2)
         _, errors = running.communicate(timeout=60)
-    if number != signal.SIGKILL:
-        assert running.returncode == 128 + signal.SIGINT
-        assert "interrupted: every stage is ended" in errors
-    until(lambda: not any(psutil.pid_exists(pid) for pid in at_work))
+    if numbers[0] != signal.SIGKILL:
+        assert running.returncode == 128 + numbers[0]
+        assert errors.count("interrupted: every stage is ended") == 1
+        assert not any(map(psutil.pid_exists, at_work))
+    until(lambda: not any(map(psutil.pid_exists, at_work)))
+    # 10 s on a machine that is not busy.
+    assert time.monotonic() - since < 20
     notes.tell(TRAININGS, sleep=0)
-    ran.dvc("repro", "--quiet")
+    for path in notes.folder.glob("*.stubborn"):
+        path.unlink()
+    done = ran.assay("repro", "-j", "2")
+    assert done.returncode == 0, done.stderr
     assert "up to date" in ran.dvc("status")
     assert "fetch" not in notes.runs()
+
+
+def test_a_run_after_a_killed_one_waits_for_the_end_of_its_stages(tmp_path, until):
+    """The guards of the killed run hold the lock, here of a command that is deaf to SIGTERM."""
+    run = (
+        "import sys; from pathlib import Path; from assay_tools.repro.children import *; from assay_tools.repro.session "
+        "import *\nwith only_run(Path()) as lock: Children(Path(), lock=lock).run(sys.argv[1:], Path('log'), os.environ)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", run, "sh", "-c", "trap '' TERM; touch on; sleep 600"], cwd=tmp_path
+    ) as first:
+        until((tmp_path / "on").exists)
+        first.kill()
+    since = time.monotonic()
+    with only_run(tmp_path):
+        assert time.monotonic() - since > 1
+        assert (tmp_path / ".assay/repro.lock").read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize(("handler", "status"), [("SIG_IGN", 0), ("SIG_DFL", 128 + signal.SIGHUP)])
+def test_nohup_is_respected(tmp_path, handler, status):
+    script = (
+        "import os, signal, sys; from pathlib import Path; from assay_tools.repro.session import *\n"
+        f"signal.signal(signal.SIGHUP, signal.{handler})\n"
+        "with ended_by_signals(Children(Path())): os.kill(os.getpid(), signal.SIGHUP)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == status
 
 
 def test_each_accelerated_stage_gets_a_gpu_of_its_own(project):
@@ -213,3 +266,13 @@ def test_logs_are_read_without_what_bars_drew(tmp_path):
     log.write_text("Running stage 'forge':\nERROR: failed to transfer '0a1b' - [Errno 28] No space left on device\n")
     assert what_dvc_did(log) == "failed"
     assert last_lines(tmp_path / "none.log") == []
+
+
+@pytest.mark.parametrize(("content", "left"), [('{"read": {"a": [{"pi', False), ("", False), ('{"read": {}}', True)])
+def test_a_lock_file_that_dvc_wrote_half_is_removed(tmp_path, capsys, content, left):
+    path = tmp_path / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with only_run(tmp_path):
+        assert path.exists() == left
+    assert ("cut in the middle" in capsys.readouterr().err) != left

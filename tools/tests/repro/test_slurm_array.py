@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from assay_tools.site_cache import close_site_cache
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "slurm_array.sh"
 
 
@@ -17,17 +19,21 @@ def task(number: int | None, stages: list[str], *, home: Path, commit: str) -> s
 
 def test_an_array_trains_and_the_workspace_takes_it_over(project, notes, tmp_path):
     project.dvc("remote", "add", "--local", "--default", "shared", str(tmp_path / "remote"))
+    site = close_site_cache(project)
     project.dvc("repro", "--quiet", "fetch")
     project.commit()
     project.dvc("push", "--quiet", "--run-cache")
     commit = project.git("rev-parse", "HEAD")
     shutil.rmtree(project / ".dvc" / "cache")
     stages = project.dvc("stage", "list", "--name-only", "train").split()
+    shutil.rmtree(site)
     assert stages == ["train@a", "train@b", "train@c"]
     for number in range(3):
         done = task(number, stages, home=project, commit=commit)
         assert done.returncode == 0, done.stderr
     assert notes.counts() == dict.fromkeys(["fetch", *stages], 1)
+    # A task leaves nothing where config.local says that the workspace's DVC keeps its indexes.
+    assert not site.exists()
     assert not any(str(project) == run[2] for name in stages for run in notes.runs()[name])
     project.dvc("repro", "--quiet", "--pull")
     assert {name: notes.counts()[name] for name in stages} == dict.fromkeys(stages, 1)

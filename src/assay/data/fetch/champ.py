@@ -21,6 +21,7 @@ PIN = Pin(
     version="1.0.0",
     sha256="aa59df5ae28e2ec76a401a46faf3d6395920be8009a01ce451f7d5c131d82201",
     filename="champ_dataset-1.0.0-py3-none-any.whl",
+    licence="MIT",
 )
 MEMBER = "champ_dataset/dataset_files/v0.json"
 MAX_BYTES = 2**28

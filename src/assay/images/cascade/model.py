@@ -19,7 +19,10 @@ from assay.images.model.backbones import load_checkpoint
 from assay.images.model.embedding import embed_arrays
 from assay.images.model.prediction import Predictor
 from assay.images.model.store import fit_square
+from assay.images.stacking import REFIT
 from assay.images.unlike import Seen, load_seen
+from assay.shipped.opening import Opening, patterns_of
+from assay.shipped.records import MetaRecord, read_record
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,32 @@ class Cascade:
         return pd.DataFrame(columns | {"warning": found.warnings})
 
 
-def load(models: str | Path = "models", *, device: str = "cpu") -> Cascade:
+def network_folders(models: Path) -> list[str]:
+    """The folders of the experts that the shipped combination asks, relative to ``models``."""
+    shipped = read_record(models / "meta" / "meta.json", MetaRecord)
+    model = shipped.model
+    experts = [model.experts[model.expert]] if model.kind == "single" else model.experts
+    subset = "full" if shipped.test_time_mode == REFIT else "fold_*"
+    return [f"experts/{expert}/{subset}" for expert in experts]
+
+
+def load(models: str | Path = "models", *, device: str = "cpu", verify: bool = True) -> Cascade:
     """The cascade of a models folder; everything it needs is read from there, and none of it runs code.
 
+    Args:
+        verify: whether files are compared with SHA256SUMS before they are read.
+
     Raises:
-        ValueError: a part is missing: the message names the file and the stage that makes it.
+        ValueError: a part is missing or damaged: the message names the file and the stage that makes it.
     """
-    folder = Path(models)
-    record = folder / "cascade" / "cascade.json"
-    if not record.is_file():
-        raise ValueError(f"no {record}: run dvc repro evaluate_cascade, or give the folder that holds it")
-    info = read_json(record)
+    with Opening(Path(models), "evaluate_cascade", verify) as opening:
+        opening.check("cascade/*", "meta/*", "stage1/*")
+        opening.check(*patterns_of(network_folders(opening.root)))
+        return _load(opening.root, device=device)
+
+
+def _load(folder: Path, *, device: str) -> Cascade:
+    info = read_json(folder / "cascade" / "cascade.json")
     return Cascade(
         stage1=Predictor(load_checkpoint(folder / "stage1"), device=device),
         stage1_temperature=float(info["stage1_temperature"]),

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
-from pathlib import Path
 
-import cv2
 import numpy as np
-from lightgbm.basic import LightGBMError
-from safetensors import SafetensorError
 
-from assay.data.decode import decode_rgb
-from assay.data.image_inputs import Input, Row, begin_rows, in_threads, pixels_or_reason
-from assay.images.cascade.model import Cascade, load
-from assay.images.decode_set import DecodeSettings
-from assay.images.model.store import fit_square
+from assay.core.parallel import Workers
+from assay.data.decode import MAX_FILE_BYTES
+from assay.data.image_inputs import Input, Row, begin_rows, decoded
+from assay.images.cascade.model import Cascade
 
 COLUMNS = ["path", "verdict", "probability", "decided_by", "warning", "status", "reason"]
 NUMBERS = ("probability",)
-
-
-def read_image(item: Input, settings: DecodeSettings) -> np.ndarray | str:
-    """Pixels uint8 [S, S, 3] as ``prepare`` would store them, or why there are none."""
-
-    def read(path: str) -> np.ndarray:
-        pixels = decode_rgb(path, max_pixels=settings.max_pixels, min_side=settings.min_side)
-        return fit_square(pixels, settings.side, resize=settings.resize)
-
-    return pixels_or_reason(item, read, too_large=(MemoryError, cv2.error))
 
 
 def predict_batch(cascade: Cascade, batch: Sequence[tuple[Input, np.ndarray | str]]) -> list[Row]:
@@ -45,26 +29,19 @@ def predict_batch(cascade: Cascade, batch: Sequence[tuple[Input, np.ndarray | st
 
 
 def predict_paths(
-    cascade: Cascade, inputs: Iterable[Input], *, batch_size: int, decode_threads: int = 1
+    cascade: Cascade,
+    inputs: Iterable[Input],
+    *,
+    readers: Workers[np.ndarray | str],
+    batch_size: int,
+    max_bytes: int = MAX_FILE_BYTES,
 ) -> Iterator[Row]:
-    """Rows of many inputs, a batch at a time.
+    """Rows of many inputs, a batch at a time; ``readers`` call `assay.images.cascade.reading.read_square`.
 
-    Memory holds at most three batches of decoded images, and ``decode_threads`` images at their full size.
+    Memory holds at most three batches of images of the store's size; at full size they are in the readers' memory.
     """
-    read = partial(read_image, settings=cascade.decode)
-    decoded = in_threads(read, inputs, workers=decode_threads, ahead=2 * batch_size)
-    while batch := list(islice(decoded, batch_size)):
+    settings = cascade.decode
+    options = {name: getattr(settings, name) for name in ("side", "resize", "max_pixels", "min_side")}
+    images = decoded(readers, inputs, ahead=2 * batch_size, max_bytes=max_bytes, **options)
+    while batch := list(islice(images, batch_size)):
         yield from predict_batch(cascade, batch)
-
-
-def open_cascade(models: Path, *, device: str) -> Cascade:
-    """The cascade of a models folder.
-
-    Raises:
-        ValueError: something is missing or damaged: what, and the command that makes it.
-    """
-    try:
-        return load(models, device=device)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, LightGBMError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{models} holds no complete cascade ({problem}); run dvc repro evaluate_cascade") from error

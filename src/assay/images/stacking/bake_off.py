@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from assay.images.stacking.meta import CANDIDATES
+from assay.images.stacking.meta_model import CANDIDATES
 from assay.metrics.binary import Resampled, WeightedMetrics, binary_metrics, resample
 from assay.metrics.claims import outcome
 from assay.metrics.discrimination import FloatArray, check_labels, check_weights, ranking_metrics

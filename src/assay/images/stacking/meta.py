@@ -1,18 +1,15 @@
-"""The meta-model: candidates, their search and bake-off, and how the shipped one is kept.
+"""The meta-model: candidates, their search and their fits.
 
 Every comparison here is leave-base-fold-out: the rows of one fold's networks are held out together, since deployment
-always meets networks whose rows the meta-model has not seen. No pickle: a pickled model runs whatever its file says when
-it is loaded, and breaks with the next version of the library; LightGBM's text format and JSON hold numbers only.
+always meets networks whose rows the meta-model has not seen. What is shipped is a `MetaModel`, numbers alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
 import numpy as np
-from scipy.special import expit, logit
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
@@ -25,16 +22,9 @@ from sklearn.model_selection import (
     cross_val_predict,
 )
 
+from assay.images.stacking.meta_model import MetaModel, expert_logits
+from assay.images.stacking.trees import trees_of_text
 from assay.params.stacking import MetaSearch
-
-EPSILON = 1e-7
-# From the simplest to the most complex; the bake-off ships the first that the best is not shown to beat.
-CANDIDATES = ("single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm")
-
-
-def expert_logits(features: np.ndarray, num_experts: int) -> np.ndarray:
-    """The experts' logits float64 [n, num_experts]: the last columns of X_meta."""
-    return np.asarray(features[:, -num_experts:], dtype=np.float64)
 
 
 def lightgbm_classifier(*, seed: int, threads: int, **settings: Any) -> lightgbm.LGBMClassifier:
@@ -93,45 +83,6 @@ def inner_split(
     return rows, np.asarray(fitted.predict_proba(features[rows])[:, 1], dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class MetaModel:
-    """The shipped meta-model: X_meta [n, f] -> probability of forged [n]. Holds numbers only.
-
-    ``kind`` is one of ``CANDIDATES``. ``expert``: position of the single expert. ``coefficients``, ``intercept``: of the
-    logistic regression on the experts' logits. ``booster``: LightGBM's.
-    """
-
-    kind: str
-    experts: tuple[str, ...]
-    expert: int = 0
-    coefficients: tuple[float, ...] = ()
-    intercept: float = 0.0
-    booster: lightgbm.Booster | None = None
-
-    def probs(self, features: np.ndarray) -> np.ndarray:
-        """Probability of forged, float64 [n]."""
-        logits = expert_logits(features, len(self.experts))
-        if self.booster is not None:
-            inputs = features if self.kind == "lightgbm" else logits
-            return np.asarray(self.booster.predict(inputs), dtype=np.float64)
-        if self.kind == "single":
-            return expit(logits[:, self.expert])
-        if self.kind == "mean_logit":
-            return expit(logits.mean(axis=1))
-        assert self.kind == "logistic", self.kind
-        return expit(logits @ np.array(self.coefficients) + self.intercept)
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """Log-odds of forged, float64 [n], finite."""
-        return logit(np.clip(self.probs(features), EPSILON, 1 - EPSILON))
-
-    def reduced(self) -> MetaModel:
-        """The same model without experts that it does not look at (``single`` needs one)."""
-        if self.kind != "single":
-            return self
-        return MetaModel(self.kind, (self.experts[self.expert],))
-
-
 def _classifiers(
     features: np.ndarray, num_experts: int, model: lightgbm.LGBMClassifier, logits_model: lightgbm.LGBMClassifier
 ) -> dict[str, tuple[BaseEstimator, np.ndarray]]:
@@ -165,7 +116,7 @@ def fit_meta(
     if kind == "logistic":
         coefficients = tuple(fitted.coef_[0].tolist())
         return MetaModel(kind, experts, coefficients=coefficients, intercept=float(fitted.intercept_[0]))
-    return MetaModel(kind, experts, booster=fitted.booster_)
+    return MetaModel(kind, experts, trees=trees_of_text(fitted.booster_.model_to_string()))
 
 
 def candidate_probs(

@@ -1,4 +1,4 @@
-"""Meta-models and alignments on disk: LightGBM text, JSON and safetensors, which hold numbers and run nothing."""
+"""Meta-models and alignments on disk: JSON and safetensors, which hold numbers and run nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from assay.core.io import atomic_path, read_json, write_json
 from assay.images.stacking.alignment import Alignment
-from assay.images.stacking.meta import CANDIDATES, MetaModel
+from assay.images.stacking.meta_model import CANDIDATES, MetaModel
+from assay.images.stacking.trees import trees_of_tensors
 
+TREES = "trees.safetensors"
 PARTS = ("source_mean", "rotation", "target_mean")
 # Fields of a meta-model that meta.json holds.
 FIELDS = ("kind", "experts", "expert", "coefficients", "intercept")
@@ -46,13 +48,13 @@ def load_alignments(path: Path) -> dict[tuple[str, int], Alignment]:
 
 
 def save_meta(folder: Path, model: MetaModel, info: Mapping[str, Any]) -> None:
-    """Write meta.json, and shipped.txt where the model has a booster; an earlier model's shipped.txt is removed."""
+    """Write meta.json, and `TREES` where the model has trees; those of an earlier model are removed."""
     write_json(folder / "meta.json", {**info, "model": {name: getattr(model, name) for name in FIELDS}})
-    if model.booster is None:
-        (folder / "shipped.txt").unlink(missing_ok=True)
+    if model.trees is None:
+        (folder / TREES).unlink(missing_ok=True)
         return
-    with atomic_path(folder / "shipped.txt") as temporary:
-        temporary.write_text(model.booster.model_to_string(), encoding="utf-8")
+    with atomic_path(folder / TREES) as temporary:
+        save_file(model.trees.tensors(), temporary)
 
 
 def load_meta(folder: Path) -> tuple[MetaModel, dict[str, Any]]:
@@ -65,23 +67,20 @@ def load_meta(folder: Path) -> tuple[MetaModel, dict[str, Any]]:
         raise ValueError(f"no meta.json in {folder}: run dvc repro train_meta, or give the folder that holds it")
     info = read_json(folder / "meta.json")
     record = info.pop("model")
-    kind, text = record["kind"], folder / "shipped.txt"
+    kind, trees = record["kind"], None
     if kind not in CANDIDATES:
         raise ValueError(f"meta-model kind {kind!r} is unknown; known are {CANDIDATES}")
-    booster = None
     if kind.startswith("lightgbm"):
-        if not text.is_file():
-            raise ValueError(f"meta-model kind {kind} needs the text file of its booster")
         try:
-            booster = lightgbm.Booster(model_str=text.read_text(encoding="utf-8"))
-        except lightgbm.basic.LightGBMError as error:
-            raise ValueError(f"{text} is not a LightGBM model: {error}; run dvc repro train_meta") from error
+            trees = trees_of_tensors(load_file(folder / TREES))
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{folder / TREES} can't be read ({error}); run dvc repro train_meta") from error
     model = MetaModel(
         kind=kind,
         experts=tuple(record["experts"]),
         expert=int(record["expert"]),
         coefficients=tuple(record["coefficients"]),
         intercept=float(record["intercept"]),
-        booster=booster,
+        trees=trees,
     )
     return model, info

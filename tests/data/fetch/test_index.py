@@ -1,5 +1,7 @@
-"""Fetching sdists from a real index on this machine, without ever running what is in them."""
+"""Fetching from real indexes on this machine, honest ones and others, without ever running what comes."""
 
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +18,8 @@ from requests.adapters import HTTPAdapter
 
 from assay.core.io import sha256_bytes, sha256_file
 from assay.data.fetch.archives import unpack
+from assay.data.fetch.index import download, read_settings
 from assay.data.fetch.registry import Pin, fetch
-from assay.data.fetch.sdist import download, read_settings
 
 FILENAME = "tiny-data-1.0.tar.gz"
 PAGE = "simple/tiny-data/index.html"
@@ -27,9 +29,17 @@ class Handler(SimpleHTTPRequestHandler):
     """Serves a folder, notes the paths, and calls a .tar.gz a gzip-encoded .tar, as some servers do."""
 
     paths: list[str]
+    elsewhere: dict[str, str]
 
     def do_GET(self) -> None:
         self.paths.append(self.path)
+        for beginning, target in self.elsewhere.items():
+            if self.path.startswith(beginning):
+                self.send_response(302)
+                self.send_header("Location", target + self.path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
         super().do_GET()
 
     def end_headers(self) -> None:
@@ -42,23 +52,28 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 class Index:
-    """A package index: its folder, its address, and the paths that were asked for."""
+    """A package index: its folder, its address, the paths that were asked for, and where it sends whoever asks."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        handler = type("Noting", (Handler,), {"paths": []})
+        handler = type("Noting", (Handler,), {"paths": [], "elsewhere": {}})
         self.paths: list[str] = handler.paths
+        self.elsewhere: dict[str, str] = handler.elsewhere
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
         self.host = f"127.0.0.1:{self.server.server_port}"
         self.url = f"http://{self.host}/simple"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def list_file(self, sha256: str | None) -> None:
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def list_file(self, sha256: str | None, *, more: str = "") -> None:
         fragment = "" if sha256 is None else f"#sha256={sha256}"
         page = self.folder / PAGE
         page.parent.mkdir(parents=True, exist_ok=True)
         others = '<a href="../../files/tiny_data-1.0-py3-none-any.whl">tiny_data-1.0-py3-none-any.whl</a>'
-        link = f'<a href="../../files/{FILENAME}{fragment}" data-requires-python="&gt;=9">{FILENAME}</a>'
+        link = f'<a href="../../files/{FILENAME}{fragment}" data-requires-python="&gt;=9"{more}>{FILENAME}</a>'
         page.write_text(f"<!DOCTYPE html><html><body>{others}<br>{link}</body></html>")
 
 
@@ -69,8 +84,17 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pip_settings: None
     monkeypatch.setenv("PIP_INDEX_URL", index.url)
     monkeypatch.setenv("PIP_RETRIES", "0")
     yield index
-    index.server.shutdown()
-    index.server.server_close()
+    index.close()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Index]:
+    """A second index with a package of the same name and file name, and other bytes."""
+    other = Index(tmp_path / "other")
+    (other.folder / "files").mkdir(parents=True)
+    (other.folder / "files" / FILENAME).write_bytes(b"other")
+    yield other
+    other.close()
 
 
 @pytest.fixture
@@ -124,6 +148,78 @@ def test_the_bytes_that_come_are_checked_whatever_the_index_says(tmp_path, index
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize("told", [None, sha256_bytes(b"other"), "the pin's"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_package_of_the_same_name_on_a_second_index_is_not_taken(tmp_path, index, pin, other, told, first):
+    """Whatever that index says of it, and in whatever order they are asked; alone it is refused."""
+    other.list_file(pin.sha256 if told == "the pin's" else told)
+    places = [other.url, index.url] if first else [index.url, other.url]
+    settings = [f"global.index-url='{places[0]}'", f"global.extra-index-url='{places[1]}'"]
+    assert sha256_file(get(pin, tmp_path, *settings)) == pin.sha256
+    (tmp_path / FILENAME).unlink()
+    with pytest.raises(RuntimeError, match=rf"{other.url}: .*{sha256_bytes(b'other')}"):
+        get(pin, tmp_path, f"global.index-url='{other.url}'")
+    assert not (tmp_path / FILENAME).exists()
+
+
+@pytest.mark.parametrize("reason", ["", "stolen keys"])
+def test_a_withdrawn_file_is_refused(tmp_path, index, pin, reason):
+    index.list_file(pin.sha256, more=f' data-yanked="{reason}"')
+    with pytest.raises(RuntimeError, match=rf"has withdrawn {FILENAME}: {reason or 'no reason is given'}"):
+        get(pin, tmp_path, f"global.index-url='{index.url}'")
+    assert index.paths == ["/simple/tiny-data/"]
+
+
+@pytest.mark.parametrize("beginning", ["/simple", "/files"])
+def test_a_redirect_to_another_host_is_not_followed(tmp_path, index, pin, other, beginning):
+    """To the same files, even; one that stays on its host is followed."""
+    port = other.host.rpartition(":")[2]
+    shutil.copytree(index.folder, other.folder, dirs_exist_ok=True)
+    index.elsewhere[beginning] = f"http://localhost:{port}"
+    with pytest.raises(RuntimeError, match=rf"redirects to http://localhost:{port}, and is not followed"):
+        get(pin, tmp_path, f"global.index-url='{index.url}'")
+    assert other.paths == []
+    index.elsewhere[beginning] = f"http://127.0.0.1:{port}"
+    assert sha256_file(get(pin, tmp_path, f"global.index-url='{index.url}'")) == pin.sha256
+    assert other.paths
+
+
+def test_a_line_of_the_lock_file_takes_no_other_bytes(tmp_path, index, other, make_wheel):
+    """As make setup has pip do it: an index that changed the file, a second one with the name."""
+    name = "tiny_data-1.0-py3-none-any.whl"
+    metadata = {"METADATA": "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\n", "RECORD": ""}
+    members = {f"tiny_data-1.0.dist-info/{key}": text for key, text in metadata.items()}
+    members["tiny_data-1.0.dist-info/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+    digest = make_wheel(index.folder / "files" / name, members)
+    make_wheel(other.folder / "files" / name, members | {"tiny_data/more.py": "else"})
+    for place in (index, other):
+        place.list_file(None)
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"tiny-data==1.0 \\\n    --hash=sha256:{digest}\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        "--no-cache-dir",
+        "-r",
+        str(lock),
+    ]
+
+    def ask(place: Index, folder: Path) -> subprocess.CompletedProcess[str]:
+        words = [*command, "--index-url", place.url, "--dest", str(folder)]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert ask(index, tmp_path / "right").returncode == 0
+    assert sha256_file(tmp_path / "right" / name) == digest
+    done = ask(other, tmp_path / "wrong")
+    assert done.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (tmp_path / "wrong" / name).exists()
+
+
 def test_a_missing_project_and_a_missing_file_are_named(tmp_path: Path, index: Index, pin: Pin) -> None:
     place = f"global.index-url='{index.url}'"
     with pytest.raises(RuntimeError, match=r"lists no tiny-data-1\.1\.tar\.gz among 2 files"):
@@ -135,6 +231,29 @@ def test_a_missing_project_and_a_missing_file_are_named(tmp_path: Path, index: I
     (index.folder / PAGE).parent.rmdir()
     with pytest.raises(RuntimeError, match="No details about project 'tiny-data'"):
         get(pin, tmp_path, place)
+
+
+@pytest.mark.parametrize(("limit", "what"), [("MAX_PAGE_BYTES", "simple/tiny-data/"), ("MAX_FILE_BYTES", FILENAME)])
+def test_an_answer_without_end_is_not_taken_in(tmp_path, index, pin, monkeypatch, limit, what):
+    """Of what the server sends no more than the limit is read."""
+    monkeypatch.setattr(f"assay.data.fetch.index.{limit}", 100)
+    with pytest.raises(RuntimeError, match=rf"sends more than 100 bytes for http://.*{re.escape(what)}"):
+        fetch(pin, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "page", "told"),
+    [
+        ("text/html", f"<a href='file:///dev/zero'>{FILENAME}</a>", f"names a file of this machine for {FILENAME}"),
+        ("application/json", "[" * 100_000, "recursion"),
+    ],
+)
+def test_a_page_that_leads_astray_is_passed_over(tmp_path, index, pin, monkeypatch, kind, page, told):
+    monkeypatch.setitem(Handler.extensions_map, ".html", kind)
+    (index.folder / PAGE).write_text(page)
+    with pytest.raises(RuntimeError, match=told):
+        fetch(pin, cache_dir=tmp_path / "cache")
 
 
 def test_the_next_index_serves_where_the_first_is_away(tmp_path: Path, index: Index, pin: Pin) -> None:
@@ -169,12 +288,15 @@ global.timeout='60'
 global.extra-index-url='\\nhttp://four/simple\\nfile:///five%20six/simple'
 global.find-links='/seven http://eight/page.html file:///nine'
 :env:.cert='/it\\'s.pem'
+global.client-cert='/eleven.pem'
+global.trusted-host='twelve thirteen:8080'
 global.proxy="http://ten:3128"
 """
     settings = read_settings(listing)
     assert settings.indexes == ("http://two/simple", "http://four/simple", "file:///five%20six/simple")
     assert settings.folders == (Path("/seven"), Path("/nine"))
-    assert (settings.cert, settings.proxy) == ("/it's.pem", "http://ten:3128")
+    assert (settings.cert, settings.proxy, settings.client_cert) == ("/it's.pem", "http://ten:3128", "/eleven.pem")
+    assert settings.trusted == {"twelve", "thirteen:8080"}
     assert (settings.timeout, settings.retries) == (7.0, 5)
     assert len(read_settings("").indexes) == 1
     with pytest.raises(RuntimeError, match="'soon'"):
@@ -195,10 +317,15 @@ def test_certificates_proxy_and_timeout_reach_the_connection(tmp_path, monkeypat
     monkeypatch.setenv("HTTPS_PROXY", "http://environment:1")
     listing = "global.index-url='https://index.invalid/simple'\nglobal.timeout='7'\nglobal.retries='3'\n"
     if not environment:
-        listing += "global.cert='/pip.pem'\nglobal.proxy='http://pip:2'\n"
+        listing += "global.cert='/pip.pem'\nglobal.proxy='http://pip:2'\nglobal.client-cert='/me.pem'\n"
     with pytest.raises(RuntimeError, match="not sent"):
         download("tiny-data", FILENAME, sha256="0" * 64, folder=tmp_path, settings=read_settings(listing))
     (sent,) = seen
     assert (sent["timeout"], sent["retries"]) == (7, 3)
     assert sent["verify"] == ("/environment.pem" if environment else "/pip.pem")
+    assert sent["cert"] == (None if environment else "/me.pem")
     assert sent["proxies"]["https"] == ("http://environment:1" if environment else "http://pip:2")
+    settings = read_settings(f"{listing}global.trusted-host='index.invalid'\n")
+    with pytest.raises(RuntimeError, match="not sent"):
+        download("tiny-data", FILENAME, sha256="0" * 64, folder=tmp_path, settings=settings)
+    assert seen[1]["verify"] is False
