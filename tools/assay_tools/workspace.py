@@ -272,17 +272,28 @@ def _is_dvc(pid: int) -> bool:
         return True  # another user's process: not ours to judge
 
 
+def _lock_content(path: Path) -> Any:
+    """What a lock file of DVC holds: {} where there is none, None where it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        return None
+
+
+def cut_locks(root: Path) -> list[Path]:
+    """Lock files of DVC that end in the middle, relative to the root: it was killed as it wrote."""
+    return [name for name in RWLOCKS if _lock_content(root / name) is None]
+
+
 def dead_locks(root: Path) -> list[str]:
     """Entries of DVC's lock files whose process is gone, or is another program that got the number since."""
-    found = []
+    found = [
+        f"{name} is no JSON, and every dvc command stops at it: rm {name}, when no dvc runs" for name in cut_locks(root)
+    ]
     for name in RWLOCKS:
-        try:
-            content = json.loads((root / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except json.JSONDecodeError:
-            found.append(f"{name} is no JSON, and every dvc command stops at it: rm {name}, when no dvc runs")
-            continue
+        content = _lock_content(root / name) or {}
         holders = {int(holder["pid"]) for holder in _holders(content)}
         dead = sorted(pid for pid in holders if not _is_dvc(pid))
         if dead:

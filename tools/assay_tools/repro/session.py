@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import sys
@@ -16,36 +15,20 @@ from types import FrameType
 import psutil
 
 from assay_tools.repro.children import END_S, Children, Stopped
-from assay_tools.workspace import RWLOCKS
+from assay_tools.workspace import cut_locks
 
 LOCK = Path(".assay/repro.lock")
-
-
 # DVC writes the lock file of its workspace in place, in less than this.
 WRITE_S = 1.0
 
 
-def _is_cut(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    except ValueError:
-        return True
-    return False
-
-
 def remove_cut_locks(root: Path) -> None:
-    """Remove lock files of DVC that end in the middle: it was killed as it wrote, and every other would stop there."""
-    for path in (root / name for name in RWLOCKS):
-        if _is_cut(path):
-            time.sleep(WRITE_S)
-            if _is_cut(path):
-                path.unlink()
-                print(
-                    f"{path.relative_to(root)} was cut in the middle by the end of a dvc, and is removed",
-                    file=sys.stderr,
-                )
+    """Remove lock files of DVC that end in the middle, at which every dvc would stop; one that is being written is left."""
+    if cut_locks(root):
+        time.sleep(WRITE_S)
+        for name in cut_locks(root):
+            (root / name).unlink()
+            print(f"{name} was cut in the middle by the end of a dvc, and is removed", file=sys.stderr)
 
 
 @contextmanager
