@@ -24,9 +24,10 @@ WRITE_S = 1.0
 
 def remove_cut_locks(root: Path) -> None:
     """Remove lock files of DVC that end in the middle, at which every dvc would stop; one that is being written is left."""
-    if cut_locks(root):
+    if found := cut_locks(root):
         time.sleep(WRITE_S)
-        for name in cut_locks(root):
+        # Another one that is cut only now is being written.
+        for name in set(found).intersection(cut_locks(root)):
             (root / name).unlink()
             print(f"{name} was cut in the middle by the end of a dvc, and is removed", file=sys.stderr)
 
