@@ -1,4 +1,4 @@
-# Two commands show everything: make repro, make test. Only Python from 3.11 on, git and make are assumed.
+# Two commands show everything: make repro, make test. Only Python from 3.11 on, git, make and, for photographs, npm are assumed.
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
 	$$name $(NEW_ENOUGH) 2>/dev/null && echo $$name && break; done)
@@ -13,12 +13,13 @@ SYSTEM := libegl1 libgl1 libgl1-mesa-dri libglu1-mesa libfreetype6
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help system browser setup repro test check gate bench report lock clean
+.PHONY: help system browser setup repro study test check gate bench report lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-system: ## Debian, Ubuntu, as root: install what draws the corridor scenes, OpenGL without a screen (again only if missing)
+system: ## Debian, Ubuntu, as root: install OpenGL without a screen, which draws corridors, and npm, which fetches photographs (again only if missing)
+	command -v npm >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends npm; }
 	dpkg -s $(SYSTEM) >/dev/null 2>&1 || { apt-get update && apt-get install --yes --no-install-recommends $(SYSTEM); }
 
 browser: ## Debian, Ubuntu, as root: install the browser in which tests open the report (again only if missing)
@@ -40,6 +41,9 @@ repro: $(STAMP) ## run the pipeline: only what is invalid, JOBS=2 stages at a ti
 	@$(BIN)/python -m assay.cli params --use $(PARAMS)
 	$(BIN)/python -m assay.cli repro --jobs $(JOBS)
 
+study: $(STAMP) ## hours: three trainings of everything, every family of forgery held out once (docs/study.md); again: goes on
+	$(BIN)/python -m assay.cli study --jobs $(JOBS)
+
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
@@ -59,6 +63,7 @@ bench: $(STAMP) ## compare with peers; prints ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/cascade_speed.py
 	$(BIN)/python benchmarks/leak_bounds.py
 	$(BIN)/python benchmarks/text_throughput.py
+	$(BIN)/python benchmarks/text_frontier.py
 	$(BIN)/python benchmarks/parallel_repro.py
 	$(BIN)/python benchmarks/beside_others.py
 	$(BIN)/python benchmarks/vlm_scoring.py

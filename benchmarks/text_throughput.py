@@ -4,7 +4,7 @@
     python benchmarks/text_throughput.py --texts 6000 --repeats 5 --threads 4
 
 Three systems fine-tune the same classifier (the encoder in models/text/encoder under a mean-pooled head) from the same
-weights on the same texts cut at the same length, with the parameters of ``train_text`` in params.yaml:
+weights on the same texts cut at the same length, with the parameters of ``train_text.own`` in params.yaml:
 
 - assay: ``fine_tune`` as the stage calls it: a batch is as long as its longest text, batches of similar length;
 - random order: the same without the grouping by length, so that the two parts of the gain are told apart;
@@ -47,7 +47,7 @@ from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.torch_setup import set_up_torch
 from assay.metrics.intervals import blocks_of, degrees_of_freedom, jackknife_interval, left_out_weights
-from assay.params.text import Text, TrainText
+from assay.params.text import Text, TextNetwork
 from assay.text.classifier import TextClassifier, load_tokenizer
 from assay.text.encoder import Encoder, load_encoder
 from assay.text.prediction import rows_log_probs
@@ -76,7 +76,7 @@ class Task:
     num_classes: int
     tokenizer: Any
     max_length: int
-    settings: TrainText
+    settings: TextNetwork
 
     def first(self, count: int) -> Task:
         return replace(self, rows=self.rows[:count], labels=self.labels[:count])
@@ -115,6 +115,7 @@ def new_model(task: Task, *, seed: int) -> TextClassifier:
         with_places(load_encoder(ENCODER, dropout=settings.dropout), task.max_length),
         task.tokenizer,
         num_classes=task.num_classes,
+        max_tokens=task.max_length,
         pooling=settings.pooling,
         dropout=settings.dropout,
         token_dropout=settings.token_dropout,
@@ -214,7 +215,8 @@ def main() -> int:
     transformers.logging.set_verbosity_error()
     set_up_torch(threads=options.threads)
     off = {"label_smoothing": 0.0, "keep": "last", "early_stopping": None, "mixed_precision": "no"}
-    settings = params.train_text.model_copy(update=off | {"eval_every": params.train_text.epochs})
+    own = params.train_text.own
+    settings = own.model_copy(update=off | {"eval_every": own.epochs, "r_drop": 0.0, "adversarial": 0.0})
     first_seed, tokenizer = params.runtime.seed, load_tokenizer(ENCODER)
     frame, val = (pd.read_parquet(ROWS / f"{role}.parquet") for role in ("train", "val"))
     frame = frame.iloc[np.random.default_rng(first_seed).permutation(len(frame))[: options.texts]]

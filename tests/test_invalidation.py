@@ -31,24 +31,30 @@ ROOT = Path(__file__).parent.parent
 SUBSETS = ["full", *(f"fold_{number}" for number in range(5))]
 KFOLD = {f"kfold_fold_{number}" for number in range(5)}
 CASCADE = {"score_cascade", "evaluate_cascade"}
-BEHIND_EXPERTS = KFOLD | {"build_meta", "evaluate_alignment", "train_meta"} | CASCADE
-STAGE1 = {"train_stage1", "score_stage1", "calibrate", "evaluate"} | CASCADE
+SCORED = {"score_stage1", "calibrate", "evaluate", "train_meta"} | CASCADE
+CHOSEN = {"choose_stage1"} | SCORED
+BEHIND_EXPERTS = KFOLD | {"build_meta", "evaluate_alignment", "distill_stage1"} | CHOSEN
+STAGE1 = {"train_stage1", "distill_stage1"} | CHOSEN
 
 
 def trainings(expert: str) -> set[str]:
     return {f"train_expert@{expert}-{subset}" for subset in SUBSETS}
 
 
-VARIANTS = ("regression", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
+VARIANTS = ("regression", "ranking", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
 COUNTS = {"score_counts", "evaluate_counts"}
-TEXT = {"train_text@network_0", "train_text@no_pretraining", "pool_text", "score_text", "evaluate_text"}
+SCORED_TEXT = {"pool_text", "score_text", "evaluate_text"}
+OWN_TEXT = {"train_text@own", "train_text@distilled"} | SCORED_TEXT
 VLM = {"score_vlm", "vlm_predict"}
-SFT = {f"vlm_sft@{network}" for network in ("no_augmentation", "base", "no_filter", "order_1", "order_2")} | {
-    "filter_vlm"
-}
+FOLDS = {"vlm_sft@fold_0_of_2", "vlm_sft@fold_1_of_2"}
+SFT = {f"vlm_sft@{network}" for network in ("no_augmentation", "base", "order_1", "order_2")} | FOLDS | {"filter_vlm"}
+SECOND = {f"vlm_sft_high_risk@{network}" for network in ("plain", "amplifier", "reweighting", "both", "vision")}
 BEHIND_COUNTS = {"prepare_counts"} | COUNTS | {f"train_counts@{variant}" for variant in VARIANTS}
 EVERY_TRAINING = trainings("efficientnetv2_b3") | trainings("maxvit")
 INITS = {"init_expert@efficientnetv2_b3", "init_expert@maxvit"}
+DRAWN = {"forge", "prepare", "fetch_counts", "prepare_counts", "prepare_text", "render_corridors", "prepare_vlm"}
+SEEDED = STAGE1 | INITS | EVERY_TRAINING | BEHIND_EXPERTS | BEHIND_COUNTS - {"prepare_counts"}
+SEEDED |= {"pretrain_text", "train_text@pretrained"} | OWN_TEXT | {"pretrain_vlm"} | SFT | SECOND | VLM
 # key, new value, stages that become invalid
 TABLE = [
     ("train_expert.efficientnetv2_b3.lr", 0.0005, trainings("efficientnetv2_b3") | BEHIND_EXPERTS),
@@ -56,22 +62,30 @@ TABLE = [
     ("train_expert.maxvit.image_size", 32, {"fetch_weights"} | INITS | EVERY_TRAINING | BEHIND_EXPERTS | STAGE1),
     ("train_meta.search.num_candidates", 3, {"train_meta"} | CASCADE),
     ("evaluate_cascade.budget_forged", 0.011, {"evaluate_cascade"}),
-    ("train_stage1.lr", 0.0005, STAGE1 | {"train_meta"}),
+    ("train_stage1.lr", 0.0005, STAGE1),
+    ("distill_stage1.weight", 0.5, {"distill_stage1"} | CHOSEN),
+    ("distill_stage1.ship", "plain", CHOSEN),
     ("calibrate.objective", "ece", {"calibrate", "evaluate", "evaluate_cascade"}),
     ("evaluate.num_bins", 7, {"evaluate"}),
     ("train_counts.quantile.lr", 0.0005, {"train_counts@quantile"} | COUNTS),
     ("train_counts.llm_lora.rank", 3, {"train_counts@llm_lora"} | COUNTS),
     ("evaluate_counts.ridge_alpha", 3.0, COUNTS),
-    ("evaluate.robustness.max_samples", 20, {"score_stage1", "calibrate", "evaluate", "train_meta"} | CASCADE),
+    ("evaluate_counts.queue.ageing", 0.5, {"evaluate_counts"}),
+    ("evaluate.robustness.max_samples", 20, SCORED),
     ("prepare_counts.quantile_bins", 7, BEHIND_COUNTS),
-    ("train_text.lr", 0.0005, TEXT),
-    ("pretrain_text.mask_share", 0.2, {"pretrain_text"} | TEXT),
+    ("train_text.own.lr", 0.0005, {"train_text@own"} | SCORED_TEXT),
+    ("train_text.pretrained.lr", 0.0005, {"train_text@pretrained", "train_text@distilled"} | SCORED_TEXT),
+    ("pretrain_text.mask_share", 0.2, {"pretrain_text"} | OWN_TEXT),
     ("evaluate_text.num_mistakes", 7, {"evaluate_text"}),
     ("vlm_predict.num_mistakes", 7, {"vlm_predict"}),
-    ("vlm_sft_high_risk.lr", 0.0005, {"vlm_sft_high_risk"} | VLM),
-    ("vlm_sft.lora.rank", 3, SFT | VLM),
-    ("pretrain_vlm.epochs", 1.0, {"pretrain_vlm", "vlm_sft_high_risk"} | SFT | VLM),
+    ("vlm_sft_high_risk.lr", 0.0005, SECOND | VLM),
+    ("vlm_high_risk_networks.both.attend", False, {"vlm_sft_high_risk@both"} | VLM),
+    ("vlm_sft.lora.rank", 3, SFT | SECOND | VLM),
+    ("pretrain_vlm.epochs", 1.0, {"pretrain_vlm"} | SECOND | SFT | VLM),
     ("prepare.folds", 4, {"forge", "prepare"} | STAGE1 | EVERY_TRAINING | BEHIND_EXPERTS),
+    # Another seed of training meets the same data; another seed of the data draws all of it anew.
+    ("runtime.seed", 8, SEEDED),
+    ("runtime.data_seed", 8, DRAWN | SEEDED - INITS),
 ]
 
 
@@ -167,6 +181,7 @@ def test_an_edit_invalidates_its_stages_and_no_other(repo, here, key, value, wan
 
 
 METRIC = {
+    "choose_stage1",
     "calibrate",
     "evaluate",
     "evaluate_alignment",
@@ -176,7 +191,7 @@ METRIC = {
     "evaluate_text",
     "vlm_predict",
 }
-LOOP = {"train_stage1"} | EVERY_TRAINING
+LOOP = {"train_stage1", "distill_stage1"} | EVERY_TRAINING
 # Normalising stands beside the augmentations, and every network's input goes through it.
 INPUT = LOOP | KFOLD | INITS
 LIGHTGBM = {"evaluate_alignment", "train_meta"}

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from assay import __version__
-from assay.cli_models import add_command, add_model_commands, positive, usable_cpus
+from assay.cli_models import Commands, add_command, add_model_commands, positive, usable_cpus
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -98,6 +98,33 @@ def results(_: argparse.Namespace) -> int:
     return 0
 
 
+def study(arguments: argparse.Namespace) -> int:
+    """Run the pipeline several times by a plan, what is begun first where it was left; keep what each run measured."""
+    from assay_tools.study import list_runs, write_page
+    from assay_tools.study import study as carry_out
+
+    if arguments.table:
+        print("\n".join(map(str, write_page())))
+        return 0
+    plan = Path(arguments.runs)
+    if arguments.list:
+        print("\n".join(list_runs(plan, only=arguments.only)))
+        return 0
+    return carry_out(plan, only=arguments.only, jobs=arguments.jobs or usable_cpus())
+
+
+def add_study(commands: Commands) -> None:
+    """The command ``study`` with its options."""
+    one = add_command(commands, study, help="several trainings, every family held out: hours (docs/study.md)")
+    one.add_argument("--runs", default="params/runs/study.yaml", metavar="FILE", help="the plan (%(default)s)")
+    only = "these runs of it alone, by name or pattern: 'seed-*'"
+    one.add_argument("--only", nargs="+", default=[], metavar="RUN", help=only)
+    one.add_argument("--jobs", "-j", type=positive, metavar="N", help="stages at a time (the CPUs)")
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="name the runs and how far they are, and run none")
+    what.add_argument("--table", action="store_true", help="write the tables of docs/study.md, and run nothing")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -139,6 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
     six = add_command(commands, report, help="metrics and plots on one page")
     six.add_argument("-o", "--output", default="report.html", help="file to write (%(default)s)")
     add_command(commands, results, help="write docs/results.md from metrics/")
+    add_study(commands)
     add_model_commands(commands)
     return parser
 

@@ -93,7 +93,8 @@ def counts(arguments: argparse.Namespace) -> int:
     options = {"wanted": arguments.variant, "purpose": arguments.purpose}
     predictor = open_predictor(models, **options, device=arguments.device, verify=arguments.verify)
     rows = with_reasons(answer(predictor, questions, setting=arguments.setting), questions)
-    told = sentences(rows, variant=predictor.name)
+    level = predictor.intervals.level if predictor.intervals else 0.0
+    told = sentences(rows, variant=predictor.name, level=level)
     return tell(rows, told, arguments, output=output, name=f"question(s) by {predictor.name}")
 
 

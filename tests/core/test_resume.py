@@ -26,7 +26,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_the_key_covers_parameters_inputs_threads_processes_and_code(inputs, monkeypatch):
     def key(lr: float = 0.1) -> str:
-        return resume_key("train_text@network_0", params={"network": Settings(lr=lr), "seed": 7}, inputs=inputs)
+        return resume_key("train_text@own", params={"network": Settings(lr=lr), "seed": 7}, inputs=inputs)
 
     first = key()
     assert first == key()

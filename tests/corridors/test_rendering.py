@@ -14,6 +14,8 @@ import pytest
 from assay.corridors.rendering import PACKAGES, Renderer
 from assay.corridors.sampling import sample_scene
 from assay.corridors.scenes import HIGH, LABELS, NO_RISK, Scene, Thing
+from assay.corridors.signs import SIGNS, sign_image
+from assay.corridors.visibility import danger_boxes
 
 SIZE = (160, 120)
 EMPTY = Scene("corridor", 2.4, 10.0, 2.7, "drywall_1", "concrete_3", "ceiling_tiles_1", (), (0.5, 1.5, 0.0), 0.0, -12.0)
@@ -90,14 +92,29 @@ def test_fire_glows_water_is_blue_and_an_empty_corridor_is_neither(renderer):
     assert watery(renderer.render(dataclasses.replace(EMPTY, things=(WATER,)))) > 500
 
 
-def test_sampled_fires_burn_and_corridors_without_risk_do_not(renderer):
+def test_sampled_fires_burn_in_their_boxes_and_corridors_without_risk_do_not(renderer):
     rng = np.random.default_rng(2)
     for _ in range(30):
         high, none = sample_scene(rng, HIGH), sample_scene(rng, NO_RISK)
         if any(thing.kind == "fire" for thing in high.things):
-            assert burning(renderer.render(high)) > 40
-        if not any("red" in thing.look for thing in none.things):
+            pixels = renderer.render(high)
+            inside = np.zeros(pixels.shape[:2], dtype=bool)
+            for left, upper, right, lower in danger_boxes(high):
+                inside[int(upper * 120) : round(lower * 120) + 1, int(left * 160) : round(right * 160) + 1] = True
+            assert burning(pixels[inside][None]) > 0.9 * 40
+        if not any(word in thing.look for thing in none.things for word in ("red", "sign", "portraits")):
             assert burning(renderer.render(none)) < 40
+
+
+def test_each_sign_is_another_picture_and_hangs_on_the_wall_it_is_given(renderer):
+    assert len({sign_image(kind, side=32).tobytes() for kind in SIGNS}) == len(SIGNS)
+    with pytest.raises(ValueError, match="kind: got 'sign_stop'"):
+        sign_image("sign_stop", side=32)
+    plain = renderer.render(EMPTY).astype(int)
+    for kind in SIGNS:
+        sign = Thing("sign", 3.0, 1.2, height=0.6, width=0.6, look=kind, base=1.2)
+        changed = np.abs(renderer.render(dataclasses.replace(EMPTY, things=(sign,))) - plain).max(axis=2) > 12
+        assert changed[:, 80:].sum() == changed.sum() > 50
 
 
 def test_everything_a_caption_names_shows_in_the_image(renderer):

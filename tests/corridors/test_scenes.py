@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from assay.corridors.looks import BY_ROLE, SEEN, Looks
 from assay.corridors.sampling import MARGIN, clear_risk, crowded, sample_scene
 from assay.corridors.scenes import (
     FLOORS,
@@ -28,11 +29,13 @@ from assay.corridors.scenes import (
     Scene,
     Thing,
     caption,
+    dangers,
     free_width,
     risk,
     wall_gap,
 )
-from assay.corridors.visibility import project, visible_things
+from assay.corridors.signs import SIGNS
+from assay.corridors.visibility import danger_boxes, project, visible_things
 
 WIDTH = 2.4
 EPSILON = 1e-6
@@ -52,6 +55,8 @@ def block(start: float, end: float, kind: str = "cabinet", x: float = 4.0) -> Th
 
 
 DOOR = Thing("door", 10.0, 0.0, height=2.0, width=0.9, look="door_steel_red")
+SIGN = Thing("sign", 10.0, 0.0, height=0.5, width=0.5, look="sign_warning", base=1.2)
+PERSON = Thing("person", 4.0, 0.0, height=1.7, width=0.3, depth=0.5, look="red")
 CARPET = Thing("carpet", 5.0, 0.0, width=8.0, depth=1.2, look="red")
 FIRE = Thing("fire", 4.0, 0.9, height=0.6, width=0.5, depth=0.5, look="lava_1")
 
@@ -61,6 +66,8 @@ FIRE = Thing("fire", 4.0, 0.9, height=0.6, width=0.5, depth=0.5, look="lava_1")
     [
         ((), NO_RISK),
         ((DOOR, CARPET, Thing("picture", 3.0, -1.2, height=0.5), Thing("vent", 3.0, 1.2)), NO_RISK),
+        ((SIGN, PERSON), NO_RISK),
+        ((block(0.05, 0.6), SIGN, PERSON), LOW),
         ((block(0.05, 0.6),), LOW),
         ((block(0.05, 0.6), block(1.8, 2.35, x=6.0)), LOW),
         ((block(0.0, 0.8, "water"),), LOW),
@@ -178,7 +185,11 @@ def test_both_sides_of_each_border_between_the_sides_of_a_caption(start, end, wo
 @pytest.fixture(scope="module")
 def sampled() -> dict[str, list[Scene]]:
     rng = np.random.default_rng(7)
-    return {label: [sample_scene(rng, label) for _ in range(200)] for label in LABELS}
+    shares = {"train": 150, "val": 50, "test": 100}
+    return {
+        label: [sample_scene(rng, label, looks=BY_ROLE[role]) for role, count in shares.items() for _ in range(count)]
+        for label in LABELS
+    }
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -218,6 +229,53 @@ def test_no_kind_gives_the_class_away_and_every_kind_texture_and_view_is_drawn(s
     assert {scene.wall for scene in scenes} == set(WALLS)
     assert {scene.floor for scene in scenes} == set(FLOORS)
     assert {scene.kind for scene in scenes} == set(VIEWS)
+    assert {thing.look for scene in scenes for thing in scene.things if thing.kind == "sign"} == set(SIGNS)
+
+
+TEXTURES = ("walls", "floors", "ceilings", "outdoor_floors", "doors", "pictures", "signs", "cartons", "waters", "fires")
+COLOURS = ("cabinets", "clothes", "carpets", "balls")
+PLACES_OF_MESHES = ("at_wall", "in_middle", "in_row", "small", "outdoor_kinds")
+
+
+@pytest.mark.parametrize("role", ["train", "val", "calib", "tune"])
+def test_test_shares_no_texture_no_mesh_and_no_light_with_any_other_role(role):
+    def taken(looks: Looks, fields: tuple[str, ...]) -> set[str]:
+        return {look for field in fields for look in getattr(looks, field)}
+
+    other, test = BY_ROLE[role], BY_ROLE["test"]
+    assert not taken(other, TEXTURES) & taken(test, TEXTURES)
+    for field in COLOURS:
+        assert not taken(other, (field,)) & taken(test, (field,))
+    # Boxes are drawn by code; a carton's texture and a cabinet's colour are others.
+    assert taken(other, PLACES_OF_MESHES) & taken(test, PLACES_OF_MESHES) == {"cabinet", "carton"}
+    for field in ("light", "warmth"):
+        assert max(getattr(other, field)) <= min(getattr(test, field)) or max(getattr(test, field)) <= min(
+            getattr(other, field)
+        )
+
+
+def test_a_sampled_scene_shows_its_pool_alone():
+    rng = np.random.default_rng(3)
+    for label in LABELS:
+        for _ in range(20):
+            scene = sample_scene(rng, label, looks=SEEN)
+            assert scene.wall in SEEN.walls
+            assert {thing.look for thing in scene.things if thing.kind == "sign"} <= set(SEEN.signs)
+            assert not {thing.kind for thing in scene.things} & {"desk", "ball", "potion", "duckie", "pine"}
+            assert SEEN.light[0] <= scene.light[0] <= SEEN.light[1]
+
+
+def test_dangers_are_what_makes_high_risk_and_nothing_else_is_one(sampled):
+    for label, scenes in sampled.items():
+        for scene in scenes:
+            found = dangers(scene)
+            assert bool(found) == (label == HIGH)
+            assert not {thing.kind for thing in found} & {"sign", "person", "water", *HARMLESS}
+            rest = tuple(thing for thing in scene.things if thing not in found)
+            assert risk(dataclasses.replace(scene, things=rest)) != HIGH
+            boxes = danger_boxes(scene)
+            assert len(boxes) == len(found)
+            assert all(0 <= left < right <= 1 and 0 <= upper < lower <= 1 for left, upper, right, lower in boxes)
 
 
 def test_captions_name_each_thing_on_the_floor_and_its_side_and_never_a_class(sampled):
@@ -228,7 +286,7 @@ def test_captions_name_each_thing_on_the_floor_and_its_side_and_never_a_class(sa
         place, _, named = caption(scene).partition("：")
         assert place == PLACES[scene.kind]
         parts = [] if named == NOTHING else named.split("、")
-        standing = {thing.kind for thing in scene.things if thing.kind not in HARMLESS}
+        standing = {thing.kind for thing in scene.things if thing.kind in NOUNS}
         assert {part.removeprefix(side) for part in parts for side in SIDES if part.startswith(side)} >= {
             NOUNS[kind] for kind in standing
         }

@@ -19,6 +19,7 @@ class Echo:
     def predict(self, questions: list[str], *, setting: str | None = None) -> pd.DataFrame:
         self.asked.append((tuple(questions), setting))
         rows = {"text": questions, "count": [float(len(text)) for text in questions], "bin": 1, "low": 2, "high": 9}
+        rows |= {"interval_low": [len(text) for text in questions], "interval_high": 30}
         return pd.DataFrame(rows).assign(truncated=False, p_0=0.25, p_1=0.75)
 
 
@@ -32,9 +33,12 @@ def test_rows_keep_their_order_and_settings_of_their_own():
     assert rows["count"].fillna(-1).tolist() == [3, -1, 1, -1, 2]
     assert echo.asked == [(("aaa", "cc"), "x"), (("b",), "default")]
     assert rows["bin"].dtype == "Int64"
-    said = sentences(rows, variant="echo")
-    assert said[0] == "3.0 units, bin 1 (2-9) by echo, probabilities by bin 0.25 0.75"
+    assert rows["interval_low"].dtype == "Int64"
+    said = sentences(rows, variant="echo", level=0.9)
+    assert said[0] == "3.0 units, bin 1 (2-9) by echo, 90% interval 3-30, probabilities by bin 0.25 0.75"
     assert said[1] == "error: empty text"
+    bare = rows.assign(interval_low=pd.array([pd.NA] * 5, dtype="Int64"))
+    assert "interval" not in sentences(bare, variant="echo", level=0.9)[0]
     # What stands for no character comes from bytes of the shell that are not UTF-8.
     rows = answer(
         Echo(), pd.DataFrame({"text": ["a\udcff", "b"], "setting": [None, "\udcff"]}, dtype=object), setting=None

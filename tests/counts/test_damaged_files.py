@@ -31,7 +31,9 @@ def models(tiny_encoder, tmp_path):
     record |= {"objective": ClassObjective(bins, class_weights(bins, "none")).to_json()}
     save_network(tmp_path / "counts/quantile", model, tokenizer, base=tiny_encoder, record=record)
     write_json(tmp_path / "counts/choice.json", {"count": "quantile", "bin": "quantile"})
-    write_sums(tmp_path / "counts", ["choice.json", "quantile/*"])
+    intervals = {"level": 0.9, "num_groups": 27, "pooled": 0.9, "kinds": {"gpt": 0.7}}
+    write_json(tmp_path / "counts/intervals.json", {"variants": {"quantile": intervals}})
+    write_sums(tmp_path / "counts", ["choice.json", "intervals.json", "quantile/*"])
     torch.set_num_threads(1)
     return tmp_path / "counts"
 

@@ -10,12 +10,21 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 
 from assay.core.io import read_json
 from assay.core.params import load
 from assay.counts.causal import save_random_causal_lm
-from assay.counts.networks import build_network, load_network, load_tokenizer, memory_plan, read_record, save_network
-from assay.counts.prediction import network_outputs
+from assay.counts.networks import (
+    build_network,
+    embed_questions,
+    load_network,
+    load_tokenizer,
+    memory_plan,
+    network_outputs,
+    read_record,
+    save_network,
+)
 from assay.params.counts import CausalConfig, Counts
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +37,8 @@ PARAMS = LOADED.model_copy(
     }
 )
 CORAL = PARAMS.ordinal.model_copy(update={"loss": "coral"})
-FLOAT_LORA = PARAMS.llm_lora.model_copy(update={"weights_dtype": "float32"})
+FLOAT_LORA = PARAMS.llm_lora.model_copy(update={"weights_dtype": "float32", "num_layers": None})
+ONE_LAYER = FLOAT_LORA.model_copy(update={"num_layers": 1})
 TEXTS = ["how many ways", "find the sum of all roots", "is w3 prime", "w1 w2 w5 w8 w9"]
 SMALL = CausalConfig(hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32)
 
@@ -59,9 +69,9 @@ def one_step(model: Any, tokenizer: Any) -> None:
         (PARAMS.ordinal, 7),
         (CORAL, 7),
         (FLOAT_LORA, 8),
-        (PARAMS.llm_lora, 8),
+        (ONE_LAYER, 8),
     ],
-    ids=["regression", "classes", "corn", "coral", "lora_float32", "lora_bfloat16"],
+    ids=["regression", "classes", "corn", "coral", "lora", "lora_on_the_lowest_layer"],
 )
 def test_what_is_saved_predicts_the_same(tiny_encoder, causal, tmp_path, settings, outputs):
     base = causal if hasattr(settings, "rank") else tiny_encoder
@@ -81,7 +91,7 @@ def test_what_is_saved_predicts_the_same(tiny_encoder, causal, tmp_path, setting
 
 def test_only_adapters_and_head_of_a_lora_are_trained_and_saved(causal, tmp_path):
     tokenizer = load_tokenizer(causal)
-    model = build(causal, PARAMS.llm_lora)
+    model = build(causal, FLOAT_LORA)
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     assert all("lora_" in name or "score" in name for name in trained)
     assert any("score" in name for name in trained)
@@ -95,6 +105,17 @@ def test_only_adapters_and_head_of_a_lora_are_trained_and_saved(causal, tmp_path
     config = read_json(tmp_path / "adapter_config.json")
     assert isinstance(config["target_modules"], str)
     assert all(value == sorted(value) for value in config.values() if isinstance(value, list))
+
+
+def test_the_lowest_layers_are_those_of_the_whole_model_and_the_plan_knows(causal):
+    whole, lowest = (build(causal, settings).get_base_model().model for settings in (FLOAT_LORA, ONE_LAYER))
+    assert [len(model.layers) for model in (whole, lowest)] == [2, 1]
+    assert torch.equal(whole.layers[0].mlp.up_proj.weight, lowest.layers[0].mlp.up_proj.weight)
+    plans = [memory_plan(causal, settings, num_outputs=8, device="cpu") for settings in (FLOAT_LORA, ONE_LAYER)]
+    assert [plan.shape.num_layers for plan in plans] == [2, 1]
+    assert plans[1].parameters < plans[0].parameters
+    with pytest.raises(ValueError, match=r"train_counts.llm_lora.num_layers 3: .* has 2; or set null"):
+        build(causal, FLOAT_LORA.model_copy(update={"num_layers": 3}))
 
 
 def test_an_adapter_rejects_another_base(causal, tiny_encoder, tmp_path):
@@ -131,7 +152,7 @@ def test_frozen_layers_stay_as_they_are_and_the_plan_knows(tiny_encoder):
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_four_bits_without_their_package_say_what_to_install(causal):
-    four = PARAMS.llm_lora.model_copy(update={"weights_dtype": "4bit"})
+    four = FLOAT_LORA.model_copy(update={"weights_dtype": "4bit"})
     with pytest.raises(ValueError, match="needs the package bitsandbytes"):
         build(causal, four, num_outputs=3)
 
@@ -150,3 +171,14 @@ def test_weights_of_another_network_are_rejected(tiny_encoder, tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="do not fit its config"):
         load_network(tmp_path, PARAMS.quantile, num_outputs=8)
+
+
+def test_embeddings_are_means_over_tokens_whatever_stands_beside_them(tiny_encoder):
+    found = embed_questions(tiny_encoder, [*TEXTS, "how " * 200], device="cpu")
+    assert found.shape == (5, 16)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    model, tokenizer = AutoModel.from_pretrained(tiny_encoder).eval(), load_tokenizer(tiny_encoder)
+    for text, vector in zip(TEXTS, found, strict=False):
+        with torch.no_grad():
+            mean = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+        assert np.allclose(vector, mean / mean.norm(), atol=1e-5)

@@ -19,6 +19,7 @@ from assay.counts.objectives import (
     class_weights,
     make_objective,
     objective_from_json,
+    pairwise_loss,
 )
 from assay.params.counts import VARIANTS, Counts
 
@@ -88,6 +89,25 @@ def test_regression_comes_back_in_units(log):
     squares = np.square(outputs[:, 0].numpy() - targets).sum()
     assert objective.loss(outputs, torch.from_numpy(targets)).item() == pytest.approx(squares, rel=1e-4)
     assert objective.counts(np.array([[-50.0], [50.0]])).tolist() == [2.0, 89.0]
+
+
+def test_the_pairwise_loss_is_the_sum_over_rows_of_their_pairs_and_knows_no_shift():
+    targets = torch.tensor([0.3, -1.0, 0.3, 2.0, 0.5])
+    scores = torch.tensor([0.1, 0.4, -0.2, 1.0, 3.0], dtype=torch.float64)
+    expected = 0.0
+    for i in range(5):
+        pairs = [j for j in range(5) if targets[i] != targets[j]]
+        ahead = [(scores[i] - scores[j]) * torch.sign(targets[i] - targets[j]) for j in pairs]
+        expected += sum(float(torch.log1p(torch.exp(-one))) for one in ahead) / len(pairs)
+    assert pairwise_loss(scores, targets).item() == pytest.approx(expected)
+    assert pairwise_loss(scores + 7, targets).item() == pytest.approx(expected)
+    assert pairwise_loss(targets * 9, targets) < pairwise_loss(-targets * 9, targets)
+    assert pairwise_loss(scores[:1], targets[:1]) == pairwise_loss(scores[:2], torch.zeros(2)) == 0
+    for weight in (0.0, 0.5, 1.0):
+        objective = RegressionObjective(True, 0.0, 1.0, 1.0, 9.0, weight)
+        squares = functional.mse_loss(scores, targets.double(), reduction="sum").item()
+        found = objective.loss(scores[:, None], targets.double()).item()
+        assert found == pytest.approx((1 - weight) * squares + weight * expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

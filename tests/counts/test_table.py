@@ -110,11 +110,11 @@ def test_the_setting_comes_first():
 
 
 def test_no_group_stands_in_two_roles_and_shares_are_kept():
-    groups, shares = pd.Series(np.repeat(np.arange(200), 7)), {"train": 0.7, "val": 0.1, "test": 0.2}
+    groups, shares = pd.Series(np.repeat(np.arange(200), 7)), {"train": 0.6, "val": 0.1, "calib": 0.1, "test": 0.2}
     roles = split_groups(groups, shares, seed=3)
     per_group = pd.DataFrame({"group": groups, "role": roles}).groupby("group")["role"].agg(["nunique", "first"])
     assert (per_group["nunique"] == 1).all()
-    assert per_group["first"].value_counts().to_dict() == {"train": 140, "test": 40, "val": 20}
+    assert per_group["first"].value_counts().to_dict() == {"train": 120, "test": 40, "val": 20, "calib": 20}
     assert np.array_equal(roles, split_groups(groups, shares, seed=3))
     with pytest.raises(ValueError, match="2 group"):
         split_groups(pd.Series(["a", "b", "a"]), shares, seed=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.images.audit import FEATURES, column_summary, metadata_auc, metadata_features
+from assay.images.audit import AUDITED, FEATURES, column_summary, metadata_auc, metadata_features, shortcut_aucs
 
 
 def manifest(count: int = 300, *, seed: int = 0) -> pd.DataFrame:
@@ -37,6 +37,26 @@ def test_each_column_alone_can_be_a_shortcut(column: str) -> None:
     else:
         frame.loc[frame["label"] == 1, column] += 10_000
     assert metadata_auc(frame, folds=3, seed=0) > 0.99
+
+
+@pytest.mark.parametrize("trap", [*AUDITED, ""])
+def test_a_set_that_was_not_made_in_pairs_is_judged_by_what_tells_its_halves_apart(trap: str) -> None:
+    frame = manifest(200)
+    # A group has one label, as where people that exist stand beside people that don't.
+    frame["group_id"] += frame["label"].astype(str)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(frame), 32, 32, 3), dtype=np.uint8)
+    forged = frame["label"] == 1
+    if trap == "metadata_auc":
+        frame.loc[forged, "file_bytes"] += 10_000
+    elif trap == "corners_auc":
+        pixels[forged, 0, 0] = 255
+    elif trap == "content_auc":
+        pixels[forged, 8:24, 8:24] //= 2
+    found = shortcut_aucs(frame, pixels, folds=5, seed=0)
+    assert list(found) == list(AUDITED)
+    assert {name for name, auc in found.items() if auc > 0.7} == ({trap} if trap else set())
+    alone = shortcut_aucs(frame[~forged | (frame["group_id"] == "g01")], pixels, folds=5, seed=0)
+    assert np.isnan(list(alone.values())).all()
 
 
 def test_features_do_not_depend_on_other_rows() -> None:

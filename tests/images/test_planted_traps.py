@@ -26,7 +26,7 @@ from assay.params.images import Images
 PARAMS = load(Images, Path(__file__).resolve().parents[2] / "params.yaml")
 SIDE, SCENES, CROPS = 32, 40, 10
 FORGE = PARAMS.forge.model_copy(
-    update={"size": SIDE, "short_side": [48.0, 96.0], "families": ["blend", "resample"], "unseen": None}
+    update={"size": SIDE, "short_side": [48.0, 96.0], "families": ["blend", "resample"], "unseen": []}
 )
 ROLES = {"train": 0.4, "val": 0.15, "calib": 0.15, "tune": 0.15, "test": 0.15}
 DRAWS = 20
@@ -72,7 +72,7 @@ def clean(folder: Path, *, seed: int) -> Data:
         photos.append(Photo(f"s{number:02d}", f"s{number:02d}", folder / f"{number}.npy", range(CROPS), "train"))
     made = []
     for number, photo in enumerate(photos):
-        for stem, family, data in forge_photo(number, photos, FORGE, seed=seed, reconstruct=None):
+        for stem, family, data in forge_photo(number, photos, FORGE, seed=seed, networks={}):
             label = int(family != "real")
             name = f"{'forged' if label else 'real'}/{stem}.jpg"
             made.append(Picture(name, label, photo.group, decoded(data), 80 + int(stem[-1]), len(data)))
@@ -143,7 +143,7 @@ def fired(data: Data, folder: Path, *, seed: int) -> set[str]:
     train = frame[frame["split"] == "train"]
     aucs = {
         "metadata": metadata_auc(train, folds=5, seed=seed),
-        "corners": corner_auc(train, store, folds=5, seed=seed),
+        "corners": corner_auc(train, pixels[store.rows_of(list(train["sample_id"]))], folds=5, seed=seed),
         "names": name_auc(train, folds=5, seed=seed),
     }
     found = set(shortcut_words(aucs, train, max_auc=PARAMS.prepare.audit.max_auc))

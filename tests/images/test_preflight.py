@@ -124,6 +124,12 @@ def test_what_cannot_work_is_said_all_at_once(groups, options, said):
         ("build_meta, anchors", enough(calib_0=4, calib_1=5), {}, "Raise roles.calib"),
         ("train_stage1, batches", enough(), {"train_stage1__batch_size": 1500}, "Set train_stage1.batch_size to 150"),
         ("train_expert.maxvit, batches", enough(), {"train_expert__maxvit__batch_size": 500}, "few. Lower"),
+        (
+            "train_expert.maxvit, input",
+            enough(),
+            {"train_expert__maxvit__image_size": 96, "train_expert__maxvit__input": "srm"},
+            "at 96 pixels of 128 stored: a",
+        ),
         ("train_stage1, epoch", enough(val_1=3), {}, "chosen on 3 groups"),
         ("train_meta, rows", enough(train_0=4, train_1=4), {}, "LightGBM gives one value to all"),
         ("train_meta, logits", {**enough(train_0=5, train_1=5)}, {}, "40 rows, 80 rows fit"),

@@ -40,7 +40,7 @@ def test_experts_and_variants_are_read_by_name_in_the_order_of_the_code(full: di
     assert images.expert("maxvit") is images.train_expert.maxvit
     with pytest.raises(ValueError, match="expert 'resnet' is unknown; train_expert has efficientnetv2_b3, maxvit"):
         images.expert("resnet")
-    assert VARIANTS == ("regression", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
+    assert VARIANTS == ("regression", "ranking", "equal_width", "quantile", "staged", "ordinal", "llm_lora")
     assert counts.variant("staged") is counts.train_counts.staged
     with pytest.raises(ValueError, match="variant 'tree' is unknown; train_counts has regression"):
         counts.variant("tree")
@@ -76,9 +76,9 @@ def test_the_whole_file_names_bad_values_of_every_line_at_once(put: Edit, tmp_pa
 
 
 def test_early_stopping_is_allowed_where_the_best_is_kept(put: Edit) -> None:
-    content = put("train_text.early_stopping", 3)
-    content["train_text"]["keep"] = "best"
-    assert validate(Text, content).train_text.early_stopping == 3
+    content = put("train_text.own.early_stopping", 3)
+    content["train_text"]["own"]["keep"] = "best"
+    assert validate(Text, content).train_text.own.early_stopping == 3
 
 
 def test_classes_need_not_be_named(put: Edit) -> None:
@@ -88,12 +88,13 @@ def test_classes_need_not_be_named(put: Edit) -> None:
 
 def test_texts_longer_than_the_encoder_are_rejected(put: Edit) -> None:
     """The own encoder has positions for pretrain_text.max_tokens; more would end in an index error after minutes."""
-    content = put("train_text.max_tokens", 128)
-    with pytest.raises(ParamsError, match="max_tokens"):
-        validate(Text, content)
+    for name in ("own", "distilled"):
+        with pytest.raises(ParamsError, match=f"train_text.{name}.max_tokens 128"):
+            validate(Text, put(f"train_text.{name}.max_tokens", 128))
     # Pretrained weights bring their own positions.
-    content["fetch_text"]["encoder"] = "hub: hfl/chinese-roberta-wwm-ext"
-    assert validate(Text, content).train_text.max_tokens == 128
+    assert validate(Text, put("train_text.pretrained.max_tokens", 512)).network("pretrained").max_tokens == 512
+    with pytest.raises(ValueError, match="network 'tree' is unknown; train_text has own, pretrained, distilled"):
+        validate(Text, put("train_text.own.lr", 0.01)).network("tree")
 
 
 @pytest.mark.parametrize("name", ["fsdp", "deepspeed"])

@@ -3,15 +3,18 @@
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
-from assay.core.params import load
+from assay.core.params import load, validate
 from assay.params.counts import Counts
 from assay.params.stacking import Stacking
+from assay.params.text import Text
 from assay.preflight.command import made_by
 from assay.preflight.estimate import GIB, Cost, cost_table, scoring_costs, shortages, training_costs
-from assay.preflight.trainings import cut_epochs
-from assay.preflight.trials import Measured, Trial, last_words, straight_line
+from assay.preflight.trainings import cut_epochs, text_trials
+from assay.preflight.trials import Measured, Trial, last_words, link, straight_line
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = Measured(row_s=0.01, fixed_s=5.0, row_cpu_s=0.02, fixed_cpu_s=4.0, peak_bytes=GIB, output_bytes=1000)
@@ -50,7 +53,9 @@ def test_forward_passes_count_every_network_and_row():
     assert set(costs) == {"score_stage1", "kfold_fold_0", "kfold_fold_1", "build_meta", "score_cascade"}
     row = FOUND.row_s / 6
     assert costs["kfold_fold_0"].seconds == pytest.approx(5 + 70 * 2 * row)
-    assert costs["score_cascade"].seconds == pytest.approx(5 + 80 * 2 * 3 * row)  # two folds and the refit
+    assert costs["score_cascade"].seconds == pytest.approx(
+        5 + 80 * 2 * 6 * row
+    )  # two folds, the refit, three other sizes
     assert costs["kfold_fold_0"].disk_bytes == 2 * 70 * 2 * 257 * 4
 
 
@@ -105,3 +110,20 @@ def test_inputs_that_are_missing_come_with_their_command():
         == " (dvc repro fetch_weights pretrain_text)"
     )
     assert made_by(["data/processed/pixels"]) == ""
+
+
+def test_a_trial_of_the_pretrained_text_network_has_fewer_texts_and_leaves_those_of_the_project(tmp_path):
+    """The frozen layers take every text once, however short the epoch is."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    rows, scratch = tmp_path / "data/text/rows", tmp_path / "scratch"
+    rows.mkdir(parents=True)
+    texts = pd.DataFrame({"sample_id": list("abcdef"), "text": list("甲乙丙丁戊己"), "label": [0, 0, 0, 0, 1, 1]})
+    texts.assign(group=range(6)).to_parquet(rows / "train.parquet")
+    trials = {trial.stage: trial for trial in text_trials(validate(Text, content), tmp_path)}
+    assert list(trials) == ["pretrain_text", "train_text@own", "train_text@pretrained"]
+    assert set(trials["train_text@own"].stages) == {"train_text@own", "train_text@distilled"}
+    link(tmp_path, scratch, ("data/text/rows/train.parquet",))
+    trials["train_text@pretrained"].cut(content, scratch, 3)
+    assert sorted(pd.read_parquet(scratch / "data/text/rows/train.parquet")["label"]) == [0, 0, 1]
+    assert content["train_text"]["pretrained"]["epochs"] == 1
+    assert len(pd.read_parquet(rows / "train.parquet")) == 6

@@ -161,7 +161,7 @@ def test_the_lines_of_the_pipeline_are_those_of_dvc_yaml(tracked):
     assert "train_expert@maxvit-fold_3" in experts.instances
     assert "models/experts/maxvit/fold_3" in experts.outs
     # Its variants stand in params.yaml.
-    assert "train_text@network_0" in next(stage for stage in lines[2].stages if stage.name == "train_text").instances
+    assert "train_text@own" in next(stage for stage in lines[2].stages if stage.name == "train_text").instances
 
 
 def test_arrows_and_boxes_of_the_drawing(small):

@@ -61,9 +61,10 @@ def frontier_table(num_points):
     rows = []
     for number in range(4):
         cost, error = 1e6 * (number + 1), 0.3 / (number + 1)
-        rows += [(name, 0.1 * (number + 1), cost, error) for name in ("cascade", "refit", "random", "learned")]
-    rows += [(f"network {number}", np.nan, 1e6 * (number + 1), 0.2) for number in range(num_points)]
-    return pd.DataFrame(rows, columns=["system", "budget", "cost", "balanced_error"])
+        kinds = {"a > b": "chosen", "a > b, random deferral": "rival", "a > c": "cascade", "line": "line"}
+        rows += [(name, kind, cost, 0.9 * cost, 1000 * number, error) for name, kind in kinds.items()]
+    rows += [(f"network {n}", "network", 1e6 * (n + 1), 1e6 * n, 1000, 0.2) for n in range(num_points)]
+    return pd.DataFrame(rows, columns=["system", "kind", "macs", "server_macs", "bytes", "balanced_error"])
 
 
 def save_mistakes(path, *, count):
@@ -99,6 +100,17 @@ WRITERS = {
     ),
     "confusions": partial(
         counts_plots.save_confusions_png, matrices={"a": MATRIX, "b": MATRIX}, labels={"a": "wxyz", "b": "wxyz"}
+    ),
+    "queue": partial(
+        counts_plots.save_queue_png,
+        loads=[0.5, 0.9],
+        waits={"ours": np.array([1.0, 2.0]), "first_come": np.array([2.0, 9.0])},
+        tails={"ours": {0.9: 40.0}, "first_come": {0.9: 30.0}},
+    ),
+    "coverage": partial(
+        counts_plots.save_coverage_png,
+        parts={f"intervals.{name}": {"coverage": 0.9, "coverage_low": 0.8, "coverage_high": 0.95} for name in "ab"},
+        level=0.9,
     ),
     "curves": partial(counts_plots.save_curves_png, histories={"a": ([1, 2, 3], [2.0, 1.5, 1.0]), "b": ([], [])}),
     "fine_tuning": partial(text_plots.save_fine_tuning_png, history=FINE_TUNING),

@@ -24,8 +24,10 @@ SETTINGS |= {"weight_decay": 0.01}
 PROMPT = {"system": "s", "question": "q", "answers": ["a", "b"], "labels": ["c", "d"], "names": ["e", "f"]}
 GOOD: dict[str, dict[str, Any]] = {
     "cascade.json": {
-        "stage1_temperature": 1.5,
-        "ensemble_temperature": 1,
+        "levels": [
+            {"network": "stage1", "temperature": 1.5, "join": None},
+            {"network": "maxvit@96", "temperature": 1, "join": {"first": 0.5, "second": 0.5, "intercept": 0.0}},
+        ],
         "exit_real": 0.2,
         "exit_forged": 0.8,
         "unsure": None,
@@ -35,24 +37,29 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "meta.json": {
         "model": {"kind": "single", "experts": ["one", "two"], "expert": 1, "coefficients": [], "intercept": 0.0},
-        "join": {"stage1": 0.5, "ensemble": 0.5, "intercept": 0.0},
+        "join": {"first": 0.5, "second": 0.5, "intercept": 0.0},
         "test_time_mode": "refit",
     },
     "model.json": {
         "architecture": "tf_efficientnetv2_b3.in21k_ft_in1k",
-        "data_config": {"image_size": 64, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"},
+        "data_config": {
+            "image_size": 64,
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "interpolation": "bicubic",
+            "input": "srm",
+        },
     },
     "ensemble.json": {
         "classes": ["a", "b"],
         "networks": ["network_0"],
         "fuse_linear": True,
-        "max_tokens": 96,
         "unicode_form": "NFKC",
         "weights": [0.5, 0.5],
         "scale": [1.0, 1.0],
         "bias": [0.0, 0.0],
     },
-    "classifier.json": {"num_classes": 2, "pooling": "mean"},
+    "classifier.json": {"num_classes": 2, "max_tokens": 96, "merge_above": 8, "merged_tokens": 2, "pooling": "mean"},
     "encoder.json": {"pairs": {"size": 8, "dropout": 0.5}},
     "linear.json": {"max_ngram": 3, "bias": [0.1, -0.1]},
     "variant.json": {
@@ -64,7 +71,11 @@ GOOD: dict[str, dict[str, Any]] = {
         "settings": SETTINGS,
     },
     "choice.json": {"count": "regression", "bin": "quantile"},
+    "intervals.json": {
+        "variants": {"regression": {"level": 0.9, "num_groups": 27, "pooled": 0.9, "kinds": {"GPT-4": 0.7, "": 1.1}}}
+    },
     "fusion.json": {
+        "second": "both",
         "high": 1,
         "neutral": 0.3,
         "strength": 1.0,
@@ -78,6 +89,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "processor": "data/processor",
         "processor_files": {"a": "0"},
         "prompt": PROMPT | {"min_pixels": 784, "max_pixels": 5500},
+        "amplifier": {"width": 8, "groups": 4, "limit": 4.0, "amplify": True, "attend": False},
         "weights_dtype": "float32",
     },
     "config.json": {"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 10},
@@ -121,8 +133,27 @@ def changed(name: str, key: str, value: Any) -> dict[str, Any]:
         ("model.json", "architecture", "../../x", "architecture: String should match"),
         ("model.json", "data_config.image_size", 10**6, "data_config.image_size: .*got 1000000"),
         ("model.json", "data_config.std", [1, 0, 1], "data_config.std.1: .*greater than 0, got 0"),
+        ("model.json", "data_config.input", "fft", "data_config.input: Input should be 'rgb' or 'srm', got 'fft'"),
         ("cascade.json", "exit_real", 0.9, "exit_real 0.9 must lie below exit_forged 0.8"),
         ("cascade.json", "decode", None, "decode: .*got None"),
+        ("cascade.json", "exit_forged", None, "two levels need exit_real and exit_forged"),
+        ("cascade.json", "exit_real", -2.0, "exit_real: .*greater than or equal to -1, got -2"),
+        ("cascade.json", "levels", [], "levels: .*got \\[\\]"),
+        ("cascade.json", "levels", [{"network": "stage1", "temperature": 1, "join": None}], "one level has no exits"),
+        ("cascade.json", "levels", [{"network": "../x", "temperature": 1, "join": None}], "levels.0.network: "),
+        ("cascade.json", "levels", [{"network": "one@0", "temperature": 1, "join": None}], "levels.0.network: "),
+        (
+            "cascade.json",
+            "levels",
+            [{"network": "one", "temperature": 0, "join": None}],
+            "levels.0.temperature: .*got 0",
+        ),
+        (
+            "cascade.json",
+            "levels",
+            [{"network": "one", "temperature": 1, "join": None}] * 2,
+            "of two levels the second has a join",
+        ),
         ("meta.json", "model.experts", ["..", "two"], "model.experts.0: "),
         ("meta.json", "model.expert", 2, "model: expert 2 is none of 2 experts"),
         ("meta.json", "join.more", 1.0, "join.more: Extra inputs"),
@@ -141,6 +172,8 @@ def changed(name: str, key: str, value: Any) -> dict[str, Any]:
             "(objective.classes.bins|quantile_bins): edges must rise",
         ),
         ("variant.json", "adapter", True, "adapter, base and variant do not fit each other"),
+        ("intervals.json", "variants.regression.kinds.GPT-4", 99.0, "variants.regression.kinds.'GPT-4': .*got 99"),
+        ("intervals.json", "variants.regression.level", 1, "variants.regression.level: "),
         ("fusion.json", "high", 2, "high 2 is none of 2 classes"),
         ("manifest.json", "prompt.names", ["e"] * 3, "prompt: differ in length: answers 2, labels 2, names 3"),
         ("config.json", "hidden_size", 9, "hidden_size 9, num_attention_heads 2 .* do not divide each other"),

@@ -1,4 +1,4 @@
-"""train_stage1, calibrate and evaluate, one after the other, on images that a small network can learn."""
+"""Both filters, calibrate and evaluate, one after the other, on images that a small network can learn."""
 
 import json
 import shutil
@@ -13,21 +13,33 @@ from ruamel.yaml import YAML
 from assay.core.params import ParamsError, load
 from assay.core.tensors import save_tensors
 from assay.images import evaluation_plots
+from assay.images.audit import AUDITED
 from assay.images.drawings import KINDS, PER_KIND
+from assay.images.forge.families import manifest_frame
+from assay.images.model import FILTERS
 from assay.images.model.embedding import embed_arrays
 from assay.images.model.prediction import load_predictor
 from assay.images.model.store import PixelStore, open_store, open_writer
 from assay.images.scoring import external_set
 from assay.images.seen import SeenPictures
+from assay.images.sources import GENERATED
+from assay.images.stacking import EXPERTS
+from assay.images.stacking.out_of_fold import HELD_OUT, logit_column
 from assay.images.unlike import load_seen
 from assay.params.images import External, Images
 from assay.report.results import claims
-from assay.stages import calibrate, evaluate, score_stage1, train_stage1
+from assay.stages import calibrate, choose_stage1, distill_stage1, evaluate, score_stage1, train_stage1
 
 ROOT = Path(__file__).parents[2]
 SIDE = 32
 ROLES = {"train": 96, "val": 24, "calib": 40, "tune": 40, "test": 48}
-SMALL = {"architecture": "mobilenetv3_small_050", "weights": "random", "image_size": SIDE, "epochs": 3}
+SMALL = {
+    "architecture": "mobilenetv3_small_050",
+    "weights": "random",
+    "image_size": SIDE,
+    "frozen_layers": 1,
+    "epochs": 3,
+}
 
 
 def write_params(**changes: object) -> None:
@@ -48,6 +60,18 @@ def images(labels: np.ndarray, *, seed: int) -> np.ndarray:
     return (rng.integers(0, 180, (len(labels), SIDE, SIDE, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
 
 
+def put_teacher(train: pd.DataFrame) -> None:
+    """What the experts of one fold alone say of its rows: they know most."""
+    folds = train[["sample_id", "label", "group_id"]].assign(fold=0)
+    folds.to_csv("data/processed/folds.csv", index=False)
+    said = folds.rename(columns={"fold": "base_fold"}).assign(part=HELD_OUT)
+    rng = np.random.default_rng(3)
+    for expert in EXPERTS:
+        said[logit_column(expert)] = (4 * said["label"] - 2 + rng.normal(size=len(said))).astype(np.float32)
+    Path("data/kfold").mkdir()
+    said.to_parquet("data/kfold/fold_0.parquet")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared images, trained, calibrated and evaluated with an external folder that holds a bad file."""
@@ -66,14 +90,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.append(images(labels, seed=0))
         for role, part in frame.groupby("split"):
             part.to_csv(f"data/processed/{role}_manifest.csv", index=False)
+        (folder / GENERATED).parent.mkdir(parents=True)
         for label, name in enumerate(("real", "forged")):
             (folder / "outside" / name).mkdir(parents=True)
             for number, pixels in enumerate(images(np.full(6, label), seed=1 + label)):
                 Image.fromarray(pixels).save(folder / "outside" / name / f"{number}.png")
         (folder / "outside" / "real" / "bad.png").write_bytes(b"not an image")
-        write_params(evaluate={"external": [{"name": "outside", "path": "outside"}]})
+        manifest_frame([]).to_csv(folder / GENERATED, index=False)
+        external = [{"name": "outside", "path": "outside"}, {"name": "generated", "path": GENERATED.as_posix()}]
+        write_params(evaluate={"external": external})
         save_tensors(Path("data/weights/stage1.safetensors"), {})  # random weights
+        put_teacher(frame[frame["split"] == "train"])
         train_stage1.main([])
+        distill_stage1.main()
+        choose_stage1.main()
         score_stage1.main()
         calibrate.main()
         evaluate.main()
@@ -81,13 +111,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_expected_files_are_there(project: Path) -> None:
-    for name in ("model.safetensors", "model.json", "history.csv", "calibration_temp.json", "live/metrics.json"):
+    for name in ("model.safetensors", "model.json", "history.csv", "calibration_temp.json"):
         assert (project / "models/stage1" / name).is_file(), name
     plots = {path.name for path in (project / "plots/stage1").iterdir()}
     stems = ("roc", "reliability", "confusion", "training", "robustness")
     assert {f"{stem}.{end}" for stem in stems for end in ("csv", "png")} <= plots
     assert {"exits.csv", "examples.png", "mistakes.png"} <= plots
-    stages = ("train_stage1", "score_stage1", "calibrate", "evaluate")
+    stages = ("train_stage1", "distill_stage1", "choose_stage1", "score_stage1", "calibrate", "evaluate")
     assert {path.stem for path in (project / "timings").iterdir()} == set(stages)
 
 
@@ -99,9 +129,10 @@ def test_metrics_are_flat_with_intervals_baselines_and_external(project: Path) -
     assert metrics["majority.auc"] == metrics["metadata.auc"] == 0.5
     for name in ("pixel_statistics", "metadata"):
         assert metrics[f"test.auc_gain_{name}"] == pytest.approx(metrics["test.auc"] - metrics[f"{name}.auc"])
-    first, second = claims("stage1", metrics)
+    first, second, third = claims("stage1", metrics)
     assert first.startswith("Stage 1 against pixel statistics, AUC: ")
     assert second.startswith("Stage 1 against metadata, AUC: ")
+    assert third.startswith("The distilled filter against the plain one, AUC: ")
     assert 0 < metrics["temperature_low"] <= metrics["temperature"] <= metrics["temperature_high"]
     assert 0 < metrics["test.ece_width_p_value"] <= 1
     assert metrics["test.nll"] <= max(metrics["test.nll_at_lowest_t"], metrics["test.nll_at_highest_t"])
@@ -110,8 +141,28 @@ def test_metrics_are_flat_with_intervals_baselines_and_external(project: Path) -
     assert sets == {f"unlike.{name}.auc" for name in {"drawings", *named, *(f"drawings.{kind}" for kind in KINDS)}}
     assert 0 <= metrics["unlike.test.alarms"] <= 1
     assert metrics["unlike.drawings.n"] == len(KINDS) * PER_KIND
+    assert 0 <= metrics["external.outside.audit_content_auc"] <= 1
+    assert not [name for name in metrics if "external.generated" in name], "no generated picture was fetched"
     rejected = pd.read_csv(project / "data/stage1/test_extra/external_rejected.csv")
     assert rejected["reason"].tolist() == ["not_an_image"]
+
+
+def test_both_filters_are_measured_on_test_and_one_of_them_is_stage_1(project: Path) -> None:
+    shipped = json.loads((project / "metrics/filters.json").read_text())["shipped"]
+    record = json.loads((project / "models/stage1/model.json").read_text())
+    assert record["filter"] == shipped
+    metrics = json.loads((project / "metrics/stage1.json").read_text())
+    assert metrics[f"{shipped}.auc"] == metrics["test.auc"]
+    assert metrics["distilled.auc_gain_plain"] == pytest.approx(metrics["distilled.auc"] - metrics["plain.auc"])
+    assert metrics["distilled.auc_gain_plain_low"] <= metrics["distilled.auc_gain_plain"]
+    table = pd.read_parquet(project / "data/stage1/test_extra/filters.parquet")
+    pixels = np.load(project / "data/processed/pixels/pixels.npy")[-ROLES["test"] :]
+    for name in FILTERS:
+        logits = load_predictor(project / "models/filters" / name, device="cpu").array_logits(pixels)
+        np.testing.assert_allclose(table[name], logits, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(table["plain"], table["distilled"])
+    taught = json.loads((project / "models/filters/distilled/model.json").read_text())
+    assert (taught["temperature"], taught["weight"]) == (2.0, 0.7)
 
 
 def test_forged_means_a_high_probability(project: Path) -> None:
@@ -151,7 +202,7 @@ def test_a_test_role_without_a_seen_forgery_is_evaluated(
     metrics = json.loads(Path("metrics/stage1.json").read_text())
     assert metrics["test.auc"] is None
     assert metrics["unseen.auc"] > 0.5
-    assert set(pd.read_csv("plots/stage1/roc.csv")["slice"]) == {"unseen family"}
+    assert set(pd.read_csv("plots/stage1/roc.csv")["slice"]) == {"unseen families"}
 
 
 @pytest.mark.usefixtures("here")
@@ -165,9 +216,10 @@ def test_an_external_set_leaves_out_what_the_prepared_data_hold_whatever_it_is_c
     copy.save(tmp_path / "x/real/recompressed.jpg", quality=90, subsampling=0)
     predictor, item = load_predictor(Path("models/stage1"), device="cpu"), External(name="x", path=str(tmp_path / "x"))
     options = {"settings": settings, "workers": 1, "prepared": prepared, "seen": load_seen(Path("models/stage1"))}
-    options["limits"] = load(Images).limits
-    scores, rejected = external_set(predictor, item, **options)
+    options |= {"limits": load(Images).limits, "seed": 0}
+    scores, rejected, audit = external_set(predictor, item, **options)
     assert len(scores) == 12
+    assert list(audit) == list(AUDITED)
     reasons = {Path(file).name: reason for file, reason in zip(rejected["file"], rejected["reason"], strict=True)}
     assert reasons == {"bad.png": "not_an_image", "renamed.png": "seen", "recompressed.jpg": "seen"}
     assert rejected["detail"].str.contains("data/x/4.png").sum() == 2

@@ -31,8 +31,10 @@ def write_params(**changes: Any) -> None:
     content["runtime"] |= {"workers": 1, "threads": 1}
     content["roles"] = {"train": 0.4, "val": 0.15, "calib": 0.15, "tune": 0.15, "test": 0.15}
     content["fetch_photos"]["source"] = "photographs"
-    content["forge"] |= {"size": 32, "crops_per_scene": 5, "short_side": [48, 96]}
-    content["forge"]["recon"] |= {"photos": 2, "width": 4, "latent": 2, "steps": 3, "batch_size": 4}
+    content["forge"] |= {"size": 32, "crops_per_scene": 5, "short_side": [48, 96], "unseen": ["inpaint"]}
+    # Without superres, whose weights come from a registry.
+    content["forge"]["families"] = ["recon", "blend", "splice", "clone", "resample", "inpaint"]
+    content["forge"]["recon"] |= {"photos": 2, "side": 32, "width": 4, "latent": 2, "steps": 3, "batch_size": 4}
     content["prepare"] |= {"size": 32, "folds": 2, "min_side": 32, "max_pixels": 1_000_000}
     content["prepare"]["audit"] = {"max_auc": 1.0, "action": "warn"}
     for key, value in changes.items():
@@ -144,6 +146,7 @@ def test_from_photographs_to_manifests() -> None:
     assert made.groupby("group")[["role", "fold"]].nunique(dropna=False).max().tolist() == [1, 1]
     assert (made["fold"].notna() == (made["role"] == "train")).all()
     assert set(made.loc[made["generator"] == "inpaint", "role"]) == {"test"}
+    assert pd.read_csv("data/generated/manifest.csv").empty
 
     prepare.main()
     rows = manifests()
@@ -173,6 +176,33 @@ def test_from_photographs_to_manifests() -> None:
     for stage in (fetch_photos, forge, prepare):
         stage.main()
     assert digests() == before
+
+
+def test_generated_pictures_are_cut_alone_and_photographs_kept_for_test_stand_beside_them() -> None:
+    photographs(Path("photographs"), 24)
+    write_params(forge__generated_crops=4)
+    fetch_photos.main()
+    table = pd.read_csv("data/photos/photos.csv", keep_default_na=False)
+    assert set(table["role"]) == set(table["generator"]) == {""}
+    # A maker's pictures, two of each thing, and photographs kept for test.
+    table.loc[:5, "generator"], table.loc[:5, "group_id"] = "maker", ["a", "a", "b", "b", "c", "c"]
+    table.loc[6:8, "role"] = "test"
+    table.to_csv("data/photos/photos.csv", index=False)
+    forge.main()
+    forged, cut = pd.read_csv("data/forged/manifest.csv"), pd.read_csv("data/generated/manifest.csv")
+    assert list(forged.columns) == list(cut.columns)
+    kept, maker = table.loc[6:8, "group_id"], table.loc[:5, "group_id"]
+    assert set(forged.loc[forged["group"].isin(kept), "role"]) == {"test"}
+    assert forged["group"].isin(kept).any()
+    assert not forged["group"].isin(maker).any()
+    roles = forged.drop_duplicates("group")["role"].value_counts()
+    assert (roles.sum(), set(roles.index)) == (16, set(ROLES))
+    assert roles["test"] <= 5, "their share of all, and not on top of it"
+    assert cut.groupby("generator")["label"].unique().map(list).to_dict() == {"maker": [1], "real": [0]}
+    assert cut.groupby("generator")["group"].agg(set).to_dict() == {"maker": set(maker), "real": set(kept)}
+    assert set(cut.groupby("group").size()) == {4}
+    sizes = {Image.open(Path("data/generated") / path).size for path in cut["path"]}
+    assert sizes == {(32, 32)}
 
 
 def test_own_images_without_photographs_are_the_same_for_one_process_and_two() -> None:

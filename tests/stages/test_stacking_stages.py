@@ -13,6 +13,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from scipy.special import expit
 
 from assay.images.cascade.model import load as load_cascade
 from assay.images.model.experts import load_extractor
@@ -25,6 +26,8 @@ from assay.images.stacking.saved import load_alignments, load_meta
 from assay.stages import (
     build_meta,
     calibrate,
+    choose_stage1,
+    distill_stage1,
     evaluate_alignment,
     evaluate_cascade,
     fetch_weights,
@@ -41,7 +44,13 @@ ROOT = Path(__file__).parents[2]
 SIDE, DIM, FOLDS = 32, 8, 3
 ROLES = {"train": 120, "val": 24, "calib": 80, "tune": 80, "test": 80}
 SUBSETS = ("full", *(f"fold_{number}" for number in range(FOLDS)))
-SMALL = {"architecture": "mobilenetv3_small_050", "weights": "random", "image_size": SIDE, "batch_size": 8}
+SMALL = {
+    "architecture": "mobilenetv3_small_050",
+    "weights": "random",
+    "image_size": SIDE,
+    "frozen_layers": 1,
+    "batch_size": 8,
+}
 WRITTEN = ("data/meta", "data/cascade", "models/meta", "models/cascade", "metrics", "plots/alignment", "plots/cascade")
 
 
@@ -54,10 +63,12 @@ def write_params(**changes: dict[str, object]) -> None:
     for expert in EXPERTS:
         params["train_expert"][expert] |= SMALL | {"epochs": 2, "embedding_dim": DIM}
     # Not the first expert's twin: mixed up experts must show.
-    params["train_expert"]["maxvit"]["architecture"] = "mobilenetv3_small_075"
+    params["train_expert"]["maxvit"] |= {"architecture": "mobilenetv3_small_075", "input": "srm"}
     params["train_meta"]["search"]["num_candidates"] = 2
     params["train_meta"]["search"]["ranges"]["n_estimators"] = [5, 10]
-    params["evaluate_cascade"] |= {"frontier_budgets": [0.05, 0.2]}
+    params["evaluate"]["external"] = []
+    params["score_cascade"] = {"sizes": [24, SIDE, 64]}
+    params["evaluate_cascade"] |= {"deferred_shares": [0.2, 0.5]}
     for place, values in changes.items():
         reduce(getitem, place.split("."), params).update(values)
     with Path("params.yaml").open("w") as stream:
@@ -101,14 +112,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prepare()
         fetch_weights.main()
         train_stage1.main([])
-        score_stage1.main()
-        calibrate.main()
         for expert in EXPERTS:
             init_expert.main(["--expert", expert])
             for subset in SUBSETS:
                 train_expert.main(["--expert", expert, "--subset", subset])
         for fold in range(FOLDS):
             kfold_fold.main(["--fold", str(fold)])
+        for stage in (distill_stage1, choose_stage1, score_stage1, calibrate):
+            stage.main()
         last_stages()
     return folder
 
@@ -136,7 +147,7 @@ def test_the_expected_files_are_there(project: Path) -> None:
         "plots/alignment/alignment.csv",
         "plots/cascade/frontier.csv",
         "plots/cascade/frontier.png",
-        *(f"metrics/{name}.json" for name in ("alignment", "meta", "cascade")),
+        *(f"metrics/{name}.json" for name in ("alignment", "meta", "cascade", "filters")),
     }
 
 
@@ -147,6 +158,7 @@ def test_each_subset_trains_without_its_fold(project: Path) -> None:
         for subset in SUBSETS:
             info = json.loads((project / "models/experts" / expert / subset / "model.json").read_text())
             assert (info["subset"], info["num_rows"], info["embedding_dim"]) == (subset, counts[subset], DIM)
+            assert info["data_config"]["input"] == {"efficientnetv2_b3": "rgb", "maxvit": "srm"}[expert]
 
 
 def test_a_folds_table_is_what_its_networks_say_of_held_out_rows_and_anchors(project: Path) -> None:
@@ -192,10 +204,11 @@ def test_calib_is_seen_as_the_ensemble_sees_it_and_stage_1_is_joined_to_that(pro
     ids = pd.read_parquet(project / "data/meta/calib_ids.parquet")["sample_id"]
     scores = pd.read_parquet(project / "data/cascade/scores_calib.parquet").set_index("sample_id").loc[ids]
     np.testing.assert_allclose(views[-1, :, -2:], scores[list(EXPERTS)], rtol=1e-3, atol=1e-4)
-    ensemble = np.mean([model.logits(view) for view in views[:-1]], axis=0)
+    of_mode = views[-1:] if info["test_time_mode"] == "refit" else views[:-1]
+    ensemble = np.mean([model.logits(view) for view in of_mode], axis=0)
     wanted = Join(**info["join"]).logits(scores["stage1"].to_numpy(), ensemble)
     np.testing.assert_allclose(scores["ensemble"], wanted, rtol=1e-3, atol=1e-4)
-    assert info["join"]["stage1"] != 0
+    assert info["join"]["first"] != 0
 
 
 def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
@@ -221,17 +234,26 @@ def test_the_metrics_have_the_keys_that_users_ask_for(project: Path) -> None:
     )
     assert {f"calib.{name}.auc" for name in ("stage1", "ensemble", "joined")} <= set(meta)
     assert {f"calib.joined.auc_gain_{name}_high" for name in ("stage1", "ensemble")} <= set(meta)
-    systems = ("stage1", *EXPERTS, "mean_logit", "ensemble", "cascade")
+    assert meta["test_time_mode"] in ("refit", "fold_average")
+    assert {f"calib.fold_average.auc_gain_refit{end}" for end in ("", "_low", "_high")} <= set(meta)
+    systems = ("stage1", *EXPERTS, *(f"{expert}@24" for expert in EXPERTS), "ensemble", "cascade")
     for name in (*systems, "majority", "unseen.cascade", "family.paste.cascade", "family.strange.ensemble"):
         for metric in ("auc", "balanced_accuracy", "f1", "ece_width"):
             assert {f"{name}.{metric}", f"{name}.{metric}_low", f"{name}.{metric}_high"} <= set(cascade)
     assert cascade["cascade.n"] == 60
-    stage1, ensemble = cascade["cost.stage1_macs"], cascade["cost.ensemble_macs"]
-    assert cascade["cost.cascade_macs"] == pytest.approx(stage1 + cascade["share_deferred"] * ensemble)
-    refit = cascade[f"cost.{cascade['refit']}_macs"]
-    assert cascade["speedup"] == pytest.approx(refit / cascade["cost.cascade_macs"])
-    assert cascade["speedup_refit_cascade"] == pytest.approx(refit / cascade["cost.refit_cascade_macs"])
-    assert cascade["cost.mean_logit_macs"] == sum(cascade[f"cost.{expert}_macs"] for expert in EXPERTS)
+    costs = json.loads((project / "data/cascade/costs.json").read_text())
+    assert costs["picture_bytes"] == 1000, "as prepare found the files"
+    assert {f"{expert}{at}" for expert in EXPERTS for at in ("", "@24")} | {"stage1", "ensemble"} == set(costs["macs"])
+    refit, share = cascade["refit"], cascade["share_deferred"]
+    assert cascade["speedup"] == pytest.approx(costs["macs"][refit] / cascade["cost.cascade_macs"])
+    for way in ("macs", "server_macs", "bytes"):
+        assert {"n", "rejected", "cascade", "network", "balanced_accuracy_gain_line_low"} <= {
+            key.removeprefix(f"choice.{way}.") for key in cascade if key.startswith(f"choice.{way}.")
+        }
+        assert {f"line.{way}.{part}.balanced_accuracy_gain_line" for part in (0.2, 0.3, 0.4, 0.5)} <= set(cascade)
+    # The way that decides by default: what is deferred is what the server sees.
+    second = cascade["choice.server_macs.cascade"].removeprefix("stage1 > ")
+    assert cascade["cost.cascade_server_macs"] == pytest.approx(share * costs["macs"][second])
     for name in ("exit_real", "exit_forged"):
         keys = ("threshold", "leak", "leak_upper", "certified", "scenes_needed", "n_groups")
         assert {f"{name}.{key}" for key in keys} <= set(cascade)
@@ -257,23 +279,53 @@ def test_a_second_run_gives_the_same_bytes(here: Path) -> None:
     assert digests(here) == before
 
 
-def test_the_cascade_judges_like_its_predictions(project: Path) -> None:
+def test_what_ships_judges_like_its_predictions(project: Path) -> None:
     cascade = load_cascade(project / "models")
     table = pd.read_parquet(project / "data/cascade/test_predictions.parquet")
     assert len(table) == table["sample_id"].nunique() == ROLES["test"]
     found = cascade.predict(list(np.load(project / "data/processed/pixels/pixels.npy")[-ROLES["test"] :]))
     np.testing.assert_allclose(found["probability"], table["prob"], rtol=1e-3, atol=1e-5)
     assert found["decided_by"].tolist() == table["decided_by"].tolist()
+    shipped = json.loads((project / "metrics/cascade.json").read_text())["shipped"]
+    assert (len(cascade.levels) == 2) == (shipped == "cascade")
     mean = table.groupby("label")["prob"].mean()
     assert mean[1] > mean[0], "forged means a high probability"
 
 
-def test_the_frontier_holds_every_budget_and_every_network(project: Path) -> None:
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("ship", ["cascade", "maxvit@24"])
+def test_what_ships_may_be_forced_and_predict_says_what_its_scores_say(ship: str) -> None:
+    write_params(evaluate_cascade={"ship": ship})
+    evaluate_cascade.main()
+    cascade, metrics = load_cascade("models"), json.loads(Path("metrics/cascade.json").read_text())
+    assert metrics["shipped"] == ship
+    table = pd.read_parquet("data/cascade/test_predictions.parquet")
+    scores = pd.read_parquet("data/cascade/scores_test.parquet")
+    found = cascade.predict(list(np.load("data/processed/pixels/pixels.npy")[-ROLES["test"] :]))
+    np.testing.assert_allclose(found["probability"], table["prob"], rtol=1e-3, atol=1e-5)
+    if ship == "cascade":
+        first, second = (level.name for level in cascade.levels)
+        assert " > ".join((first, second)) == metrics["choice.server_macs.cascade"]
+        assert set(found["decided_by"]) <= {first, second}
+    else:
+        (level,) = cascade.levels
+        np.testing.assert_allclose(table["prob"], expit(scores[ship] / level.temperature), rtol=1e-6)
+        assert (set(found["decided_by"]), set(found["warning"])) == ({ship}, {None})
+        assert cascade.explanation[0] == f"every image is judged by {ship} alone"
+
+
+def test_the_frontier_holds_every_network_and_cascade_at_every_share(project: Path) -> None:
     table = pd.read_csv(project / "plots/cascade/frontier.csv")
-    singles = {"stage1", "ensemble", *(f"{expert} (refit)" for expert in EXPERTS)}
-    routed = {"cascade", "refit behind the same exits", "random deferral", "learned deferral"}
-    assert set(table["system"]) == routed | singles
-    assert table.loc[table["system"] == "cascade", "budget"].tolist() == [0.05, 0.2]
+    networks = {"stage1", "ensemble", *EXPERTS, *(f"{expert}@24" for expert in EXPERTS)}
+    assert set(table.loc[table["kind"] == "network", "system"]) == networks
+    cascades = table[table["kind"].isin(["cascade", "chosen"])]
+    costs = json.loads((project / "data/cascade/costs.json").read_text())["macs"]
+    cheaper = sum(costs[name] < costs["stage1"] for name in costs)
+    # Each pair of single networks, behind stage 1 the cheaper ones too, and each with the ensemble.
+    num_cascades = 5 * 4 // 2 + cheaper + 5
+    assert cascades["system"].nunique() == num_cascades
+    assert (cascades.groupby("system")["share"].unique().map(list) == [[0.2, 0.5]] * num_cascades).all()
+    assert (cascades["server_macs"] <= cascades["macs"]).all()
 
 
 @pytest.fixture
@@ -288,7 +340,7 @@ def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped()
     write_params(
         build_meta={"alignment": "none"},
         train_meta={"ship": "lightgbm", "test_time_mode": "refit"},
-        evaluate_cascade={"unsure_coverage": 0.5},
+        evaluate_cascade={"unsure_coverage": 0.5, "ship": "cascade"},
     )
     last_stages()
     model, info = load_meta(Path("models/meta"))
@@ -300,7 +352,7 @@ def test_a_forced_lightgbm_without_alignment_and_with_refit_is_what_is_shipped()
     assert np.array_equal(ours, table[feature_names(EXPERTS, DIM)].to_numpy())
     cascade = load_cascade("models")
     metrics = json.loads(Path("metrics/cascade.json").read_text())
-    assert (len(cascade.ensemble.views), list(cascade.unsure)) == (1, [metrics["unsure.low"], metrics["unsure.high"]])
+    assert list(cascade.unsure) == [metrics["unsure.low"], metrics["unsure.high"]]
     assert "wanted in 50% of new ones" in cascade.explanation[-1]
 
 

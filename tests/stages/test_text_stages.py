@@ -23,10 +23,9 @@ import assay.text
 from assay.calibration.pooling import fit_weights, pool
 from assay.cli import main as assay_cli
 from assay.core.io import read_json, sha256_file
-from assay.core.params import load
 from assay.data.tables import write_rows
-from assay.params.text import Text
 from assay.stages import evaluate_text, fetch_text, pool_text, prepare_text, pretrain_text, score_text, train_text
+from assay.text.evaluation import RIVALS
 from assay.text.prediction import load_predictor
 from assay.text.vocabulary import SPECIAL
 
@@ -35,8 +34,9 @@ WRITTEN = ("data/text", "models/text", "metrics", "plots/text")
 CHARACTERS = list("房间很干净服务热情位置方便书内容空洞快递慢质量的了我在这家酒店吃住看买到货说话人员前台")
 SIGNS = {"good": "不错", "bad": "太差", "mixed": "一般"}
 ROLES = ("train", "val", "calib", "test")
-SYSTEMS = ("test", "uncalibrated", "network", "linear", "no_pretraining", "tfidf_bigram", "majority")
-CLASSIFIER = Path("models/text/classifier")
+NETWORKS = ("own", "pretrained", "distilled")
+SYSTEMS = ("test", "small", "uncalibrated", *NETWORKS, "linear", "tfidf_bigram", "majority")
+CLASSIFIER, SMALL = Path("models/text/classifier"), Path("models/text/small")
 
 
 def own_table(number: int, classes: tuple[str, ...] = ("good", "bad"), *, seed: int = 0) -> pd.DataFrame:
@@ -56,30 +56,37 @@ def write_params(**changes: Any) -> None:
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text())
     params["runtime"] |= {"threads": 1, "device": "cpu"}
-    params["fetch_text"] |= {"source": "own.csv", "vocabulary": "vocab.txt", "encoder": "config"}
+    params["fetch_text"] |= {"source": "own.csv", "vocabulary": "vocab.txt", "encoder": "folder: bert"}
     params["prepare_text"]["roles"] = {"train": 0.5, "val": 0.1, "calib": 0.1, "test": 0.3}
     own = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 32, "pair_size": 8}
     params["pretrain_text"]["encoder"] |= own | {"pair_min_count": 2, "min_token_count": 2}
     params["pretrain_text"] |= {"epochs": 1, "batch_size": 16, "max_tokens": 32, "lr": 0.005}
-    params["train_text"] |= {"epochs": 2, "batch_size": 8, "max_tokens": 32, "lr": 0.005, "eval_every": 0.5}
+    training = {"epochs": 2, "batch_size": 8, "max_tokens": 32, "lr": 0.005, "eval_every": 0.5}
+    params["train_text"]["pretrained"]["frozen_layers"] = 1
+    for name in NETWORKS:
+        params["train_text"][name] |= training | changes.pop(name, {})
     params["evaluate_text"] |= {"length_edges": [12, 18], "num_mistakes": 7}
     for section, values in changes.items():
-        params[section] = values if isinstance(values, list) else params[section] | values
+        params[section] |= values
     with Path("params.yaml").open("w") as stream:
         yaml.dump(params, stream)
 
 
 def start(table: pd.DataFrame, **changes: Any) -> None:
-    """Write params.yaml, the vocabulary and the table."""
+    """Write params.yaml, the vocabulary, a tiny BERT to start from, and the table."""
     write_params(**changes)
     spare = list("甲乙丙丁")  # no text has these
     tokens = [*SPECIAL, *dict.fromkeys([*CHARACTERS, *"".join(SIGNS.values())]), *spare]
     Path("vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     table.to_csv("own.csv", index=False)
+    BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}).save_pretrained("bert")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(tokens), max_position_embeddings=64, **sizes)).save_pretrained("bert")
 
 
 def train_networks() -> None:
-    for name in load(Text).text_networks:
+    for name in NETWORKS:
         train_text.main(["--network", name])
 
 
@@ -110,28 +117,33 @@ def role(name: str) -> pd.DataFrame:
     return pd.read_parquet(f"data/text/rows/{name}.parquet")
 
 
-PARTS = {"linear", "network_0", "no_pretraining"}
-
-
 def test_every_output_is_there(here):
     network = ["classifier.json", "config.json", "encoder.json", "head.safetensors", "model.safetensors"]
     network += ["tokenizer.json", "tokenizer_config.json"]
     encoder = sorted({*network, "history.csv", "pretraining.json"} - {"classifier.json", "head.safetensors"})
+    ships = {"SHA256SUMS", "calib.parquet", "ensemble.json", "history.csv", "linear"}
     expected = {
-        "data/text": ["mistakes.csv", "rows", "scores_test.parquet", "source"],
+        "data/text": ["mistakes.csv", "pretrained", "rows", "scores_test.parquet", "source"],
+        "data/text/pretrained": ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
         "data/text/source": ["table.parquet", "vocab.txt"],
-        "data/text/rows": sorted([*(f"{name}.parquet" for name in ROLES), "classes.json", "rejected.csv"]),
+        "data/text/rows": sorted(
+            [*(f"{name}.parquet" for name in (*ROLES, "augmented", "unlabelled")), "classes.json", "rejected.csv"]
+        ),
         "models/text/encoder": encoder,
-        "models/text/classifier": sorted({"SHA256SUMS", "calib.parquet", "ensemble.json", "history.csv"} | PARTS),
-        "models/text/classifier/network_0": network,
-        "models/text/classifier/no_pretraining": network,
+        "models/text/networks": sorted(NETWORKS),
+        "models/text/networks/own": sorted([*network, "history.csv"]),
+        "models/text/networks/pretrained": sorted([*network, "history.csv", "taught.parquet"]),
+        "models/text/classifier": sorted(ships | {"own", "pretrained"}),
+        "models/text/small": sorted(ships | {"distilled"}),
+        "models/text/classifier/own": network,
+        "models/text/classifier/pretrained": network,
         "models/text/classifier/linear": ["linear.json", "linear.parquet"],
         "metrics": ["text.json", "text_data.json"],
     }
     for folder, names in expected.items():
         assert sorted(path.name for path in Path(folder).iterdir()) == names, folder
     judged = pd.read_csv(CLASSIFIER / "history.csv").dropna(subset="eval_loss")
-    assert judged.groupby("network").size().to_dict() == {"network_0": 4, "no_pretraining": 4}
+    assert judged.groupby("network").size().to_dict() == dict.fromkeys(NETWORKS, 4)
     assert judged["eval_accuracy"].between(0, 1).all()
     for name in ("confusion", "reliability", "length", "training"):
         assert Path(f"plots/text/{name}.png").stat().st_size > 5_000
@@ -179,22 +191,27 @@ def test_every_system_is_on_the_same_rows_with_interval(here):
     assert metrics["test.accuracy"] == metrics["uncalibrated.accuracy"]
     assert metrics["test.nll"] != metrics["uncalibrated.nll"]
     assert metrics["pretraining.masked_loss"] < metrics["pretraining.start_masked_loss"]
-    gains = [(name, "tfidf_bigram", "accuracy_gain") for name in ("test", "network", "linear", "no_pretraining")]
-    gains += [("network", "no_pretraining", "accuracy_gain_pretraining"), ("test", "linear", "accuracy_gain_linear")]
-    for name, other, key in gains:
+    for name, other, key in RIVALS:
         assert metrics[f"{name}.{key}"] == pytest.approx(metrics[f"{name}.accuracy"] - metrics[f"{other}.accuracy"])
         assert metrics[f"{name}.{key}_low"] <= metrics[f"{name}.{key}_high"]
 
 
-def test_predictions_give_the_metrics_again(here):
+@pytest.mark.parametrize(("folder", "system"), [(CLASSIFIER, "test"), (SMALL, "small")])
+def test_predictions_give_the_metrics_again(here, folder, system):
     metrics, test = read_json("metrics/text.json"), role("test")
-    frame = load_predictor(CLASSIFIER).batch_predict(list(test["text"]))
+    frame = load_predictor(folder).batch_predict(list(test["text"]))
     truth, predicted = test["label"].to_numpy(), (frame["label"] == "good").to_numpy().astype(int)
     scores = {"accuracy": sk.accuracy_score, "f1": sk.f1_score, "precision": sk.precision_score}
     for name, score in (scores | {"recall": sk.recall_score}).items():
-        assert metrics[f"test.{name}"] == pytest.approx(score(truth, predicted))
-    assert metrics["test.nll"] == pytest.approx(sk.log_loss(truth, frame[["p_bad", "p_good"]]), abs=1e-3)
-    assert metrics["test.auc"] == pytest.approx(sk.roc_auc_score(truth, frame["p_good"]), abs=1e-3)
+        assert metrics[f"{system}.{name}"] == pytest.approx(score(truth, predicted))
+    assert metrics[f"{system}.nll"] == pytest.approx(sk.log_loss(truth, frame[["p_bad", "p_good"]]), abs=1e-3)
+    assert metrics[f"{system}.auc"] == pytest.approx(sk.roc_auc_score(truth, frame["p_good"]), abs=1e-3)
+
+
+def test_mistakes_and_lengths_are_those_of_what_ships(here):
+    metrics, test = read_json("metrics/text.json"), role("test")
+    frame = load_predictor(CLASSIFIER).batch_predict(list(test["text"]))
+    truth, predicted = test["label"].to_numpy(), (frame["label"] == "good").to_numpy().astype(int)
     found = pd.read_csv("data/text/mistakes.csv")
     wrong = frame[truth != predicted]
     assert len(found) == min(7, len(wrong)) > 0
@@ -254,80 +271,104 @@ def test_the_temperature_is_a_positive_number_whatever_calib_says(project, tmp_p
     for labels in (right, 1 - right):
         changed = {"val": val, "calib": calib.assign(label=labels)}
         with pytest.warns(UserWarning, match="temperature of the text classifier reached its bound"):
-            found = pool_text.fit_ensemble(changed, record, scaling="temperature", device="cpu")
+            found = pool_text.fit_ensemble(CLASSIFIER, changed, record, scaling="temperature", device="cpu")
         assert found["temperature"] == (0.01 if labels is right else 100.0)
         assert found["weights"] == pytest.approx(record["weights"], abs=1e-3)
 
 
+def test_the_frozen_layers_stay_as_they_came_and_the_upper_ones_do_not(here):
+    given, trained = (
+        load_file(f"{folder}/model.safetensors")
+        for folder in ("data/text/pretrained", "models/text/networks/pretrained")
+    )
+    same = {name for name, value in trained.items() if torch.equal(value, given[name.removeprefix("body.")])}
+    frozen = {name for name in trained if ".layer.1." not in name}
+    assert frozen == {name for name in same if name in frozen}
+    # The keys' bias moves no attention weight, and nothing moves it.
+    assert same - frozen <= {"body.encoder.layer.1.attention.self.key.bias"}
+    for path in Path("models").rglob("*.json"):
+        assert str(here) not in path.read_text(encoding="utf-8"), path
+
+
 @pytest.fixture(scope="module")
-def three(tmp_path_factory, project):
-    """Three classes, two networks, taught by the linear model, with a pretrained encoder: a tiny BERT."""
+def three(tmp_path_factory):
+    """Three classes, all layers of the pretrained encoder trained, taught by the linear model; changed copies for one."""
     folder = tmp_path_factory.mktemp("three")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        training = {"distillation": {"teacher": "linear", "weight": 0.5}, "epochs": 1, "pooling": "cls"}
+        teacher = {"distillation": {"teacher": "linear", "weight": 0.5}, "class_weights": "balanced", "pooling": "cls"}
+        own_table(50, ("good", "bad", "mixed"), seed=9).drop(columns="label").to_csv("more.csv", index=False)
+        Path("cilin.txt").write_text("Aa01= 不错 很好\n快递 速递\n", encoding="utf-8")
+        changes = {
+            "copies": 1,
+            "deletion": 0.1,
+            "swap": 0.1,
+            "synonyms": 0.5,
+            "thesaurus": "cilin.txt",
+            "translation": None,
+        }
         start(
             own_table(240, ("good", "bad", "mixed")),
-            text_networks=["network_0", "network_1"],
-            fetch_text={"encoder": "folder: bert"},
-            prepare_text={"classes": ["mixed", "good", "bad"]},
-            train_text=training | {"class_weights": "balanced", "keep": "best", "early_stopping": 4},
+            prepare_text={"classes": ["mixed", "good", "bad"], "augment": changes, "unlabelled": "more.csv"},
+            distilled={"augmented": True},
+            pretrained=teacher
+            | {"frozen_layers": 0, "merged_tokens": 1, "num_layers": 1, "keep": "best", "early_stopping": 4},
+            pool_text={"members": ["pretrained", "distilled", "own"]},
         )
-        tokens = Path("vocab.txt").read_text().split()
-        BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}).save_pretrained("bert")
-        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-        torch.manual_seed(0)
-        BertModel(BertConfig(vocab_size=len(tokens), max_position_embeddings=64, **sizes)).save_pretrained("bert")
         run_line()
     return folder
 
 
-def test_a_pretrained_encoder_is_not_pretrained_again(three):
-    assert not (three / "data/text/source/vocab.txt").exists()
-    assert read_json(three / "models/text/encoder/pretraining.json") == {}
-    assert not (three / "models/text/encoder/history.csv").exists()
-    folders = (three / "bert", three / "models/text/encoder")
-    given, taken = (load_file(folder / "model.safetensors") for folder in folders)
-    assert set(taken) == {f"body.{name}" for name in given if "pooler" not in name}
-    assert all(torch.equal(value, given[name.removeprefix("body.")]) for name, value in taken.items())
-    for path in (three / "models").rglob("*.json"):
-        assert str(three) not in path.read_text(encoding="utf-8"), path
-
-
-def test_three_classes_and_two_networks(three, monkeypatch):
+def test_three_classes_and_networks_and_fewer_layers(three, monkeypatch):
     monkeypatch.chdir(three)
     metrics, test = read_json("metrics/text.json"), role("test")
     assert read_json("data/text/rows/classes.json") == ["mixed", "good", "bad"]
     record = read_json(CLASSIFIER / "ensemble.json")
-    assert record["networks"] == ["network_0", "network_1"]
-    assert len(record["weights"]) == 3
-    assert not [name for name in metrics if name.startswith(("no_pretraining", "pretraining"))]
+    assert record["networks"] == ["pretrained", "distilled", "own"]
+    assert len(record["weights"]) == 4
+    assert read_json(CLASSIFIER / "pretrained/config.json")["num_hidden_layers"] == 1
     frame = load_predictor(CLASSIFIER).batch_predict(list(test["text"]))
     assert [name for name in frame if name.startswith("p_")] == ["p_mixed", "p_good", "p_bad"]
     predicted = frame[["p_mixed", "p_good", "p_bad"]].to_numpy().argmax(axis=1)
     assert metrics["test.f1"] == pytest.approx(sk.f1_score(test["label"], predicted, average="macro"))
     assert metrics["test.accuracy"] > metrics["majority.accuracy"] + 0.1
-    states = [(CLASSIFIER / name / "head.safetensors").read_bytes() for name in record["networks"]]
-    assert states[0] != states[1]
 
 
-def test_a_trained_ensemble_teaches_another_classifier(project, three, tmp_path, monkeypatch):
-    """Only two rows of three classes teach: a network that follows the teacher alone comes near what it says."""
+def test_changed_copies_are_of_train_alone_and_trained_on_where_asked_for(three, monkeypatch):
+    monkeypatch.chdir(three)
+    copies, train = role("augmented"), role("train").set_index("sample_id")
+    assert 100 < len(copies) <= len(train)
+    assert (copies["label"].to_numpy() == train.loc[copies["sample_id"], "label"].to_numpy()).all()
+    assert (copies["group"].to_numpy() == train.loc[copies["sample_id"], "group"].to_numpy()).all()
+    assert copies["text"].str.contains("速递|很好").any()
+    texts = {name: read_json(f"timings/train_text@{name}.json")["texts"] for name in NETWORKS}
+    assert texts == {"own": 240, "pretrained": 240, "distilled": 240 + 2 * (len(copies) + 51)}
+
+
+def test_the_student_learns_from_unlabelled_texts_by_what_its_teacher_says(three, monkeypatch):
+    """None of them is a text of any role; one row is empty, one a duplicate."""
+    monkeypatch.chdir(three)
+    found = role("unlabelled")
+    assert list(found) == ["sample_id", "text"]
+    assert not set(found["text"]) & {text for name in ROLES for text in role(name)["text"]}
+    assert len(found) == 51
+    taught = pd.read_parquet("models/text/networks/pretrained/taught.parquet")
+    assert taught["sample_id"].tolist() == [*role("train")["sample_id"], *found["sample_id"]]
+    assert np.allclose(taught[["mixed", "good", "bad"]].sum(axis=1), 1)
+
+
+def test_a_trained_ensemble_teaches_another_classifier(three, tmp_path, monkeypatch):
+    """The labels say nothing here: a network that follows the teacher alone comes near what it says."""
     monkeypatch.chdir(tmp_path)
-    for name in ("data", "models"):
+    for name in ("data", "models", "bert"):
         shutil.copytree(three / name, name)
     teacher = {"teacher": f"folder: {three / CLASSIFIER}", "weight": 1.0}
-    write_params(
-        fetch_text={"encoder": "folder: bert"},
-        text_networks=["network_0"],
-        train_text={"distillation": teacher, "epochs": 1},
-        pool_text={"fuse_linear": False},
-    )
+    write_params(own={"distillation": teacher, "epochs": 8}, pool_text={"members": ["own"], "fuse_linear": False})
     shutil.rmtree(CLASSIFIER)
-    train_networks()
+    train_text.main(["--network", "own"])
     pool_text.main()
     assert read_json(CLASSIFIER / "ensemble.json")["weights"] == [1.0]
-    assert sorted(path.name for path in CLASSIFIER.glob("n*")) == ["network_0"]
+    assert sorted(path.name for path in CLASSIFIER.iterdir() if path.is_dir()) == ["linear", "own"]
     # It never saw a label, and what it learned of them came through the teacher.
     test = role("test")
     frame = assay.text.load().batch_predict(list(test["text"]))

@@ -1,4 +1,4 @@
-"""train_stage1 as a process: killed and started again, flags, and errors that are one message."""
+"""train_stage1 and distill_stage1 as processes: killed and started again, flags, and errors that are one message."""
 
 import os
 import signal
@@ -16,13 +16,16 @@ from ruamel.yaml import YAML
 from assay.core.params import ParamsError, load
 from assay.core.stage import run
 from assay.core.tensors import save_tensors
+from assay.images.model import FILTERS, VAL_SCORES
 from assay.images.model.backbones import load_checkpoint
 from assay.images.model.store import open_writer
+from assay.images.stacking import EXPERTS
+from assay.images.stacking.out_of_fold import HELD_OUT, logit_column
 from assay.params.images import Images
 from assay.stages.train_stage1 import main, override, parse_arguments
 
 ROOT = Path(__file__).parents[2]
-OUTPUTS = ("model.safetensors", "model.json", "history.csv")
+OUTPUTS = ("model.safetensors", "model.json", "history.csv", VAL_SCORES)
 SIDE = 32
 
 
@@ -41,9 +44,26 @@ def project(folder: Path, **changes: object) -> Path:
         writer.append(pixels.astype(np.uint8))
     for role, part in frame.groupby("split"):
         part.to_csv(data / f"{role}_manifest.csv", index=False)
+    train = frame[frame["split"] == "train"]
+    train[["sample_id", "label", "group_id"]].assign(fold=np.arange(96) % 2).to_csv(data / "folds.csv", index=False)
+    # What the experts say of the rows that they did not see: they know most.
+    said = train.assign(part=HELD_OUT, base_fold=np.arange(96) % 2)
+    for number, expert in enumerate(EXPERTS):
+        said[logit_column(expert)] = (4 * said["label"] - 2 + rng.normal(0, 1 + number, 96)).astype(np.float32)
+    (folder / "data/kfold").mkdir()
+    for fold, part in said.groupby("base_fold"):
+        part.to_parquet(folder / f"data/kfold/fold_{fold}.parquet")
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text())
-    small = {"architecture": "mobilenetv3_small_050", "weights": "random", "image_size": SIDE, "epochs": 4}
+    small = {
+        "architecture": "mobilenetv3_small_050",
+        "weights": "random",
+        "image_size": SIDE,
+        "frozen_layers": 0,
+        "epochs": 4,
+        "schedule": "epoch",
+        "warmup_epochs": 0,
+    }
     params["runtime"]["threads"] = 1
     params["train_stage1"] |= small | {"batch_size": 8} | changes
     with (folder / "params.yaml").open("w") as stream:
@@ -53,9 +73,9 @@ def project(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def command(folder: Path, *launcher: str) -> subprocess.Popen[str]:
+def command(folder: Path, *launcher: str, stage: str = "train_stage1") -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, *launcher, "-m", "assay.stages.train_stage1"]
+    words = [sys.executable, *launcher, "-m", f"assay.stages.{stage}"]
     pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(words, cwd=folder, env=environment, text=True, **pipes)
 
@@ -77,30 +97,33 @@ def kill_after_first_checkpoint(process: subprocess.Popen[str], folder: Path) ->
     assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
 
 
-def test_a_killed_run_ends_bit_identical_to_one_that_was_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "stage"), FILTERS.items())
+def test_a_killed_run_ends_bit_identical_to_one_that_was_not(tmp_path: Path, name: str, stage: str) -> None:
     whole, killed = project(tmp_path / "whole"), project(tmp_path / "killed")
-    finish(command(whole))
-    kill_after_first_checkpoint(command(killed), killed)
-    assert "resuming after epoch" in finish(command(killed))
-    for name in OUTPUTS:
-        ours, theirs = (folder / "models" / "stage1" / name for folder in (killed, whole))
-        assert ours.read_bytes() == theirs.read_bytes(), name
+    finish(command(whole, stage=stage))
+    kill_after_first_checkpoint(command(killed, stage=stage), killed)
+    assert "resuming after epoch" in finish(command(killed, stage=stage))
+    ours, theirs = (folder / "models/filters" / name for folder in (killed, whole))
+    for file in OUTPUTS:
+        assert (ours / file).read_bytes() == (theirs / file).read_bytes(), file
     assert not list((killed / ".assay" / "resume").iterdir())
-    history = pd.read_csv(whole / "models" / "stage1" / "history.csv")
-    assert history["epoch"].tolist() == [1, 2, 3, 4]
-    assert (killed / "models" / "stage1" / "live" / "metrics.json").is_file()
+    assert pd.read_csv(theirs / "history.csv")["epoch"].tolist() == [1, 2, 3, 4]
+    assert (ours / "live/metrics.json").is_file()
+    said = pd.read_parquet(ours / VAL_SCORES)
+    assert said["sample_id"].tolist() == [f"s{number}" for number in range(96, 120)]
 
 
-def test_two_processes_train_one_network_and_write_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "stage"), FILTERS.items())
+def test_two_processes_train_one_network_and_write_once(tmp_path: Path, name: str, stage: str) -> None:
     folder = project(tmp_path, epochs=2)
     launcher = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1"
-    out = finish(command(folder, *f"{launcher} --mixed_precision no --dynamo_backend no".split()))
+    out = finish(command(folder, *f"{launcher} --mixed_precision no --dynamo_backend no".split(), stage=stage))
     assert out.count("epoch 1 ") == 1, out
     assert out.count("weights in") == 1
-    history = pd.read_csv(folder / "models" / "stage1" / "history.csv")
+    history = pd.read_csv(folder / "models/filters" / name / "history.csv")
     assert history["epoch"].tolist() == [1, 2]
     assert history["train_auc"].iloc[-1] > 0.6
-    assert load_checkpoint(folder / "models" / "stage1").info["best_epoch"] in (1, 2)
+    assert load_checkpoint(folder / "models/filters" / name).info["best_epoch"] in (1, 2)
 
 
 @pytest.fixture

@@ -22,8 +22,10 @@ from assay.vlm.prediction import open_predictor
 ROOT = Path(__file__).parents[2]
 NETWORKS = {"no_augmentation": "rows/train.jsonl", "base": "filtered/train.jsonl"}
 NETWORKS |= {"no_filter": "rows/train.jsonl", "order_1": "filtered/train.jsonl"}
+FOLDS = {"fold_0_of_2": "rows/train.jsonl", "fold_1_of_2": "rows/train.jsonl"}
 ROLES = ("train", "val", "calib", "tune", "test")
-SYSTEMS = {"fused", "uncalibrated", "blank", "majority", *NETWORKS}
+SECONDS = {"plain", "amplifier", "reweighting", "both", "vision"}
+SYSTEMS = {"fused", "uncalibrated", "blank", "majority", *NETWORKS, *(f"fused_{name}" for name in SECONDS - {"both"})}
 LABELS = ["无风险", "低风险", "中风险", "高风险", "非楼道"]
 
 
@@ -40,8 +42,8 @@ def write_params(**changes: dict[str, Any]) -> None:
     for section in ("vlm_sft", "vlm_sft_high_risk"):
         params[section] |= {"epochs": 1, "batch_size": 8}
         params[section]["lora"] |= {"rank": 4, "alpha": 8}
-    params["vlm_networks"] = NETWORKS
-    params["vlm_predict"] |= {"num_mistakes": 6}
+    params["vlm_networks"] = NETWORKS | FOLDS
+    params["vlm_predict"] |= {"num_mistakes": 6, "second": "both"}
     for section, values in changes.items():
         params[section] |= values
     with Path("params.yaml").open("w", encoding="utf-8") as stream:
@@ -62,9 +64,11 @@ def run_line() -> None:
     pretrain_vlm.main()
     vlm_sft.main(["--network", "no_augmentation"])
     filter_vlm.main()
-    for name in ("base", "no_filter", "order_1"):
+    for name in ("base", "no_filter", "order_1", *FOLDS):
         vlm_sft.main(["--network", name])
-    for stage in (vlm_sft_high_risk, score_vlm, vlm_predict):
+    for name in sorted(SECONDS):
+        vlm_sft_high_risk.main(["--network", name])
+    for stage in (score_vlm, vlm_predict):
         stage.main()
 
 
@@ -83,7 +87,7 @@ def test_roles_share_no_scene_and_copies_are_of_train_only(here):
     records = {role: read_messages(f"data/vlm/rows/{role}.jsonl") for role in ROLES}
     groups = {role: {record["group"] for record in rows} for role, rows in records.items()}
     assert sum(len(found) for found in groups.values()) == len(set().union(*groups.values())) == 60
-    assert {record["transform"] for record in records["train"]} == {"none", "scale", "rotate", "colour"}
+    assert {record["transform"] for record in records["train"]} == {"none", "scale", "rotate", "colour", "sign"}
     assert all(record["transform"] == "none" for role in ROLES[1:] for record in records[role])
     assert all({record["label"] for record in rows} == set(LABELS) for rows in records.values())
     captions = read_messages("data/vlm/rows/captions.jsonl")
@@ -92,12 +96,13 @@ def test_roles_share_no_scene_and_copies_are_of_train_only(here):
 
 def test_what_is_written(here):
     assert (here / "plots/render_corridors/contact_sheet.png").stat().st_size > 1000
-    assert {path.name for path in Path("models/vlm/sft").glob("*/")} == set(NETWORKS)
-    for folder in (*Path("models/vlm/sft").glob("*/"), Path("models/vlm/high_risk")):
+    assert {path.name for path in Path("models/vlm/sft").glob("*/")} == set(NETWORKS | FOLDS)
+    assert {path.name for path in Path("models/vlm/high_risk").glob("*/")} == SECONDS
+    for folder in (*Path("models/vlm/sft").glob("*/"), *Path("models/vlm/high_risk").glob("*/")):
         names = {path.name for path in folder.iterdir()}
         assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} <= names
         assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
-    for plot in ("confusion_base", "confusion_fused", "reliability", "systems", "mistakes", "training"):
+    for plot in ("confusion_base", "confusion_fused", "reliability", "systems", "mistakes", "training", "amplified"):
         assert (here / f"plots/vlm/{plot}.png").is_file()
     assert (here / "plots/prepare_vlm/augmented.png").is_file()
     assert not list(Path(".assay/resume").glob("*"))
@@ -124,7 +129,7 @@ def test_metrics_follow_from_the_predictions(here):
     assert figures["spread.runs"] == 2
     fusion = read_json("models/vlm/fusion.json")
     fitted = {"scaling", "temperature", "scale", "bias", "vector_gain", "vector_gain_error"}
-    assert set(fusion) == {"high", "neutral", "strength", "high_temperature"} | fitted
+    assert set(fusion) == {"second", "high", "neutral", "strength", "high_temperature"} | fitted
     assert figures["fusion.temperature_low"] <= fusion["temperature"] <= figures["fusion.temperature_high"]
 
 

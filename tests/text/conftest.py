@@ -88,7 +88,13 @@ def make_classifier():
 
     def classifier(folder, *, seed=0, encoder_dropout=None, **changes):
         torch.manual_seed(seed)
-        options = {"num_classes": 3, "pooling": "mean", "dropout": 0.0, "token_dropout": 0.0} | changes
+        options = {
+            "num_classes": 3,
+            "max_tokens": 24,
+            "pooling": "mean",
+            "dropout": 0.0,
+            "token_dropout": 0.0,
+        } | changes
         return TextClassifier(load_encoder(folder, dropout=encoder_dropout), load_tokenizer(folder), **options)
 
     return classifier
@@ -103,7 +109,7 @@ def save_ensemble():
         names = [f"network_{number}" for number in range(len(models))]
         for name, model in zip(names, models, strict=True):
             save_classifier(folder / name, model, tokenizer)
-        record = {"classes": classes, "networks": names, "fuse_linear": False, "max_tokens": 24}
+        record = {"classes": classes, "networks": names, "fuse_linear": False}
         record |= {"unicode_form": "NFKC", "weights": [1.0] * len(models)}
         record |= {"scale": [1.0] * len(classes), "bias": [0.0] * len(classes)} | changes
         (folder / "ensemble.json").write_text(json.dumps(record))
@@ -114,10 +120,10 @@ def save_ensemble():
 
 @pytest.fixture(scope="session")
 def train_settings():
-    """Function to train_text of params.yaml, made small, with changes."""
+    """Function to a section of train_text of params.yaml, made small, with changes."""
 
-    def settings(**changes):
-        found = load(Text, ROOT / "params.yaml").train_text
+    def settings(network="own", **changes):
+        found = load(Text, ROOT / "params.yaml").network(network)
         small = {"batch_size": 8, "epochs": 2.0, "lr": 1e-3, "max_tokens": 24, "warmup": 0.25}
         small |= {"length_grouped": False, "token_dropout": 0.0, "eval_every": 0.5}
         return found.model_copy(update=small | changes)

@@ -25,7 +25,7 @@ class Heard(nn.Module):
 def hearing(*, pooling: Any = "mean", token_dropout: float = 0.0) -> tuple[TextClassifier, Heard]:
     encoder = Heard()
     tokenizer = SimpleNamespace(mask_token_id=4, all_special_ids=[0, 1, 2, 3, 4])
-    options = {"num_classes": 3, "dropout": 0.0, "token_dropout": token_dropout}
+    options = {"num_classes": 3, "max_tokens": 64, "dropout": 0.0, "token_dropout": token_dropout}
     return TextClassifier(encoder, tokenizer, pooling=pooling, **options), encoder
 
 

@@ -111,18 +111,15 @@ def test_what_is_saved_is_loaded_bit_by_bit(text_encoder, tmp_path):
     assert torch.equal(first.eval()(ids, mask), second.eval()(ids, mask))
 
 
-def test_without_weights_it_is_the_same_network_as_if_not_pretrained(text_encoder):
-    trained = load_encoder(text_encoder)
-    torch.manual_seed(5)
-    fresh = load_encoder(text_encoder, weights=False)
-    torch.manual_seed(5)
-    again = load_encoder(text_encoder, weights=False)
-    known, new = trained.state_dict(), fresh.state_dict()
-    assert {name: value.shape for name, value in known.items()} == {name: value.shape for name, value in new.items()}
-    assert torch.equal(known["pairs.keys"], new["pairs.keys"])
-    for name in ("pairs.table.weight", "body.embeddings.word_embeddings.weight"):
-        assert not torch.equal(known[name], new[name])
-        assert torch.equal(new[name], again.state_dict()[name])
+def test_the_lowest_layers_alone_can_be_taken(bert_folder, tmp_path):
+    whole, lowest = load_encoder(bert_folder).eval(), load_encoder(bert_folder, num_layers=1).eval()
+    ids, mask = torch.tensor([[2, 7, 9, 3]]), torch.ones(1, 4, dtype=torch.long)
+    hidden = whole.body(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    assert torch.allclose(lowest(ids, mask), hidden[1], atol=1e-6)
+    save_encoder(tmp_path, lowest, load_tokenizer(bert_folder))
+    assert torch.equal(load_encoder(tmp_path).eval()(ids, mask), lowest(ids, mask))
+    with pytest.raises(ValueError, match="num_layers 3: the encoder has 2; take fewer, or null for all"):
+        load_encoder(bert_folder, num_layers=3)
 
 
 def test_dropout_replaces_that_of_the_config(text_encoder, bert_folder):

@@ -57,17 +57,20 @@ def gains(**values: float) -> dict[str, float]:
 
 def test_what_each_part_is_worth_follows_from_its_gain():
     found = {
-        "test": gains(accuracy_gain=0.02, accuracy_gain_linear=0.005),
+        "test": gains(accuracy_gain=0.02, accuracy_gain_linear=0.005, accuracy_gain_small=0.012),
         "linear": gains(accuracy_gain=0.015),
-        "network": gains(accuracy_gain=-0.02, accuracy_gain_pretraining=0.03),
+        "pretrained": gains(accuracy_gain_linear=0.03),
+        "distilled": gains(accuracy_gain_own=-0.02),
     }
     rest = "0]; 50 groups, one training)."
     assert conclusion(found) == [
         f"What ships against character bigrams, accuracy: better (+0.0200 [+0.0100, +0.030{rest}",
-        f"What ships against its linear member alone, accuracy: not told apart (+0.0050 [-0.0050, +0.015{rest}",
+        f"What ships against the linear member alone, accuracy: not told apart (+0.0050 [-0.0050, +0.015{rest}",
+        f"What ships against the small classifier, accuracy: better (+0.0120 [+0.0020, +0.022{rest}",
+        f"The pretrained network alone against the linear member alone, accuracy: better (+0.0300 [+0.0200, +0.040{rest}",
+        "The own encoder taught by the pretrained network against the own encoder alone, accuracy: worse (-0.0200 "
+        f"[-0.0300, -0.010{rest}",
         "The linear member against character bigrams, accuracy: better (+0.0150 [+0.0050, +0.0250]; 50 groups).",
-        f"One network alone against character bigrams, accuracy: worse (-0.0200 [-0.0300, -0.010{rest}",
-        f"One network alone against the same without pretraining, accuracy: better (+0.0300 [+0.0200, +0.040{rest}",
     ]
-    # Without a linear member or a network from random weights nothing is said of them.
-    assert len(conclusion({"test": gains(accuracy_gain=0.02), "network": gains(accuracy_gain=0.0)})) == 2
+    # Without a linear member nothing is said of it.
+    assert len(conclusion({"test": gains(accuracy_gain=0.02), "own": gains(accuracy_gain=0.0)})) == 2

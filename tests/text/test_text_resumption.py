@@ -62,13 +62,14 @@ def run_job(name: str, base: Path, rows: pd.DataFrame, folder: Path, *, kill: in
     params, tokenizer = load(Text, ROOT / "params.yaml"), load_tokenizer(base)
     texts, seed = list(rows["text"]), 3
     torch.manual_seed(seed)
-    encoder, trainer = load_encoder(base, dropout=0.1), training.LengthGroupedTrainer
+    encoder, trainer = load_encoder(base, dropout=0.1), training.TextTrainer
 
     def watched(**options: Any) -> Any:
         return trainer(**options | {"callbacks": [Watch(kill), *options["callbacks"]]})
 
     with pytest.MonkeyPatch.context() as patch:
         if name == "pretrain":
+            trainer = pretraining.LengthGroupedTrainer
             patch.setattr(pretraining, "LengthGroupedTrainer", watched)
             model = pretraining.MaskedLanguageModel(encoder)
             ids = np.arange(5, len(tokenizer))
@@ -77,14 +78,14 @@ def run_job(name: str, base: Path, rows: pd.DataFrame, folder: Path, *, kill: in
             settings = params.pretrain_text.model_copy(update=JOBS[name])
             history = pretraining.pretrain(model, data, collator, settings, folder, seed=seed, cpu=True)
         else:
-            patch.setattr(training, "LengthGroupedTrainer", watched)
+            patch.setattr(training, "TextTrainer", watched)
             if name == "early_stopping":
                 patch.setattr(training, "class_metrics", falling)
-            sizes = {"num_classes": 2, "pooling": "mean", "dropout": 0.1, "token_dropout": 0.2}
+            sizes = {"num_classes": 2, "max_tokens": 24, "pooling": "mean", "dropout": 0.1, "token_dropout": 0.2}
             model = TextClassifier(encoder, tokenizer, **sizes)
             targets = training.soft_targets(rows["label"].to_numpy(), num_classes=2, teacher=None, weight=0)
             data = training.encode(tokenizer, texts, targets, max_tokens=24)
-            settings = params.train_text.model_copy(update=JOBS[name])
+            settings = params.train_text.own.model_copy(update=JOBS[name])
             options = {"class_weights": None, "seed": seed, "cpu": True}
             history = training.fine_tune(model, tokenizer, data, data[:8], settings, folder, **options)
     kept = ("step", "loss", "learning_rate", "eval_loss", "eval_accuracy")

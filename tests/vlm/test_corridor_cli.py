@@ -36,7 +36,15 @@ SYSTEM = "你是消防安全员。"
 LABELS, NAMES = ("无风险", "低风险", "高风险"), ("none", "low", "high")
 RISK = Prompt(SYSTEM, "这里的风险等级是什么？", ("无", "低", "高"), LABELS, NAMES)
 HIGH = Prompt(SYSTEM, "这里是高风险吗？", ("否", "是"), ("否", "高风险"), ("rest", "high"))
-FUSION = {"high": 2, "neutral": 0.3, "strength": 1.0, "high_temperature": 0.1, "scale": [2.0] * 3, "bias": [0.0] * 3}
+FUSION = {
+    "second": "both",
+    "high": 2,
+    "neutral": 0.3,
+    "strength": 1.0,
+    "high_temperature": 0.1,
+    "scale": [2.0] * 3,
+    "bias": [0.0] * 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,7 @@ def models(tmp_path_factory, base_folder, save_adapter) -> Path:
     """A folder as models/vlm, with adapters of random weights that matter."""
     folder = tmp_path_factory.mktemp("project") / "models"
     shutil.copytree(base_folder, folder / "base")
-    for seed, (name, prompt) in enumerate({"sft/base": RISK, "high_risk": HIGH}.items()):
+    for seed, (name, prompt) in enumerate({"sft/base": RISK, "high_risk/both": HIGH}.items()):
         save_adapter(folder / name, prompt, base=folder / "base", seed=seed)
     write_json(folder / "fusion.json", FUSION)
     write_sums(folder, SHIPPED)
@@ -230,19 +238,20 @@ def fusion(**changes: object) -> Callable[[Path], Any]:
     [
         ("base", shutil.rmtree, "models/base, which is not here: run from the root of the project"),
         ("fusion.json", Path.unlink, "fusion.json: run dvc repro vlm_predict"),
-        ("high_risk/manifest.json", Path.unlink, "no manifest.json in "),
+        ("high_risk/both/manifest.json", Path.unlink, "no manifest.json in "),
         ("sft/base/adapter_model.safetensors", Path.unlink, "adapter_model.safetensors"),
         ("sft/base/adapter_config.json", Path.unlink, "adapter_config.json"),
         ("sft/base/manifest.json", cut(20), "sft/base/manifest.json: Invalid JSON"),
-        ("high_risk/adapter_model.safetensors", cut(50), "SafetensorError"),
+        ("high_risk/both/adapter_model.safetensors", cut(50), "SafetensorError"),
         ("fusion.json", fusion(scale=[2.0]), "fusion.json: scale: List should have at least 2 items"),
+        ("fusion.json", fusion(second="../other"), "fusion.json: second: String should match pattern"),
         ("fusion.json", fusion(high=7), "fusion.json: high 7 is none of 3 classes"),
     ],
 )
 def test_models_that_are_not_whole_are_one_line_and_status_2(models, corridor, name, spoil, named):
     copy = Path("models").absolute()
     shutil.copytree(models, copy)
-    for part in ("sft/base", "high_risk"):
+    for part in ("sft/base", "high_risk/both"):
         record = read_json(copy / part / "manifest.json")
         write_json(copy / part / "manifest.json", record | {"base": (copy / "base").as_posix()})
     spoil(copy / name)

@@ -11,20 +11,25 @@ from hypothesis.extra import numpy as hnp
 
 from assay.vlm.augmentation import (
     MIN_CHROMA,
-    TRANSFORMS,
     choose_padding,
-    draw,
     find_danger,
     hue_and_chroma,
     jitter_hsv,
     rescale,
     rotate,
 )
+from assay.vlm.copies import TRANSFORMS, draw, move_boxes, transforms
 
 FIRE = [(345, 65)]
 RED, GREEN, GREY = (220, 30, 25), (40, 160, 60), (150, 150, 150)
 OPTIONS = SimpleNamespace(
-    scale=[0.7, 1.3], max_degrees=15.0, hue=25.0, saturation=[0.6, 1.5], value=[0.6, 1.4], protected=FIRE
+    scale=[0.7, 1.3],
+    max_degrees=15.0,
+    hue=25.0,
+    saturation=[0.6, 1.5],
+    value=[0.6, 1.4],
+    protected=FIRE,
+    signs=["sign_warning", "sign_exit"],
 )
 
 images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
@@ -204,17 +209,65 @@ def test_draws_differ_and_stay_within_the_settings(transform):
     rng = np.random.default_rng(0)
     drawn = [draw(image, transform, rng, OPTIONS) for _ in range(4)]
     assert all(not np.array_equal(drawn[0], other) for other in drawn[1:])
-    still = SimpleNamespace(scale=[1, 1], max_degrees=0.0, hue=0.0, saturation=[1, 1], value=[1, 1], protected=FIRE)
+    still = SimpleNamespace(
+        scale=[1, 1], max_degrees=0.0, hue=0.0, saturation=[1, 1], value=[1, 1], protected=FIRE, signs=OPTIONS.signs
+    )
     assert np.array_equal(draw(image, transform, rng, still), image)
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("transform", TRANSFORMS[:-1])
 def test_drawing_makes_no_second_hazard(transform):
     image = with_patch(RED, top=1, left=40, height=5, width=30)
     number = find_danger(image, protected=FIRE).sum()
     for seed in range(5):
         drawn = draw(image, transform, np.random.default_rng(seed), OPTIONS)
         assert find_danger(drawn, protected=FIRE).sum() <= 1.3**2 * 1.2 * number
+
+
+def test_signs_hang_whole_in_the_border_and_nowhere_else():
+    image = np.full((120, 160, 3), 120, dtype=np.uint8)
+    image[30:90, 40:120] = (20, 90, 200)
+    hung = 0
+    for seed in range(20):
+        drawn = draw(image, "sign", np.random.default_rng(seed), OPTIONS)
+        factor = float(np.random.default_rng(seed).uniform(0.7, 0.85))
+        plain = rescale(image, factor, padding="sign", protected=FIRE)
+        changed = (drawn != plain).any(axis=2)
+        border = (160 - round(160 * factor)) // 2
+        assert not changed[:, border:-border].any()
+        hung += changed.any()
+    assert hung == 20
+    assert transforms(OPTIONS) == TRANSFORMS
+    assert transforms(SimpleNamespace(signs=[])) == TRANSFORMS[:-1]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_boxes_move_with_what_is_in_them(transform):
+    violet = (150, 30, 200)
+    image = np.full((120, 160, 3), 128, dtype=np.uint8)
+    image[40:70, 50:90] = violet
+    box = [50 / 160, 40 / 120, 90 / 160, 70 / 120]
+    for seed in range(8):
+        drawn = draw(image, transform, np.random.default_rng(seed), OPTIONS).astype(int)
+        (moved,) = move_boxes([box], transform, np.random.default_rng(seed), OPTIONS, size=(120, 160))
+        # No sign has this colour; jitter changes it, and the plain wall by its brightness alone.
+        plain = np.ptp(drawn, axis=2) < 16 if transform == "colour" else np.abs(drawn - violet).max(axis=2) >= 60
+        rows, columns = np.nonzero(~plain)
+        found = [columns.min() / 160, rows.min() / 120, (columns.max() + 1) / 160, (rows.max() + 1) / 120]
+        assert moved == pytest.approx(found, abs=0.02)
+    far = move_boxes([[0.0, 0.0, 0.02, 0.02]], "scale", Constant(1.3), OPTIONS, size=(120, 160))
+    assert far == []
+
+
+class Constant:
+    """A generator whose numbers are all one."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def uniform(self, low: float, high: float) -> float:
+        assert low <= self._value <= high
+        return self._value
 
 
 @pytest.mark.parametrize(

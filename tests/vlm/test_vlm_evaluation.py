@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from peft.tuners.lora import LoraLayer
 from PIL import Image
 from scipy.special import softmax
 from sklearn import metrics as sk
 
 from assay.metrics.binary import resample
-from assay.vlm.evaluation import conclusion, gains, mistakes, risk_metrics, spread
-from assay.vlm.prediction import blank_copies, open_scorer, open_scorers
+from assay.vlm.evaluation import conclusion, evaluate, gains, mistakes, risk_metrics, spread
+from assay.vlm.prediction import blank_copies, open_scorer, open_scorers, open_soup
 from assay.vlm.prompts import Prompt
 from assay.vlm.scoring import record_log_probs
 
@@ -71,6 +73,27 @@ def test_gains_are_differences_of_paired_resamples():
         assert gain == drawn["fused"].point[name] - drawn["base"].point[name]
         assert found["fused"][f"{name}_gain_low"] < gain < found["fused"][f"{name}_gain_high"]
     assert found["fused"]["high_error_gain_high"] < 0 < found["fused"]["high_recall_gain_low"]
+
+
+def test_each_second_model_is_compared_with_the_first_alone_and_with_what_ships():
+    labels, probs = table()
+    _, other = table(seed=5)
+    groups = np.arange(len(labels))
+    systems = {"base": other, "fused": probs, "fused_plain": other, "blank": other, "majority": other}
+    reports = evaluate(systems, labels, groups, high=HIGH, seed=0)
+    plain, fused = reports["fused_plain"], reports["fused"]
+    assert [plain[f"high_error_gain{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
+    assert plain["high_error_behind"] == pytest.approx(fused["high_error_gain"])
+    assert plain["high_error_behind_low"] < plain["high_error_behind"] < plain["high_error_behind_high"]
+    assert plain["high_error_fewer"] == 0
+    assert fused["high_error_fewer"] == pytest.approx(1 - fused["high_error"] / reports["base"]["high_error"])
+    said = [line for line in conclusion(reports, strength=0.5) if "plain" in line]
+    assert len(said) == 3
+    assert said[0].startswith(
+        "The correction by the second model plain against the first model alone, errors on high risk"
+    )
+    assert "holds for 3 comparisons together, one training" in said[1]
+    assert said[2].startswith("The second model that ships against the second model plain, errors on high risk: better")
 
 
 def test_the_spread_of_hand_made_runs():
@@ -158,6 +181,32 @@ def test_saved_adapters_that_share_a_base_score_as_each_alone_and_as_trained(
         assert np.array_equal(one, expected)
     for one, two in ((together[0][0], together[0][1]), together[:2], together[1:]):
         assert np.abs(one - two).max() > 1e-6
+
+
+def change_of(model: Any) -> torch.Tensor:
+    """What the adapter adds to the weights of the first module that it adapts."""
+    layer = next(module for module in model.modules() if isinstance(module, LoraLayer))
+    (name,) = layer.active_adapters
+    return layer.get_delta_weight(name)
+
+
+def test_a_soup_is_the_mean_of_what_its_adapters_change_in_any_order(
+    save_adapter, make_records, default_tuning, tmp_path
+):
+    options: dict[str, Any] = {"device": "cpu", "batch_size": 3, "decode_pixels": 10**6}
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    changes = [change_of(save_adapter(folder, PROMPT, seed=seed)) for seed, folder in enumerate(folders)]
+    soup, turned = (open_soup(places, **options) for places in (folders, folders[::-1]))
+    assert (change_of(soup.model) - torch.stack(changes).mean(dim=0)).abs().max() < 1e-6
+    records = make_records([None] * 5)
+    found = soup.log_probs(records, name="test")
+    assert np.allclose(turned.log_probs(records, name="test"), found, atol=1e-5)
+    assert np.abs(found - open_scorer(folders[0], **options).log_probs(records, name="test")).max() > 1e-3
+    same = open_soup([folders[0]] * 3, **options).log_probs(records, name="test")
+    assert np.allclose(same, open_scorer(folders[0], **options).log_probs(records, name="test"), atol=1e-5)
+    # A vision tower that was trained whole has no such mean.
+    save_adapter(tmp_path / "vision", PROMPT, tuning=default_tuning.model_copy(update={"train_vision": True}))
+    assert open_soup([tmp_path / "vision"] * 2, **options) is None
 
 
 def test_blank_copies_are_grey_and_of_the_same_sizes(make_records):

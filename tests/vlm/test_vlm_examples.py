@@ -139,7 +139,8 @@ def test_examples_keep_what_they_made_of_images_below_the_root(processor, make_r
     first = examples[1]
     assert examples[1] is first
     assert len(examples) == len(records)
-    assert all(torch.equal(first[name], rows[1][name]) for name in rows[1])
+    # Where the danger is, is not known.
+    torch.testing.assert_close(first, rows[1], rtol=0, atol=0, equal_nan=True)
 
 
 def test_an_image_above_the_limit_of_decoding_is_rejected(processor, make_records):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
-from assay.vlm.fusion import correct, fit_strength
+from assay.vlm.fusion import choose_second, correct, corrected, fit_fusion, fit_strength
 
 HIGH = 2
+PARTS = {"calib": slice(0, 600), "tune": slice(600, 1200)}
 
 
 def table(n: int = 200, num_classes: int = 4, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -57,10 +58,10 @@ def test_monotone_in_the_second_model_and_other_ratios_kept(row, pair, strength)
     got = correct(np.stack([base, base]), np.sort(pair), high=0, neutral=0.3, strength=strength)
     assert got[1, 0] >= got[0, 0] - 1e-12
     others = base[1:] / base[1:].sum()
-    for corrected in got:
+    for moved in got:
         # Where the rest is next to nothing its ratios are beyond float64's normal range.
-        if corrected[1:].sum() > 1e-290:
-            assert np.allclose(corrected[1:] / corrected[1:].sum(), others, rtol=1e-6)
+        if moved[1:].sum() > 1e-290:
+            assert np.allclose(moved[1:] / moved[1:].sum(), others, rtol=1e-6)
 
 
 def test_certain_rows_and_certain_second_models_stay_finite():
@@ -138,3 +139,38 @@ def test_noise_and_what_the_base_already_knows_get_next_to_nothing():
     assert of_noise.count(0.0) >= 2
     assert np.mean(of_noise) < 0.02
     assert np.mean(of_known) < 0.03
+
+
+def test_the_second_model_that_knows_most_is_chosen_on_tune_and_calibrated_on_calib():
+    rng = np.random.default_rng(0)
+    probs, _ = table(1200)
+    labels = draw_labels(probs, seed=1)
+    truth = (labels == HIGH).astype(float)
+    logits = {name: share * (2 * truth - 1) + rng.standard_normal(1200) for name, share in (("deaf", 0), ("keen", 2))}
+    # The first model hears half of what decides.
+    raw = {"base": np.log(softmax(0.5 * np.log(probs), axis=1))}
+    raw |= {
+        f"high_risk/{name}": np.log(np.stack([expit(-found), expit(found)], axis=1)) for name, found in logits.items()
+    }
+    half = {role: {name: value[part] for name, value in raw.items()} for role, part in PARTS.items()}
+    classes = {role: labels[part] for role, part in PARTS.items()}
+    options = {
+        "systems": ["base"],
+        "seconds": list(logits),
+        "high": HIGH,
+        "max_strength": 4.0,
+        "scaling": "temperature",
+    }
+    scalings, fusions = fit_fusion(half["calib"], half["tune"], classes, np.arange(600), **options)
+    assert {name: fusion["second"] for name, fusion in fusions.items()} == {"deaf": "deaf", "keen": "keen"}
+    assert fusions["deaf"]["strength"] < 0.1 < 0.5 < fusions["keen"]["strength"]
+    assert scalings["base"].scale[0] > 1.5
+    chosen = {
+        choice: choose_second(half["tune"], classes["tune"], scalings, fusions, choice=choice)
+        for choice in ("auto", "deaf")
+    }
+    assert chosen == {"auto": "keen", "deaf": "deaf"}
+    base = scalings["base"].probs(half["tune"]["base"])
+    found = corrected(base, half["tune"]["high_risk/keen"], fusions["keen"])
+    wrong = [((values.argmax(axis=1) == HIGH) != (classes["tune"] == HIGH)).mean() for values in (base, found)]
+    assert wrong[1] < 0.8 * wrong[0]

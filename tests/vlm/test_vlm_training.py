@@ -185,6 +185,18 @@ def test_high_risk_and_near_misses_get_their_shares(params, high, near):
     assert shares == pytest.approx([high, near, rest * 20 / 31, rest * 11 / 31])
 
 
+def test_mistakes_get_their_share_by_how_wrong_they_are(params):
+    settings = params.vlm_sft_high_risk.model_copy(update={"mistake_share": 0.4})
+    labels, errors = ["高", "高", "中", "低"], [0.9, 0.1, 0.0, 0.6]
+    options = {"high": "高", "near": ["中"]}
+    plain = np.array(draw_weights(labels, settings, **options))
+    found = np.array(draw_weights(labels, settings, **options, errors=errors))
+    assert found.sum() == pytest.approx(1)
+    assert found == pytest.approx(0.6 * plain + 0.4 * np.array(errors) / 1.6)
+    # Where nothing is wrong, there is nothing to draw.
+    assert draw_weights(labels, settings, **options, errors=[0.0] * 4) == pytest.approx(plain)
+
+
 def test_a_share_without_rows_is_an_error(params):
     settings = params.vlm_sft_high_risk
     for labels in (["中", "低"], ["高", "低"], ["高", "中"]):

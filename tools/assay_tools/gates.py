@@ -226,7 +226,7 @@ def _outside_of_hooks() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in names.split()}
 
 
-def _committed(root: Path, folder: Path) -> Path:
+def committed_clone(root: Path, folder: Path) -> Path:
     """The project as it is in a fresh clone, made in ``folder``.
 
     Raises:
@@ -262,7 +262,7 @@ def green_clone(root: Path = Path()) -> list[str]:
 
     environment = _outside_of_hooks() | {"DVC_NO_ANALYTICS": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        clone = _committed(root, Path(folder) / "clone")
+        clone = committed_clone(root, Path(folder) / "clone")
         try:
             with Repo(str(root)) as repo:
                 lacking = carried_by_nothing(repo, git_files(root, "--", str(OWN_DATA))) + lay_out(repo, clone)

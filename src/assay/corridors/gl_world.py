@@ -22,21 +22,27 @@ from pyglet.window import Window
 
 from assay.corridors.scenes import MESHES, Scene
 from assay.corridors.shapes import Face, faces_of
+from assay.corridors.signs import SIGNS, sign_image
 
 _TEXTURES = Path(miniworld.__file__).parent / "textures"
 _MESH_FILES = {"chair": "office_chair", "desk": "office_desk", "pine": "tree_pine"}
+SIGN_SIDE = 128
 
 
 @functools.cache
 def texture(stem: str) -> Texture:
-    """The texture of one file, known to miniworld by the file's stem.
+    """The texture of one file, or of a sign that code draws, known to miniworld by its stem.
 
     By itself miniworld knows families of files, only those that end in _1, and takes seconds to turn RGB into RGBA.
     """
     path = str(_TEXTURES / f"{stem}.png")
-    with Image.open(path) as file:
-        # OpenGL's first row is the lowest.
-        pixels = file.convert("RGB").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    if stem in SIGNS:
+        image = Image.fromarray(sign_image(stem, side=SIGN_SIDE))
+    else:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    # OpenGL's first row is the lowest.
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     identity = gl.GLuint()
     gl.glGenTextures(1, ctypes.byref(identity))
     gl.glBindTexture(gl.GL_TEXTURE_2D, identity)
@@ -134,7 +140,9 @@ class SceneWorld(MiniWorldEnv):
         )
         for thing in scene.things:
             if thing.kind in MESHES:
-                mesh = MeshEnt(_MESH_FILES.get(thing.kind, thing.kind), height=thing.height, static=False)
+                # Balls have a file for each colour.
+                file = f"ball_{thing.look}" if thing.kind == "ball" else _MESH_FILES.get(thing.kind, thing.kind)
+                mesh = MeshEnt(file, height=thing.height, static=False)
                 self.place_entity(mesh, pos=np.array([thing.x, 0.0, thing.z]), dir=thing.direction)
             else:
                 self.place_entity(Shape(faces_of(scene, thing)), pos=np.zeros(3), dir=0.0)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from assay.corridors.looks import BY_ROLE
 
 NO_RISK, LOW, MEDIUM, HIGH, NOT_A_CORRIDOR = LABELS = ("无风险", "低风险", "中风险", "高风险", "非楼道")
 
@@ -22,22 +25,29 @@ MESHES = {
     "medkit": (1.102, 0.612),
     "tree": (1.054, 0.784),
     "pine": (0.566, 0.567),
+    "ball": (1.002, 1.002),
+    "duckie": (1.090, 0.758),
+    "potion": (0.509, 0.509),
     "building": (1.067, 0.707),
 }
 BOXES = ("carton", "cabinet")
 PATCHES = ("water", "carpet", "fire")
-PANELS = ("picture", "door", "vent")
-KINDS = (*MESHES, *BOXES, *PATCHES, *PANELS)
+PANELS = ("picture", "door", "vent", "sign")
+PEOPLE = ("person",)
+KINDS = (*MESHES, *BOXES, *PATCHES, *PANELS, *PEOPLE)
 VIEWS = ("corridor", "room", "outdoor", "wall", "floor", "ceiling")
-HARMLESS = ("carpet", *PANELS)
+# People walk on; what hangs on a wall is in nobody's way, whatever it warns of.
+HARMLESS = ("carpet", *PANELS, *PEOPLE)
+WALLS = tuple(sorted({wall for looks in BY_ROLE.values() for wall in looks.walls}))
+FLOORS = tuple(sorted({name for looks in BY_ROLE.values() for name in (*looks.floors, *looks.outdoor_floors)}))
 
 
 @dataclass(frozen=True)
 class Thing:
     """One thing. A mesh is scaled to `height`; a box or patch is `width` along x by `depth` along z at direction 0.
 
-    `look` is a texture's file stem (`cardboard_1`) or one of the colours of COLOURS. A panel hangs on the wall that
-    (x, z) lies on, `width` wide along it, its lower edge `base` above the floor.
+    `look` is a texture's file stem (`cardboard_1`), a sign's name or a colour of `assay.corridors.shapes.RGB`. A panel
+    hangs on the wall that (x, z) lies on, `width` wide along it, its lower edge `base` above the floor.
     """
 
     kind: str
@@ -112,19 +122,32 @@ def free_width(scene: Scene, *, wet: bool = False) -> float:
 
     Only what stands on the floor counts; with `wet`, water does too. Fire is judged by itself and never counts.
     """
+    return min((free for free, _ in _places(scene, wet=wet)), default=scene.width)
+
+
+def dangers(scene: Scene, limits: Limits = DEFAULT_LIMITS) -> tuple[Thing, ...]:
+    """What makes a scene of high risk by `risk`: what burns, and what leaves too little free; nothing in other scenes."""
+    if risk(scene, limits) != HIGH:
+        return ()
+    blocking = {
+        id(thing) for free, standing in _places(scene, wet=False) if free < limits.blocked for thing in standing
+    }
+    return tuple(thing for thing in scene.things if thing.kind == "fire" or id(thing) in blocking)
+
+
+def _places(scene: Scene, *, wet: bool) -> Iterator[tuple[float, list[Thing]]]:
+    """At every depth where the things on the floor change: the widest gap there, and what stands beside it."""
     skipped = {"fire", *HARMLESS} if wet else {"fire", "water", *HARMLESS}
     things = [thing for thing in scene.things if thing.kind not in skipped]
     edges = sorted({thing.x + side * thing.extent[0] / 2 for thing in things for side in (-1, 1)})
-    free = scene.width
     for near, far in itertools.pairwise(edges):
         depth = (near + far) / 2
-        spans = sorted(_across(thing) for thing in things if abs(thing.x - depth) < thing.extent[0] / 2)
+        standing = [thing for thing in things if abs(thing.x - depth) < thing.extent[0] / 2]
         reached, widest = -scene.width / 2, 0.0
-        for start, end in [*spans, (scene.width / 2, scene.width / 2)]:
+        for start, end in [*sorted(map(_across, standing)), (scene.width / 2, scene.width / 2)]:
             widest = max(widest, start - reached)
             reached = max(reached, end)
-        free = min(free, widest)
-    return free
+        yield widest, standing
 
 
 def _across(thing: Thing) -> tuple[float, float]:
@@ -148,7 +171,7 @@ def risk(scene: Scene, limits: Limits = DEFAULT_LIMITS) -> str:
     | 中风险 | cardboard boxes anywhere (they burn well); or something, water too, stands over                |
     |        | `limits.at_wall` (0.3 m) from both walls; or less than `limits.narrow` (1.1 m) is free and dry |
     | 低风险 | anything else on the floor: things or a puddle at the wall                                     |
-    | 无风险 | nothing on the floor but carpet; pictures, doors and vents on the walls do no harm             |
+    | 无风险 | nothing on the floor but carpet; people walk on, and what hangs on the walls does no harm       |
 
     The free width is that of `free_width`. The thresholds are ours, chosen so that the classes can be seen.
     """
@@ -166,19 +189,6 @@ def risk(scene: Scene, limits: Limits = DEFAULT_LIMITS) -> str:
 
 
 PLACES = {"corridor": "楼道", "room": "房间", "outdoor": "室外", "wall": "墙面", "floor": "地面", "ceiling": "天花板"}
-WALLS = ("brick_wall_1", "drywall_1", "concrete_1", "cinder_blocks_1", "stucco_1", "marble_1", "wood_planks_1")
-FLOORS = (
-    "floor_tiles_bw_1",
-    "floor_tiles_white",
-    "concrete_3",
-    "concrete_tiles_1",
-    "wood_1",
-    "wood_2",
-    "asphalt_1",
-    "grass_1",
-    "grass_2",
-)
-COLOURS = ("red", "blue", "green", "grey", "white", "brown")
 NOUNS = {
     "fire": "火",
     "water": "水",
@@ -193,13 +203,17 @@ NOUNS = {
     "tree": "树",
     "pine": "松树",
     "building": "楼",
+    "ball": "球",
+    "duckie": "玩具",
+    "potion": "瓶子",
+    "person": "人",
 }
 SIDES = ("左边", "中间", "右边", "横着", "")
 NOTHING = "空"
 
 
 def caption(scene: Scene) -> str:
-    """What stands or lies on the floor and where, in a fixed vocabulary and order; it never names a risk class.
+    """What and who stands or lies on the floor and where, in a fixed vocabulary and order; it never names a risk class.
 
     The place, then each thing once, in the order of NOUNS, with its side (a third of a corridor's width, or 横着 where
     it takes over 70 % of it); 空 where there is nothing. Walls, and what hangs on them or carpets the floor, are left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,11 @@ RGB = {
     "grey": (0.45, 0.45, 0.47),
     "white": (0.92, 0.92, 0.90),
     "brown": (0.42, 0.27, 0.15),
+    "violet": (0.38, 0.2, 0.5),
+    "orange": (0.9, 0.42, 0.08),
     "frame": (0.15, 0.13, 0.12),
+    "dark": (0.13, 0.13, 0.16),
+    "skin": (0.72, 0.52, 0.42),
 }
 SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
 FRAME = 0.05
@@ -25,8 +29,13 @@ WHITE = (1.0, 1.0, 1.0)
 YELLOW, ORANGE, RED = (1.0, 0.9, 0.25), (1.0, 0.5, 0.05), (0.85, 0.12, 0.02)
 # Heights above the floor, far enough apart for the depth buffer, in the order in which patches may lie on another.
 LIFT = {"carpet": 0.01, "water": 0.02, "fire": 0.03}
-# Flames: (place along z, place along x, height), each a share of the fire's size.
-TONGUES = ((-0.38, 0.2, 0.55), (-0.15, -0.1, 0.9), (0.08, 0.25, 1.0), (0.25, -0.2, 0.75), (0.42, 0.1, 0.5))
+# Flames of each look: (place along z, place along x, height), each a share of the fire's size.
+TONGUES = {
+    "lava_1": ((-0.38, 0.2, 0.55), (-0.15, -0.1, 0.9), (0.08, 0.25, 1.0), (0.25, -0.2, 0.75), (0.42, 0.1, 0.5)),
+    "lava_2": ((-0.3, 0.1, 0.8), (-0.05, -0.2, 0.65), (0.15, 0.2, 0.95), (0.35, -0.1, 1.0)),
+}
+# A person from the feet upwards: lower and upper edge, breadth, depth (shares of the figure), and a colour, "" for its look.
+FIGURE = ((0.0, 0.48, 0.7, 0.8, "dark"), (0.44, 0.84, 1.0, 1.0, ""), (0.84, 1.0, 0.42, 0.7, "skin"))
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ def faces_of(scene: Scene, thing: Thing) -> list[Face]:
     """The polygons of a box, patch, fire or panel, in the scene's coordinates."""
     if thing.kind in ("carton", "cabinet"):
         return box(thing)
+    if thing.kind == "person":
+        return person(thing)
     if thing.kind == "fire":
         return [patch(thing), *flames(thing)]
     if thing.kind in ("water", "carpet"):
@@ -72,17 +83,33 @@ def _face(
     return Face(corners, np.array(spots, dtype=float), colours, normal, texture, lit, flush)
 
 
-def box(thing: Thing) -> list[Face]:
-    """The four sides and the top of a box."""
+def box(thing: Thing, *, base: float = 0.0) -> list[Face]:
+    """The four sides and the top of a box that stands `base` metres above the floor."""
     width, depth = thing.extent
     x0, x1, z0, z1 = thing.x - width / 2, thing.x + width / 2, thing.z - depth / 2, thing.z + depth / 2
+    top = base + thing.height
     ring = [(x0, z0), (x1, z0), (x1, z1), (x0, z1)]
     normals = [(0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0)]
     faces = [
-        _face([(a, 0, b), (c, 0, d), (c, thing.height, d), (a, thing.height, b)], SQUARE, normal, thing.look)
+        _face([(a, base, b), (c, base, d), (c, top, d), (a, top, b)], SQUARE, normal, thing.look)
         for (a, b), (c, d), normal in zip(ring, ring[1:] + ring[:1], normals, strict=True)
     ]
-    return [*faces, _face([(x, thing.height, z) for x, z in ring], SQUARE, (0.0, 1.0, 0.0), thing.look)]
+    return [*faces, _face([(x, top, z) for x, z in ring], SQUARE, (0.0, 1.0, 0.0), thing.look)]
+
+
+def person(thing: Thing) -> list[Face]:
+    """A standing figure of boxes: legs, trunk in the colour of the clothes, head."""
+    faces = []
+    for low, high, breadth, depth, look in FIGURE:
+        part = replace(
+            thing,
+            width=thing.width * depth,
+            depth=thing.depth * breadth,
+            height=(high - low) * thing.height,
+            look=look or thing.look,
+        )
+        faces += box(part, base=low * thing.height)
+    return faces
 
 
 def patch(thing: Thing) -> Face:
@@ -109,7 +136,7 @@ def flames(thing: Thing) -> list[Face]:
     width, depth = thing.extent
     colours = np.array([YELLOW, ORANGE, RED, ORANGE])
     faces = []
-    for across, along, tall in TONGUES:
+    for across, along, tall in TONGUES[thing.look]:
         x, z = thing.x + along * width, thing.z + across * depth * 0.8
         height, half = tall * thing.height, 0.16 * depth
         lower, upper = 0.03, 0.3 * height
@@ -122,7 +149,7 @@ def flames(thing: Thing) -> list[Face]:
 
 
 def panel(scene: Scene, thing: Thing) -> list[Face]:
-    """A picture, door or vent in a dark frame, just in front of the end wall (x = length) or the side wall it is at."""
+    """A picture, door, vent or sign in a dark frame, just in front of the end wall (x = length) or the side wall."""
     half, low, high = thing.width / 2, thing.base, thing.base + thing.height
     on_end = abs(thing.x - scene.length) < 1e-9
     side = 1 if thing.z > 0 else -1

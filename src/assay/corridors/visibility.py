@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from assay.corridors.scenes import PANELS, PATCHES, Scene, Thing
+from assay.corridors.scenes import PANELS, PATCHES, Scene, Thing, dangers
 
 # miniworld's vertical field of view, and the shape of the image that scenes are composed for.
 FIELD_OF_VIEW = 60.0
@@ -36,7 +36,7 @@ def project(scene: Scene, points: np.ndarray) -> np.ndarray:
 
 def visible_things(scene: Scene) -> tuple[Thing, ...]:
     """The things of a scene, in their order, that a viewer can make out: in view, not hidden and not too small."""
-    rectangles = [_rectangle(scene, thing) for thing in scene.things]
+    rectangles = [rectangle(scene, thing) for thing in scene.things]
     covered = np.zeros(GRID, dtype=bool)
     seen = set()
     for index in sorted(range(len(rectangles)), key=lambda index: rectangles[index][4]):
@@ -51,13 +51,23 @@ def visible_things(scene: Scene) -> tuple[Thing, ...]:
     return tuple(thing for index, thing in enumerate(scene.things) if index in seen)
 
 
+def danger_boxes(scene: Scene) -> list[list[float]]:
+    """Where in the image `dangers` are: [left, upper, right, lower] of each, in shares of its sides, to three decimals."""
+    found = []
+    for thing in dangers(scene):
+        left, right, low, high, _ = rectangle(scene, thing)
+        edges = ((left + 1) / 2, (1 - high) / 2, (right + 1) / 2, (1 - low) / 2)
+        found.append([round(min(max(edge, 0.0), 1.0), 3) for edge in edges])
+    return found
+
+
 def _cells(start: float, end: float, count: int) -> slice:
     """The grid's cells whose middle lies between two coordinates in -1..1."""
     first, last = (math.ceil((edge + 1) / 2 * count - 0.5) for edge in (start, end))
     return slice(max(first, 0), max(min(last, count), 0))
 
 
-def _rectangle(scene: Scene, thing: Thing) -> tuple[float, float, float, float, float]:
+def rectangle(scene: Scene, thing: Thing) -> tuple[float, float, float, float, float]:
     """Left, right, lower and upper edge in -1..1, and the distance of the centre; empty if behind the camera."""
     width, depth = thing.extent
     if thing.kind in PANELS:

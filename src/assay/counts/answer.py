@@ -8,12 +8,14 @@ import pandas as pd
 
 from assay.core.io import inside, read_json
 from assay.core.torch_setup import pick_device
+from assay.counts.conformal import intervals_from_json
 from assay.counts.prediction import CountPredictor, load_predictor
 from assay.counts.question import full_text, text_problem
 from assay.data.path_text import plain_text
 from assay.shipped.opening import Opening, patterns_of
 
-CHOICE = "choice.json"
+CHOICE, INTERVALS = "choice.json", "intervals.json"
+WHOLE = ("bin", "low", "high", "interval_low", "interval_high")
 
 
 def pick_variant(models: Path, *, wanted: str | None, purpose: str) -> Path:
@@ -56,12 +58,12 @@ def answer(predictor: CountPredictor, questions: pd.DataFrame, *, setting: str |
     found["text"] = questions["text"].map(lambda text: plain_text(text) if isinstance(text, str) else text)
     found["status"] = usable.map({True: "ok", False: "error"})
     found["reason"] = [": ".join(filter(None, problem)) if problem else "" for problem in problems]
-    whole = {name: "Int64" for name in ("bin", "low", "high") if name in found}
+    whole = {name: "Int64" for name in WHOLE if name in found}
     return found.astype(whole | ({"truncated": "boolean"} if "truncated" in found else {}))
 
 
-def sentences(rows: pd.DataFrame, *, variant: str) -> list[str]:
-    """The rows in words, for a terminal."""
+def sentences(rows: pd.DataFrame, *, variant: str, level: float) -> list[str]:
+    """The rows in words, for a terminal; ``level`` is the share of counts that their intervals are to hold."""
     lines = []
     for row in rows.to_dict("records"):
         if row["status"] == "error":
@@ -69,6 +71,8 @@ def sentences(rows: pd.DataFrame, *, variant: str) -> list[str]:
             continue
         probs = [f"{row[name]:.2f}" for name in rows.columns if str(name).startswith("p_")]
         shown = f", probabilities by bin {' '.join(probs)}" if probs else ""
+        if pd.notna(row["interval_low"]):
+            shown = f", {level:.0%} interval {row['interval_low']}-{row['interval_high']}{shown}"
         cut = ", text truncated" if row["truncated"] else ""
         lines.append(
             f"{row['count']:.1f} units, bin {row['bin']} ({row['low']}-{row['high']}) by {variant}{shown}{cut}"
@@ -88,5 +92,7 @@ def open_predictor(
         if wanted is None and (models / CHOICE).is_file():
             opening.check(CHOICE)
         folder = pick_variant(models, wanted=wanted, purpose=purpose)
-        opening.check(*patterns_of([folder.name]))
-        return load_predictor(folder, device=pick_device(device).type)
+        opening.check(*patterns_of([folder.name]), INTERVALS)
+        records = read_json(models / INTERVALS)["variants"] if (models / INTERVALS).is_file() else {}
+        intervals = intervals_from_json(records[folder.name]) if folder.name in records else None
+        return load_predictor(folder, device=pick_device(device).type, intervals=intervals)

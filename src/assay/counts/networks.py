@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from coral_pytorch.layers import CoralLayer
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from assay.core.io import read_json, write_json
@@ -20,10 +22,12 @@ from assay.core.pretrained import load_model, load_peft, load_pretrained
 from assay.core.tensors import save_tensors
 from assay.counts.memory import MemoryPlan, available_memory, plan_memory, shape_of
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
-from assay.training.networks import folder_hashes, loading_options, read_tokenizer
+from assay.training.networks import batched_logits, folder_hashes, loading_options, read_tokenizer
+from assay.training.prefixes import beginnings
 
 RECORD = "variant.json"
 WEIGHTS = "model.safetensors"
+BATCH, EMBEDDED_TOKENS = 32, 128
 # The report of newly made heads; that the head is new is the point here.
 logging.set_verbosity_error()
 
@@ -50,11 +54,28 @@ def _with_head(model: Any, settings: CountVariant, num_outputs: int) -> Any:
     return model
 
 
+def _config(base: Path, settings: CountVariant, *, num_outputs: int) -> Any:
+    """The config in ``base``, with as many outputs and layers as asked for."""
+    config = load_pretrained(AutoConfig, base, num_labels=num_outputs)
+    if isinstance(settings, LlmLora) and settings.num_layers is not None:
+        # What tells of a text is no worse in the middle of a causal model than at its end, where the next word is made
+        # (Skean et al. 2025, "Layer by Layer: Uncovering Hidden Representations in Language Models").
+        if settings.num_layers > config.num_hidden_layers:
+            raise ValueError(
+                f"train_counts.llm_lora.num_layers {settings.num_layers}: {base} has {config.num_hidden_layers}; or set null"
+            )
+        config.num_hidden_layers = settings.num_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[: settings.num_layers]
+    return config
+
+
 def _classifier(base: Path, settings: CountVariant, *, num_outputs: int, pad_token_id: int) -> Any:
     """A sequence classifier on the pretrained weights in ``base``; its head has torch's random values."""
     weights_dtype = settings.weights_dtype if isinstance(settings, LlmLora) else "float32"
     options = loading_options(weights_dtype, field="train_counts.llm_lora.weights_dtype")
-    model = load_model(AutoModelForSequenceClassification, base, num_labels=num_outputs, **options)
+    config = _config(base, settings, num_outputs=num_outputs)
+    model = load_model(AutoModelForSequenceClassification, base, config=config, **options)
     model.config.pad_token_id = pad_token_id
     return model
 
@@ -107,7 +128,7 @@ def build_network(base: Path, settings: CountVariant, *, num_outputs: int, pad_t
 
 def memory_plan(base: Path, settings: CountVariant, *, num_outputs: int, device: str) -> MemoryPlan:
     """What training the variant will need, from its config alone: no weight is loaded."""
-    config = load_pretrained(AutoConfig, base, num_labels=num_outputs)
+    config = _config(base, settings, num_outputs=num_outputs)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         model = _prepared(model, settings, num_outputs=num_outputs)
@@ -162,3 +183,30 @@ def load_network(folder: Path, settings: CountVariant, *, num_outputs: int) -> A
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: weights are missing or do not fit its config: {error}") from error
     return model.eval()
+
+
+def network_outputs(model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) -> np.ndarray:
+    """Outputs float32 [n, k] of the network, in the order of ``texts`` (n > 0); longer texts are truncated."""
+    begun = beginnings(tokenizer, texts, max_tokens=max_tokens)
+    ids = tokenizer(begun, truncation=True, max_length=max_tokens)["input_ids"]
+    return batched_logits(model, tokenizer, ids, what=what, batch_size=BATCH)
+
+
+class MeanPooled(nn.Module):
+    """A frozen encoder that gives each text's embedding in the place of logits: the mean over its tokens, of length 1."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.body = load_model(AutoModel, folder, dtype=torch.float32)
+
+    def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Embeddings [n, hidden_size] under ``logits``."""
+        hidden, mask = self.body(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
+        return {"logits": functional.normalize((hidden * mask).sum(dim=1), dim=1)}
+
+
+def embed_questions(folder: Path, questions: list[str], *, device: str) -> np.ndarray:
+    """Embeddings float32 [n, hidden_size] of questions by the encoder in ``folder`` as it is, of their first tokens."""
+    model = MeanPooled(folder).to(device)
+    length = min(EMBEDDED_TOKENS, model.body.config.max_position_embeddings)
+    return network_outputs(model, load_tokenizer(folder), questions, max_tokens=length, what="questions")

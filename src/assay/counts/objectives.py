@@ -18,7 +18,7 @@ from scipy.special import expit, softmax
 from torch.nn import functional
 
 from assay.counts.bins import Bins, bins_from_json
-from assay.params.counts import Classifier, CountVariant, LlmLora, Ordinal, Regression
+from assay.params.counts import Classifier, CountVariant, LlmLora, Ordinal, Ranking, Regression
 
 
 class Objective(ABC):
@@ -55,9 +55,25 @@ class Objective(ABC):
         return {"kind": kind, **asdict(self)}  # type: ignore[call-overload]
 
 
+def pairwise_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """How badly scores [n] order the rows of a batch by their targets [n]: a sum over rows.
+
+    log(1 + exp(-d)) for each pair of different targets, d by how much the larger one's score is ahead (RankNet: Burges et
+    al. 2005), and of each row the mean over its pairs. A schedule needs the order alone (Fu et al. 2024, "Efficient LLM
+    Scheduling by Learning to Rank").
+    """
+    larger = (targets[:, None] > targets[None, :]).to(scores.dtype)
+    losses = functional.softplus(scores[None, :] - scores[:, None]) * larger
+    pairs = (larger + larger.T).sum(dim=1).clamp(min=1)
+    return ((losses + losses.T).sum(dim=1) / pairs).sum()
+
+
 @dataclass(frozen=True)
 class RegressionObjective(Objective):
     """Squared error on the standardised count, or on log(1 + count) standardised.
+
+    With a ``rank_weight`` that share of the loss is `pairwise_loss` (Sculley 2010, "Combined Regression and Ranking"): the
+    rest keeps the scores in units of the target.
 
     Predictions stay within ``low`` and ``high``, the range of train. A prediction made on the log scale is the median
     rather than the mean of the count if the logs are symmetric around it; it is reported as it is.
@@ -68,6 +84,7 @@ class RegressionObjective(Objective):
     std: float
     low: float
     high: float
+    rank_weight: float = 0.0
 
     @property
     def num_outputs(self) -> int:
@@ -78,7 +95,11 @@ class RegressionObjective(Objective):
         return ((values - self.mean) / self.std).astype(np.float32)
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.mse_loss(outputs.squeeze(1), targets, reduction="sum")
+        scores = outputs.squeeze(1)
+        errors = functional.mse_loss(scores, targets, reduction="sum")
+        if not self.rank_weight:
+            return errors
+        return (1 - self.rank_weight) * errors + self.rank_weight * pairwise_loss(scores, targets)
 
     def counts(self, outputs: np.ndarray) -> np.ndarray:
         values = outputs[:, 0].astype(np.float64) * self.std + self.mean
@@ -180,8 +201,9 @@ def make_objective(variant: str, settings: CountVariant, *, counts: np.ndarray, 
     """The objective of a variant, fitted on the counts of train."""
     if isinstance(settings, Regression):
         values = np.log1p(counts) if settings.target == "log1p" else counts.astype(np.float64)
-        low, high = float(counts.min()), float(counts.max())
-        return RegressionObjective(settings.target == "log1p", float(values.mean()), float(values.std()), low, high)
+        scale, limits = (float(values.mean()), float(values.std())), (float(counts.min()), float(counts.max()))
+        rank_weight = settings.rank_weight if isinstance(settings, Ranking) else 0.0
+        return RegressionObjective(settings.target == "log1p", *scale, *limits, rank_weight)
     if isinstance(settings, Ordinal):
         return OrdinalObjective(bins["quantile"], settings.loss)
     assert isinstance(settings, Classifier | LlmLora)

@@ -10,21 +10,12 @@ import numpy as np
 import pandas as pd
 
 from assay.counts.bins import Bins, bins_from_json, cut
-from assay.counts.networks import load_network, load_tokenizer, read_record
+from assay.counts.conformal import Intervals, kind_of
+from assay.counts.networks import load_network, load_tokenizer, network_outputs, read_record
 from assay.counts.objectives import Objective, objective_from_json
 from assay.counts.question import full_text, text_problem
 from assay.params.counts import TrainCounts
-from assay.training.networks import batched_logits
 from assay.training.prefixes import beginnings
-
-BATCH = 32
-
-
-def network_outputs(model: Any, tokenizer: Any, texts: list[str], *, max_tokens: int, what: str) -> np.ndarray:
-    """Outputs float32 [n, k] of the network, in the order of ``texts`` (n > 0); longer texts are truncated."""
-    begun = beginnings(tokenizer, texts, max_tokens=max_tokens)
-    ids = tokenizer(begun, truncation=True, max_length=max_tokens)["input_ids"]
-    return batched_logits(model, tokenizer, ids, what=what, batch_size=BATCH)
 
 
 @dataclass(frozen=True)
@@ -38,6 +29,7 @@ class CountPredictor:
     quantile: Bins
     max_tokens: int
     cuts: tuple[float, ...] | None
+    intervals: Intervals | None = None
 
     def outputs(self, texts: list[str], *, what: str = "questions") -> np.ndarray:
         """What the network says of each text, float32 [n, num_outputs]."""
@@ -62,8 +54,9 @@ class CountPredictor:
             setting: what produces the answer, say "GPT-4, 0-Shot"; part of the texts in training.
 
         Returns:
-            Columns text, count (expected), bin (from 0), low and high (whole counts of the bin), truncated, and for a
-            classifier p_0, p_1, ...: the probability of each bin.
+            Columns text, count (expected), bin (from 0), low and high (whole counts of the bin), interval_low and
+            interval_high (whole counts that hold the true one as often as `Intervals.level` says; missing where there are
+            no intervals), truncated, and for a classifier p_0, p_1, ...: the probability of each bin.
 
         Raises:
             ValueError: a question is no text, empty, or holds half of a character, which a tokenizer drops unsaid.
@@ -79,6 +72,8 @@ class CountPredictor:
         counts, probs = self.objective.counts(outputs), self.objective.probs(outputs)
         index = self.bins_of(outputs)
         ranges = [self.bins.whole_range(int(number)) for number in index]
+        none = Intervals(level=0.0, num_groups=0, pooled=None, kinds={})
+        lowest, highest = (self.intervals or none).limits(counts, [kind_of(setting or "")] * len(counts))
         begun = beginnings(self.tokenizer, texts, max_tokens=self.max_tokens)
         lengths = [len(ids) for ids in self.tokenizer(begun, verbose=False)["input_ids"]]
         frame = pd.DataFrame(
@@ -88,14 +83,16 @@ class CountPredictor:
                 "bin": index,
                 "low": [low for low, _ in ranges],
                 "high": [high for _, high in ranges],
+                "interval_low": pd.array(lowest, dtype="Float64").astype("Int64"),
+                "interval_high": pd.array(highest, dtype="Float64").astype("Int64"),
                 "truncated": [length > self.max_tokens for length in lengths],
             }
         )
         return frame if probs is None else frame.join(pd.DataFrame(probs).add_prefix("p_"))
 
 
-def load_predictor(folder: Path, *, device: str = "cpu") -> CountPredictor:
-    """The variant of a model folder; everything but an adapter's base model is read from there.
+def load_predictor(folder: Path, *, device: str = "cpu", intervals: Intervals | None = None) -> CountPredictor:
+    """The variant of a model folder; everything but an adapter's base model and ``intervals`` is read from there.
 
     Raises:
         ValueError: files missing or not fitting each other.
@@ -109,4 +106,5 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> CountPredictor:
     quantile = bins_from_json(record["quantile_bins"])
     cuts = None if record["cuts"] is None else tuple(map(float, record["cuts"]))
     tokenizer = load_tokenizer(folder)
-    return CountPredictor(record["variant"], model, tokenizer, objective, quantile, settings.max_tokens, cuts)
+    lengths = settings.max_tokens
+    return CountPredictor(record["variant"], model, tokenizer, objective, quantile, lengths, cuts, intervals)

@@ -11,6 +11,11 @@ def full_text(question: str, setting: str | None) -> str:
     return f"{setting.strip()}: {question.strip()}" if setting and setting.strip() else question.strip()
 
 
+def question_of(text: str, setting: str) -> str:
+    """The question in a `full_text`."""
+    return text.removeprefix(f"{setting.strip()}: ") if setting.strip() else text
+
+
 def text_form(text: str) -> str:
     """What stays of a text that is read as the same: composed (NFC), without white space and invisible characters."""
     return "".join(filter(str.isprintable, unicodedata.normalize("NFC", text))).replace(" ", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,19 @@ from assay.counts.prediction import load_predictor
 from assay.params.counts import EvaluateCounts
 
 
-def variant_answers(folder: Path, texts: list[str], bins: Mapping[str, Bins], *, device: str) -> dict[str, Answers]:
-    """What the trained variant of a model folder says of ``val`` (kept by its training) and of ``test`` (``texts``).
+def variant_answers(
+    folder: Path, texts: Mapping[str, list[str]], bins: Mapping[str, Bins], *, device: str
+) -> dict[str, Answers]:
+    """What the trained variant of a model folder says of ``val`` (kept by its training) and of the roles of ``texts``.
 
     Bins are those of its own rule; the variant on equal-width bins, which has none for quantile bins, cuts its counts as the
     baselines do.
     """
     kept, predictor = pd.read_parquet(folder / "val.parquet"), load_predictor(folder, device=device)
-    outputs, on_val = predictor.outputs(texts, what=folder.name), kept["predicted"].to_numpy()
-    counts = {"val": on_val, "test": predictor.objective.counts(outputs)}
-    own = {"val": kept["bin"].to_numpy(), "test": predictor.bins_of(outputs)}
+    counts, own = {"val": kept["predicted"].to_numpy()}, {"val": kept["bin"].to_numpy()}
+    for role, asked in texts.items():
+        outputs = predictor.outputs(asked, what=f"{folder.name}, {role}")
+        counts[role], own[role] = predictor.objective.counts(outputs), predictor.bins_of(outputs)
     if predictor.bins.kind == "quantile":
         return {role: answers(values, bins, quantile=own[role]) for role, values in counts.items()}
     matched = matched_answers(counts, bins)
@@ -38,7 +41,12 @@ def matched_answers(counts: Mapping[str, np.ndarray], bins: Mapping[str, Bins]) 
 
 
 def baseline_answers(
-    rows: Mapping[str, pd.DataFrame], bins: Mapping[str, Bins], settings: EvaluateCounts, *, seed: int
+    rows: Mapping[str, pd.DataFrame],
+    bins: Mapping[str, Bins],
+    settings: EvaluateCounts,
+    *,
+    embed: Callable[[list[str]], np.ndarray],
+    seed: int,
 ) -> dict[str, dict[str, Answers]]:
     """Constants, means by setting and linear models, fitted on every row of train: system -> role -> answers.
 
@@ -47,19 +55,19 @@ def baseline_answers(
 
     Args:
         rows: ``train``, and the roles to answer for, ``val`` among them.
+        embed: vectors [n, k] of n questions, for `encoder_ridge`.
     """
     train, roles = rows["train"], [role for role in rows if role != "train"]
     counts, middle = train["counts"].to_numpy(), bins["quantile"]
     largest = {kind: int(np.argmax(item.shares)) for kind, item in bins.items()}
-    numbers = baseline_counts(train, *(rows[role] for role in roles), alpha=settings.ridge_alpha)
-    for role, found in zip(roles, numbers, strict=True):
-        texts = list(rows[role]["text"])
-        probs = logreg_probs(train, texts, middle, c=settings.logistic_c, seed=seed)
-        found |= {"tfidf_logreg": middle.expected(probs)}
-    names = list(numbers[0])
+    # Fitted once, for the rows of all roles.
+    asked = pd.concat([rows[role] for role in roles], ignore_index=True)
+    numbers = baseline_counts(train, asked, alpha=settings.ridge_alpha, embed=embed)
+    numbers["tfidf_logreg"] = middle.expected(logreg_probs(train, asked, middle, c=settings.logistic_c, seed=seed))
+    ends = np.cumsum([len(rows[role]) for role in roles])[:-1]
     said = {
-        name: matched_answers({role: found[name] for role, found in zip(roles, numbers, strict=True)}, bins)
-        for name in names
+        name: matched_answers(dict(zip(roles, np.split(values, ends), strict=True)), bins)
+        for name, values in numbers.items()
     }
     said["majority"], said["median"] = {}, {}
     for role in roles:

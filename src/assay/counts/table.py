@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from assay.counts.question import full_text, text_form, text_problem
 from assay.data.groups import join_groups
 
-ROLES = ("train", "val", "test")
+ROLES = ("train", "val", "calib", "test")
 REJECTED = ["row", "text", "reason", "detail"]
 SHOWN = 60
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -97,7 +97,7 @@ def split_groups(groups: pd.Series, shares: dict[str, float], *, seed: int) -> n
     roles = np.full(len(groups), "train", dtype=object)
     rest = np.arange(len(groups))
     left = 1.0
-    for role in ("test", "val"):
+    for role in ("test", "val", "calib"):
         splitter = GroupShuffleSplit(n_splits=1, test_size=shares[role] / left, random_state=seed)
         others, taken = next(splitter.split(rest, groups=groups.iloc[rest]))
         roles[rest[taken]] = role

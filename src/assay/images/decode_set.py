@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Decoded images that wait for the caller, a process's: so many, and of so many bytes together.
 CHUNK = 64
 CHUNK_BYTES = 2**22
+# What an image's header says, and manifests repeat.
+FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from assay.calibration.platt import PlattFit, apply_platt
 from assay.calibration.temperature import apply_temperature
+from assay.images.model import FILTERS
 from assay.images.slices import family_slices
 from assay.metrics.binary import binary_metrics, resample, summarise
 from assay.metrics.calibration_error import calibration_test
@@ -68,6 +69,7 @@ def evaluate(
     test: pd.DataFrame,
     baselines: pd.DataFrame,
     external: pd.DataFrame,
+    filters: pd.DataFrame,
     *,
     calibration: Mapping[str, Any],
     seen_families: set[str],
@@ -80,6 +82,7 @@ def evaluate(
         test: scores of the test role.
         baselines: probabilities of the rows of the slice ``test`` (seen families), a column per baseline.
         external: scores of other sets, with a column dataset.
+        filters: logits of the plain and the distilled filter, of which ``test`` has one, of all rows of ``test``.
         calibration: what the stage calibrate wrote.
         seed: of the test of the ECE.
 
@@ -100,19 +103,34 @@ def evaluate(
         theirs = resample(seen.labels, baselines[name].to_numpy(), seen.groups)
         reports[name] = theirs.summary()
         reports["test"] |= gain(ours, theirs, "auc", key=f"auc_gain_{name}")
+    reports |= filter_reports(seen, filters[slices["test"]])
     for dataset, rows in external.groupby("dataset", sort=False):
         reports[f"external.{dataset}"] = calibration_report(Scored.of(rows), **options)
     return reports, slices
 
 
+def filter_reports(scored: Scored, filters: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Ranking metrics of each of `FILTERS` on the same rows, and ``distilled``'s ``auc_gain_plain``."""
+    found = {
+        name: resample(scored.labels, filters[name].to_numpy(), scored.groups, metrics=ranking_metrics)
+        for name in FILTERS
+    }
+    reports = {name: one.summary() for name, one in found.items()}
+    reports["distilled"] |= gain(found["distilled"], found["plain"], "auc", key="auc_gain_plain")
+    return reports
+
+
 def conclusion(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Stage 1 against each baseline, in sentences from figures."""
-    ours = reports["test"]
-    keys = {f"auc_gain_{name}": name.replace("_", " ") for name in ("pixel_statistics", "metadata")}
+    """Stage 1 against each baseline, and the distilled filter against the plain one, in sentences from figures."""
+    pairs = [
+        ("test", "auc_gain_pixel_statistics", "Stage 1", "pixel statistics"),
+        ("test", "auc_gain_metadata", "Stage 1", "metadata"),
+        ("distilled", "auc_gain_plain", "The distilled filter", "the plain one"),
+    ]
     return [
-        claim(ours, key, ours="Stage 1", theirs=theirs, metric="AUC", one_training=True)
-        for key, theirs in keys.items()
-        if key in ours
+        claim(reports[name], key, ours=ours, theirs=theirs, metric="AUC", one_training=True)
+        for name, key, ours, theirs in pairs
+        if key in reports.get(name, {})
     ]
 
 

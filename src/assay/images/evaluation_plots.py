@@ -34,7 +34,7 @@ def save_roc(
     folder: Path, scored: Scored, masks: Mapping[str, np.ndarray], metrics: Mapping[str, float | None]
 ) -> None:
     """roc.csv (slice, fpr, tpr) and roc.png for the seen and the unseen families, of which test may hold one only."""
-    names = {"test": "seen families", "unseen": "unseen family"}
+    names = {"test": "seen families", "unseen": "unseen families"}
     curves, aucs = {}, {}
     for key in (key for key in names if key in masks):
         part = scored.where(masks[key])

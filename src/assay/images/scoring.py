@@ -8,18 +8,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import torch
 
 from assay.core.progress import progress
 from assay.data.path_text import plain_text, unescape_path
-from assay.images.audit import metadata_classifier, metadata_features
-from assay.images.decode_set import Refused, decode_all, decode_settings
+from assay.images.audit import metadata_classifier, metadata_features, shortcut_aucs
+from assay.images.decode_set import FACTS, Refused, decode_all, decode_settings
 from assay.images.drawings import drawings
 from assay.images.forge.families import encode_jpeg
 from assay.images.listing import rejected_in_words
 from assay.images.model.dataset import PictureSet
 from assay.images.model.embedding import embed_arrays, embed_set
 from assay.images.model.prediction import Predictor
-from assay.images.model.store import PixelStore, fit_square
+from assay.images.model.store import PixelStore
+from assay.images.model.transforms import resize
 from assay.images.pixel_statistics import pixel_classifier, pixel_statistics
 from assay.images.seen import SeenPictures, stored_form
 from assay.images.sources import list_path
@@ -97,24 +99,30 @@ def degrade(image: np.ndarray, *, blur_sigma: float, resize: float, jpeg_quality
     return image
 
 
+def at_size(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Stored images uint8 [n, S, S, 3] as a network of this size is shown them, uint8 [n, side, side, 3]."""
+    return resize(torch.from_numpy(pixels).permute(0, 3, 1, 2), side).permute(0, 2, 3, 1).numpy()
+
+
 def degraded_logits(
     predictor: Predictor, rows: pd.DataFrame, store: PixelStore, *, settings: Robustness
 ) -> pd.DataFrame:
     """The same images blurred, made smaller and recompressed in every combination: keys, cell and ``logit`` a row.
+
+    They are degraded as stored, before the network's own size.
 
     ``rows`` hold no forgery of `SAME_OPERATION`: to make a picture smaller and larger is no nuisance to it but what forged
     means. A real picture that was resized carries its trace, too, so that in those cells the order of real and forged (the
     AUC) means something, and a threshold little.
     """
     assert SAME_OPERATION not in set(rows["generator"])
-    data = PictureSet(store, rows, image_size=predictor.image_size)
-    pixels = data.__getitems__(list(range(len(data))))[0].permute(0, 2, 3, 1).numpy()
+    pixels = store.pixels[store.rows_of(list(rows["sample_id"]))]
     cells = list(product(settings.jpeg_quality, settings.resize, settings.blur_sigma))
     tables = []
-    for quality, resize, sigma in progress(cells, name="robustness", unit="cell"):
-        worse = np.stack([degrade(image, blur_sigma=sigma, resize=resize, jpeg_quality=quality) for image in pixels])
-        cell = dict(zip(CELL, (quality, resize, sigma), strict=True))
-        tables.append(rows[KEYS].assign(**cell, logit=predictor.array_logits(worse)))
+    for quality, factor, sigma in progress(cells, name="robustness", unit="cell"):
+        worse = np.stack([degrade(image, blur_sigma=sigma, resize=factor, jpeg_quality=quality) for image in pixels])
+        cell = dict(zip(CELL, (quality, factor, sigma), strict=True))
+        tables.append(rows[KEYS].assign(**cell, logit=predictor.array_logits(at_size(worse, predictor.image_size))))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -127,11 +135,12 @@ def external_set(
     limits: Limits,
     prepared: SeenPictures,
     seen: Seen,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The scores of a labelled set that no other stage has seen, and the files of it that could not be used.
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
+    """The scores of a labelled set that no other stage has seen, the files of it that could not be used, and its audit.
 
-    Among these are pictures that ``prepared`` holds, too: equal ones, whatever they are called, and near-duplicates.
-    ``seen``: what the distance of each is taken from.
+    The audit is `assay.images.audit.shortcut_aucs` of the set. Among the files are pictures that ``prepared`` holds, too:
+    equal ones, whatever they are called, and near-duplicates. ``seen``: what the distance of each is taken from.
 
     Raises:
         ValueError: no such set, or fewer than two classes left.
@@ -143,7 +152,7 @@ def external_set(
     if listing.problem is not None:
         raise ValueError(listing.problem)
     paths = [unescape_path(path) for path in listing.rows["image_path"]]
-    kept, found, forms, rejected = [], [], [], []
+    kept, found, forms, infos, stored, rejected = [], [], [], [], [], []
     how = decode_settings(settings, side=settings.size)
     for number, result in enumerate(decode_all(paths, how, workers=workers, limits=limits)):
         if isinstance(result, Refused):
@@ -151,17 +160,21 @@ def external_set(
             continue
         kept.append(number)
         forms.append(stored_form(result.pixels, settings=settings))
-        picture = fit_square(result.pixels, predictor.image_size, resize="squash")
-        found.append(np.concatenate(embed_arrays(predictor, picture[None], reduce=seen.distances)))
+        infos.append([getattr(result.info, name) for name in FACTS])
+        stored.append(result.pixels)
+        picture = at_size(result.pixels[None], predictor.image_size)
+        found.append(np.concatenate(embed_arrays(predictor, picture, reduce=seen.distances)))
     twins = prepared.twins(forms, settings=settings)
     logits, distances = np.array(found, dtype=np.float64).reshape(-1, 2).T
-    rows = listing.rows.iloc[kept].assign(logit=logits, distance=distances)
+    rows = listing.rows.iloc[kept].assign(logit=logits, distance=distances).reset_index(drop=True)
+    rows = rows.join(pd.DataFrame(infos, columns=FACTS))
     rejected += [
         (path, name, "seen", f"the same picture as {twin}, or nearly")
         for path, twin in zip(rows["image_path"], twins, strict=True)
         if twin is not None
     ]
-    rows = rows[[twin is None for twin in twins]]
+    unseen = np.array([twin is None for twin in twins])
+    rows = rows[unseen]
     problems = pd.DataFrame(rejected, columns=listing.rejected.columns)
     rejections = pd.concat([listing.rejected, problems], ignore_index=True)
     if rows["label"].nunique() < 2:
@@ -169,5 +182,6 @@ def external_set(
         raise ValueError(
             f"external set {name}: {len(rows)} usable images of one class; real and forged are needed; {said}"
         )
-    scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"})
-    return scores[["dataset", *KEYS, *SCORES]].reset_index(drop=True), rejections
+    scores = rows.rename(columns={"image_path": "sample_id", "group": "group_id"}).reset_index(drop=True)
+    audit = shortcut_aucs(scores, np.stack(stored)[unseen], folds=settings.folds, seed=seed)
+    return scores[["dataset", *KEYS, *SCORES]], rejections, audit

@@ -30,6 +30,8 @@ from assay.params.images import External, Labelled, Prepare, Source
 
 # What the stage forge writes.
 FORGED = Path("data/forged/manifest.csv")
+# What it cut besides, for evaluate.external; without rows where no generated picture was fetched.
+GENERATED = Path("data/generated/manifest.csv")
 # Folders that hold the forms of a video, and name no generator.
 CONTAINERS = {"frames", "videos", "images", "faces", "crops", "raw", "c0", "c23", "c40"}
 # The columns of a manifest that are read.

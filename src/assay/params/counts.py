@@ -28,7 +28,7 @@ class CausalConfig(Section):
 class FetchCounts(Section):
     source: str = Field(min_length=1, description="packages, or a table (docs/your-data.md) with text and counts")
     encoder: str = Field(min_length=1, description="'package: NAME==VERSION', 'hub: NAME' or 'folder: PATH'")
-    causal_lm: str = Field(min_length=1, description="config, 'hub: NAME' or 'folder: PATH'")
+    causal_lm: str = Field(min_length=1, description="config, 'package: NAME==VERSION', 'hub: NAME' or 'folder: PATH'")
     causal_lm_config: CausalConfig = Field(description="the network where causal_lm is config")
 
 
@@ -37,6 +37,7 @@ class CountRoles(RoleShares):
 
     train: Share
     val: Share
+    calib: Share
     test: Share
 
 
@@ -45,6 +46,7 @@ class RowsPerGroup(Section):
 
     train: Positive | None
     val: Positive | None
+    calib: Positive | None
     test: Positive | None
 
 
@@ -79,6 +81,14 @@ class Regression(EncoderVariant):
     target: Literal["log1p", "raw"]
     bin_rule: Literal["edges", "matched"] = Field(
         description="edges: the bin a count lies in; matched: cuts on val such that each bin is named as often as it occurs"
+    )
+
+
+class Ranking(Regression):
+    """A regression that looks at the order of the rows of a batch, too."""
+
+    rank_weight: float = Field(
+        gt=0, le=1, description="share of the loss that looks at pairs; the rest is squared error"
     )
 
 
@@ -122,12 +132,14 @@ class LlmLora(CountVariant):
     target_modules: list[str] = Field(min_length=1, description="linear layers that get an adapter, by last name")
     checkpointing: bool = Field(description="recompute activations in the backward pass: slower, far less memory")
     weights_dtype: Literal["float32", "bfloat16", "4bit"] = Field(description="of the frozen weights")
+    num_layers: Positive | None = Field(description="the lowest so many of the model's layers are used; null: all")
 
 
 class TrainCounts(Section):
     """The variants, by name."""
 
     regression: Regression
+    ranking: Ranking
     equal_width: Classifier
     quantile: QuantileClassifier
     staged: Staged
@@ -138,9 +150,26 @@ class TrainCounts(Section):
 VARIANTS: tuple[str, ...] = tuple(TrainCounts.model_fields)
 
 
+class Queue(Section):
+    """The queue that evaluate_counts simulates: one server, jobs as they come, the shortest predicted one first."""
+
+    loads: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1, description="share of the time it is busy")
+    ageing: float = Field(ge=0, description="counts of prediction that a job gains per unit of time it waits")
+    jobs: Annotated[int, Field(ge=100)] = Field(description="simulated for each value")
+    jobs_left_out: Annotated[int, Field(ge=100)] = Field(description="simulated for each group that is left out")
+
+    @model_validator(mode="after")
+    def _shorter(self) -> Self:
+        if self.jobs_left_out > self.jobs:
+            raise ValueError(f"jobs_left_out {self.jobs_left_out} must not be above jobs {self.jobs}")
+        return self
+
+
 class EvaluateCounts(Section):
-    ridge_alpha: float = Field(gt=0, description="penalty of the TF-IDF + ridge baseline")
-    logistic_c: float = Field(gt=0, description="inverse penalty of the TF-IDF + logistic regression baseline")
+    ridge_alpha: float = Field(gt=0, description="penalty of the ridge baseline on words and setting")
+    logistic_c: float = Field(gt=0, description="inverse penalty of the logistic regression on words and setting")
+    interval_level: float = Field(gt=0, lt=1, description="share of the counts that intervals are to hold")
+    queue: Queue
 
 
 class Counts(Line):

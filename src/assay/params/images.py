@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from assay.core.params import Line, Range, Section, Share, ShareRange, ordered
 from assay.params.shared import Limits, NumBins, Positive, Rate, Roles, Runtime
 
-Family = Literal["recon", "blend", "splice", "inpaint", "resample"]
+Family = Literal["recon", "blend", "splice", "clone", "inpaint", "patchmatch", "resample", "superres"]
 Quality = Annotated[int, Field(ge=1, le=100)]
 QualityRange = Annotated[list[Quality], Len(2, 2), AfterValidator(ordered)]
 
@@ -50,6 +50,9 @@ class FetchPhotos(Section):
     group: Group | None = Field(
         description="folder, file or a regular expression; null: file, with a warning if need be"
     )
+    generated: bool = Field(
+        description="with source packages: pictures made by a generator as well, which evaluate.external alone can name"
+    )
     max_pixels: int = Field(ge=4096, description="larger images are rejected as decompression bombs")
 
 
@@ -59,6 +62,7 @@ class Recon(Section):
     photos: Positive = Field(
         description="photographs it learns from; the largest groups that hold as many are set aside, in no role"
     )
+    side: int = Field(ge=16, le=1024, multiple_of=4, description="of the windows it learns from, in pixels")
     width: int = Field(ge=4, le=512)
     latent: int = Field(ge=1, le=512)
     steps: Positive
@@ -81,6 +85,15 @@ class Splice(Section):
     feather: Share = Field(description="width of the soft edge, of the side")
 
 
+class Clone(Section):
+    area: ShareRange
+
+
+class PatchMatch(Section):
+    area: ShareRange
+    patch: int = Field(ge=1, le=15, description="radius of a piece, in pixels")
+
+
 class Inpaint(Section):
     area: ShareRange
     radius: float = Field(gt=0, le=50, description="pixels around a point that OpenCV looks at")
@@ -94,6 +107,7 @@ class Resample(Section):
 class Forge(Section):
     size: int = Field(ge=32, le=1024, description="side of a crop in pixels")
     crops_per_scene: Positive = Field(description="shared out over the photographs of a group, one each at least")
+    generated_crops: Positive = Field(description="crops a group, real or generated, of the set of generated pictures")
     short_side: Annotated[
         Range,
         Field(description="photographs are made smaller to a short side drawn from here; smaller ones are rejected"),
@@ -101,11 +115,13 @@ class Forge(Section):
     min_contrast: float = Field(ge=0, le=127, description="least standard deviation of a crop's grey values")
     jpeg_quality: QualityRange
     families: list[Family] = Field(min_length=1)
-    unseen: Family | None = Field(description="the family that appears in test only")
+    unseen: list[Family] = Field(description="the families that appear in test only; empty: none")
     recon: Recon
     blend: Blend
     splice: Splice
+    clone: Clone
     inpaint: Inpaint
+    patchmatch: PatchMatch
     resample: Resample
 
     @model_validator(mode="after")
@@ -116,18 +132,23 @@ class Forge(Section):
             raise ValueError(f"resample.factor must be above 1, got {self.resample.factor}")
         if "recon" in self.families and self.size % 4:
             raise ValueError(f"size must be a multiple of 4 for family recon, got {self.size}")
-        if len(set(self.families)) != len(self.families):
-            raise ValueError(f"families has an entry twice: {self.families}")
-        if self.unseen is not None and self.unseen not in self.families:
-            raise ValueError(f"unseen {self.unseen!r} must be one of families {self.families}")
+        if self.size % 2:
+            raise ValueError(f"size must be even, got {self.size}")
+        if self.recon.side > self.size:
+            raise ValueError(f"recon.side {self.recon.side} must not be above size {self.size}")
+        for name, families in (("families", self.families), ("unseen", self.unseen)):
+            if len(set(families)) != len(families):
+                raise ValueError(f"{name} has an entry twice: {families}")
+        if missing := [family for family in self.unseen if family not in self.families]:
+            raise ValueError(f"unseen {missing} must be among families {self.families}")
         if not self.seen:
-            raise ValueError("families must hold at least one family besides the unseen one")
+            raise ValueError("families must hold at least one family besides the unseen ones")
         return self
 
     @property
     def seen(self) -> list[Family]:
         """The families that stand in every role, in the order given."""
-        return [family for family in self.families if family != self.unseen]
+        return [family for family in self.families if family not in self.unseen]
 
 
 class Classes(Section):
@@ -243,6 +264,10 @@ class Training(Section):
     architecture: str = Field(min_length=1, description="a timm model name")
     weights: Weights
     image_size: int = Field(ge=32, le=1024)
+    input: Literal["rgb", "srm"] = Field(description="colours, or three noise residuals of the grey picture")
+    frozen_layers: int = Field(
+        ge=0, description="the stem and lowest stages, which stay as they came; 0: all are trained"
+    )
     epochs: Positive
     batch_size: int = Field(ge=2)
     lr: float = Field(gt=0, le=1)
@@ -304,3 +329,12 @@ class Images(Line):
     train_stage1: Training
     calibrate: Calibrate
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _never_enlarged(self) -> Self:
+        if any(source.kind == "forge" for source in self.prepare.sources) and self.prepare.size > self.forge.size:
+            raise ValueError(
+                f"prepare.size {self.prepare.size} must not be above forge.size {self.forge.size}: what is forged would be "
+                "enlarged, which leaves traces of its own"
+            )
+        return self

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from assay.core.params import Section, Share
 
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 MaxTokens = Annotated[int, Field(ge=8, le=8192)]
 NumBins = Annotated[int, Field(ge=2, le=100)]
@@ -21,7 +22,10 @@ Scaling = Annotated[
 class Runtime(Section):
     """How the stages run; results are a function of these and of the data."""
 
-    seed: int = Field(ge=0, le=2**31 - 1)
+    seed: Seed = Field(description="of trainings and of what is drawn to measure them")
+    data_seed: Seed = Field(
+        description="of roles, folds, forgeries, scenes and copies: trainings of several seeds meet the same data"
+    )
     threads: int = Field(ge=1, le=256, description="threads of torch and OpenMP")
     workers: int = Field(ge=1, le=64, description="processes that decode images")
     device: Literal["auto", "cpu"] = Field(description="auto: what Accelerate finds; cpu: the processor")

@@ -37,6 +37,16 @@ class TrainExpert(Section):
         return self
 
 
+class DistillStage1(Section):
+    """How the filter learns from the experts, and which filter becomes stage 1."""
+
+    temperature: float = Field(ge=1, le=100, description="what the logits of filter and teacher are divided by")
+    weight: Share = Field(description="share of the teacher's part of the loss; the labels have the rest")
+    ship: Literal["auto", "plain", "distilled"] = Field(
+        description="auto: plain, unless distilled is better on val beyond the interval"
+    )
+
+
 class BuildMeta(Section):
     alignment: Literal["none", "procrustes"] = Field(description="map of each fold's embeddings onto the refit's space")
 
@@ -73,10 +83,18 @@ class MetaSearch(Section):
 class TrainMeta(Section):
     search: MetaSearch
     ship: Literal["auto", "single", "mean_logit", "logistic", "lightgbm_logits", "lightgbm"]
-    test_time_mode: Literal["refit", "fold_average"]
+    test_time_mode: Literal["auto", "refit", "fold_average"]
+
+
+class ScoreCascade(Section):
+    sizes: list[Annotated[int, Field(ge=8, le=2048)]] = Field(
+        description="sides in pixels at which each expert's refit is scored beside its own, up to prepare.size"
+    )
 
 
 class EvaluateCascade(Section):
+    ship: str = Field(description="auto, cascade, or the name of a system that judges every image: stage1, say")
+    count: Literal["macs", "server_macs", "bytes"] = Field(description="the way of counting cost that decides")
     budget_forged: float = Field(gt=0, lt=1, description="largest share of the forged that may leave as real, by scene")
     budget_real: float = Field(gt=0, lt=1, description="largest share of the real that may leave as forged, by scene")
     certify: bool = Field(description="hold the 95 % bound over scenes to the budget, not the observed share")
@@ -91,7 +109,9 @@ class EvaluateCascade(Section):
         lt=1,
         description="in place of unsure: both probabilities from tune, so that each class is covered so often",
     )
-    frontier_budgets: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+    deferred_shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        min_length=1, description="points of the frontier: shares of tune that are deferred"
+    )
 
     @model_validator(mode="after")
     def _one_way_to_be_unsure(self) -> Self:
@@ -107,8 +127,10 @@ class Stacking(Images):
     """Everything the experts and what follows them read."""
 
     train_expert: TrainExpert
+    distill_stage1: DistillStage1
     build_meta: BuildMeta
     train_meta: TrainMeta
+    score_cascade: ScoreCascade
     evaluate_cascade: EvaluateCascade
 
     def expert(self, name: str) -> Expert:

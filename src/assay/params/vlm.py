@@ -12,6 +12,8 @@ from assay.core.params import Line, Range, Section, Share
 from assay.params.shared import Limits, Optimization, Positive, Roles, Runtime, Scaling
 
 FactorRange = Annotated[Range, Field(description="[lowest, highest] factor")]
+# Names of `assay.corridors.signs`, which only what draws them imports.
+Sign = Literal["sign_warning", "sign_exit", "sign_fire_point", "sign_no_entry", "sign_hot", "sign_no_smoking"]
 Degrees = Annotated[list[Annotated[float, Field(ge=0, le=360)]], Len(2, 2)]
 
 
@@ -43,6 +45,7 @@ class Augment(Section):
     hue: float = Field(ge=0, le=180, description="degrees, either way")
     saturation: FactorRange
     value: FactorRange
+    signs: list[Sign] = Field(description="hung in the border of shrunk copies; empty: there are none of them")
     protected: list[Degrees] = Field(description="hues of danger, [from, to] in degrees; [345, 65] goes through 0")
 
 
@@ -165,8 +168,43 @@ class Tuning(Optimization):
     )
 
 
+class Gate(Section):
+    """The gate over the image tokens, where a second model has one."""
+
+    width: Positive = Field(description="of its hidden layer")
+    groups: Positive = Field(description="of channels that have a factor each; must divide the hidden size")
+    limit: float = Field(gt=1, le=100, description="the largest factor, and 1 over the smallest")
+
+
+class HighRiskNetwork(Section):
+    """What one second model has of the parts that are measured against one another."""
+
+    amplify: bool = Field(description="image tokens are scaled by the gate")
+    attend: bool = Field(description="attention to image tokens is biased by the gate's marks")
+    danger_weight: float = Field(ge=0, description="of the loss that draws the marks to where the danger is; 0: none")
+    train_vision: bool = Field(description="the vision tower is trained too, whole, whatever vlm_sft_high_risk says")
+    lr: Annotated[float, Field(gt=0, lt=1)] | None = Field(description="in the place of vlm_sft_high_risk.lr, or null")
+    mistakes: bool = Field(description="rows that the first model gets wrong out of fold are drawn more often")
+
+    @property
+    def gated(self) -> bool:
+        """Whether it has a gate."""
+        return self.amplify or self.attend or self.danger_weight > 0
+
+
+class AmplifierSettings(Gate):
+    """A gate and what is done with it, as the manifest of an adapter holds it."""
+
+    amplify: bool
+    attend: bool
+    danger_weight: float = Field(ge=0)
+
+
 class VlmSftHighRisk(Tuning):
     """High risk against the rest."""
+
+    mistake_share: float = Field(ge=0, lt=1, description="of the rows drawn: by the first model's out-of-fold error")
+    gate: Gate
 
     high_share: float = Field(gt=0, lt=1, description="of the rows drawn")
     near_share: Share = Field(description="of the rows drawn: near misses")
@@ -181,6 +219,7 @@ class VlmSftHighRisk(Tuning):
 class VlmPredict(Section):
     batch_size: Positive
     max_strength: float = Field(gt=0, le=10, description="of the correction")
+    second: str = Field(description="the one of vlm_high_risk_networks that corrects; auto: the best one on tune")
     scaling: Scaling
     num_mistakes: Positive = Field(description="worst mistakes shown")
 
@@ -188,14 +227,19 @@ class VlmPredict(Section):
 def known_networks(networks: dict[str, str]) -> dict[str, str]:
     """Reject networks that no one can train: their names say what they learn."""
     rows = dict.fromkeys(("no_augmentation", "no_filter"), "rows/train.jsonl")
+    known = ("base", "no_augmentation", "no_filter", "order_1, order_2, ...", "fold_0_of_2, fold_1_of_2, ...")
     for name, file in networks.items():
-        if not re.fullmatch(r"base|no_augmentation|no_filter|order_[1-9]\d*", name):
-            raise ValueError(f"no network {name!r}: known are base, no_augmentation, no_filter, order_1, order_2, ...")
-        wanted = rows.get(name, "filtered/train.jsonl")
+        if not re.fullmatch(r"base|no_augmentation|no_filter|order_[1-9]\d*|fold_\d_of_\d", name):
+            raise ValueError(f"no network {name!r}: known are {', '.join(known)}")
+        # Folds say what they think of every row that the second model may draw, and wait for no filter.
+        wanted = "rows/train.jsonl" if name.startswith("fold_") else rows.get(name, "filtered/train.jsonl")
         if file != wanted:
             raise ValueError(f"{name} learns {wanted}, got {file!r}")
     if "base" not in networks:
         raise ValueError("base is missing: it is the first model, the others are compared with it")
+    folds = sorted(name for name in networks if name.startswith("fold_"))
+    if len(folds) == 1 or folds != [f"fold_{number}_of_{len(folds)}" for number in range(len(folds))]:
+        raise ValueError(f"folds must be all of fold_0_of_2, fold_1_of_2 (or of 3, 4, ...) or none, got {folds}")
     return networks
 
 
@@ -213,6 +257,7 @@ class Vlm(Line):
     vlm_networks: Networks
     filter_vlm: FilterVlm
     vlm_sft: Tuning
+    vlm_high_risk_networks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], HighRiskNetwork]
     vlm_sft_high_risk: VlmSftHighRisk
     vlm_predict: VlmPredict
 
@@ -223,7 +268,28 @@ class Vlm(Line):
         scorer = self.filter_vlm.scorer
         if scorer.endswith("no_augmentation") and "no_augmentation" not in self.vlm_networks:
             raise ValueError(f"filter_vlm.scorer {scorer} needs the network no_augmentation in vlm_networks")
+        seconds, second = self.vlm_high_risk_networks, self.vlm_predict.second
+        if second != "auto" and second not in seconds:
+            raise ValueError(f"vlm_predict.second: got {second!r}; use auto or one of {', '.join(seconds)}")
+        if not self.folds and (learners := [name for name, network in seconds.items() if network.mistakes]):
+            raise ValueError(f"{learners} of vlm_high_risk_networks learn from mistakes: vlm_networks needs folds")
+        if self.vlm_sft_high_risk.merge and (gated := [name for name, network in seconds.items() if network.gated]):
+            raise ValueError(
+                f"vlm_sft_high_risk.merge: a merged network has no gate, and {gated} have one; set it false"
+            )
         return self
+
+    @property
+    def folds(self) -> list[str]:
+        """The networks that leave out a fold of the training images, and say what they think of it."""
+        return sorted(name for name in self.vlm_networks if name.startswith("fold_"))
+
+    def high_risk_network(self, name: str) -> HighRiskNetwork:
+        """What a second model has of the parts; ValueError if there is no such network."""
+        if name not in self.vlm_high_risk_networks:
+            known = ", ".join(self.vlm_high_risk_networks)
+            raise ValueError(f"network {name!r} is unknown; vlm_high_risk_networks has {known}")
+        return self.vlm_high_risk_networks[name]
 
     def network_rows(self, name: str) -> str:
         """The file under data/vlm that a network learns.

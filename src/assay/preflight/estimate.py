@@ -13,7 +13,7 @@ import psutil
 from assay.core.params import read_yaml
 from assay.core.timings import read_timing
 from assay.data.findings import Finding, need
-from assay.images.stacking import EXPERTS
+from assay.images.stacking import EXPERTS, REFIT
 from assay.params.stacking import Stacking
 from assay.preflight.trials import Measured, Trial
 
@@ -65,11 +65,14 @@ def scoring_costs(
     judged = sum(sizes[role] for role in ("calib", "tune", "test"))
     degraded = min(grid.max_samples, sizes["test"]) * len(grid.jpeg_quality) * len(grid.resize) * len(grid.blur_sigma)
     row_bytes = 4 * len(EXPERTS) * (params.expert(EXPERTS[0]).embedding_dim + 1)
-    # The refit alone, and in the ensemble one network of each expert for every fold or for all.
-    passes = 1 + (len(held) if params.train_meta.test_time_mode == "fold_average" else 1)
+    # The refit alone, at its own size and at others (about as dear); and in the ensemble one network of each expert for
+    # every fold or, if forced, for all.
+    passes = 1 + len(params.score_cascade.sizes)
+    passes += 1 if params.train_meta.test_time_mode == REFIT else len(held)
     # Stage -> networks, rows of each, and rows of the table that it leaves.
     work: dict[str, tuple[Sequence[str], int, int]] = {
-        "score_stage1": (("train_stage1",), judged + sizes["val"] + degraded, 0)
+        # Both filters on test.
+        "score_stage1": (("train_stage1",), judged + sizes["val"] + degraded + sizes["test"], 0)
     }
     work |= {f"kfold_fold_{fold}": (EXPERTS, rows + calib, rows + calib) for fold, rows in held.items()}
     work |= {"build_meta": (EXPERTS, calib, sizes["train"]), "score_cascade": (EXPERTS, passes * judged, 0)}

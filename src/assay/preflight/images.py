@@ -12,6 +12,7 @@ import pandas as pd
 from assay.data.findings import FEW_GROUPS, Finding, need
 from assay.data.roles import CLASSES
 from assay.images.preflight import check_fold_table
+from assay.images.sources import GENERATED
 from assay.metrics.bounds import SceneLeaks, scenes_to_certify
 from assay.params.stacking import Stacking
 
@@ -27,7 +28,7 @@ def rows_outside_folds(folds: pd.DataFrame) -> int:
 
 
 def check_networks(train: pd.DataFrame, val: pd.DataFrame, folds: pd.DataFrame, params: Stacking) -> list[Finding]:
-    """Batches and updates of stage 1 and the experts, and whether val can choose an epoch."""
+    """Batches, updates and input of stage 1 and the experts, and whether val can choose an epoch."""
     networks = {"train_stage1": (params.train_stage1, len(train))}
     for name in type(params.train_expert).model_fields:
         networks[f"train_expert.{name}"] = (params.expert(name), rows_outside_folds(folds))
@@ -40,6 +41,11 @@ def check_networks(train: pd.DataFrame, val: pd.DataFrame, folds: pd.DataFrame, 
         elif steps < FEW_STEPS:
             text += f": few. Lower {name}.batch_size, or raise {name}.epochs"
         found.append(need(f"{name}, batches", text, warning=settings.batch_size > rows or steps < FEW_STEPS))
+        if settings.input == "srm":
+            text = f"noise residuals at {settings.image_size} pixels of {params.prepare.size} stored"
+            resized = settings.image_size != params.prepare.size
+            text += f": a resize takes them away. Set {name}.image_size to prepare.size" if resized else ""
+            found.append(need(f"{name}, input", text, warning=resized))
     if params.train_stage1.selection == "best":
         least = int(min(val.loc[val["label"] == label, "group_id"].nunique() for label in range(len(CLASSES))))
         text = f"the best of {params.train_stage1.epochs} epochs is chosen on {least} groups of a class"
@@ -123,7 +129,8 @@ def check_evaluation(test: pd.DataFrame, params: Stacking, *, root: Path = Path(
     few = len(test) < min(wanted, 100)
     found = [need("evaluate.robustness", text + (": few for a grid of degradations" if few else ""), warning=few)]
     for number, external in enumerate(params.evaluate.external):
-        there = (root / external.path).exists()
+        # What the stage forge cuts is there when it is needed.
+        there = Path(external.path) == GENERATED or (root / external.path).exists()
         text = (
             external.path
             if there

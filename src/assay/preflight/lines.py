@@ -21,7 +21,7 @@ from assay.images.sources import FORGED, list_sources
 from assay.images.split import group_and_split
 from assay.params.counts import Counts, Staged
 from assay.params.stacking import Stacking
-from assay.params.text import Text
+from assay.params.text import Text, TrainText
 from assay.params.vlm import Vlm
 from assay.preflight.images import assumed_folds, check_later
 
@@ -52,7 +52,7 @@ def counted_images(params: Stacking, root: Path) -> tuple[Listing, pd.DataFrame]
     prints = [None] * len(listing.rows)
     settings = params.prepare
     return listing, group_and_split(
-        listing.rows, prints, settings=settings, roles=params.roles, seed=params.runtime.seed
+        listing.rows, prints, settings=settings, roles=params.roles, seed=params.runtime.data_seed
     )
 
 
@@ -104,7 +104,11 @@ def check_text(params: Text, root: Path) -> list[Finding]:
     few = least < FEW_ROWS
     text = f"{least} rows of {name} in train"
     text += f": few. Add rows, or leave {name} out of prepare_text.classes" if few else ""
-    return [*found, need("rows of a class", text, warning=few), updates("train_text", len(train), params.train_text)]
+    found.append(need("rows of a class", text, warning=few))
+    return [
+        *found,
+        *(updates(f"train_text.{name}", len(train), params.network(name)) for name in TrainText.model_fields),
+    ]
 
 
 def check_counts(params: Counts, root: Path) -> list[Finding]:

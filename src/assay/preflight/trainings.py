@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from assay.core.io import write_parquet
+from assay.images.model import FILTERS
 from assay.images.stacking import EXPERTS
 from assay.params.counts import Counts, LlmLora, Staged
 from assay.params.stacking import Stacking
@@ -16,6 +18,7 @@ from assay.params.vlm import Vlm
 from assay.preflight.trials import Content, Trial
 
 PROCESSED = Path("data/processed")
+TEXT_ROWS = "data/text/rows"
 
 
 def images_rows(root: Path) -> dict[str, pd.DataFrame]:
@@ -53,7 +56,7 @@ def section(content: Content, path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def images_trials(params: Stacking, root: Path) -> list[Trial]:
-    """Stage 1, and each expert for its refit and all folds."""
+    """Stage 1 for both filters, and each expert for its refit and all folds."""
     tables = images_rows(root)
     count, settings = len(tables["train"]), params.train_stage1
     pixels = (PROCESSED / "pixels").as_posix()
@@ -65,7 +68,8 @@ def images_trials(params: Stacking, root: Path) -> list[Trial]:
             batch=settings.batch_size,
             links=("data/weights/stage1.safetensors", pixels),
             cut=partial(cut_images, tables=tables, path=("train_stage1",)),
-            output="models/stage1",
+            output="models/filters/plain",
+            stands_for=dict.fromkeys(FILTERS.values(), float(count * settings.epochs)),
         )
     ]
     sizes = {"full": count}
@@ -131,41 +135,65 @@ def counts_trials(params: Counts, root: Path) -> list[Trial]:
     return found
 
 
+def cut_texts(content: Content, scratch: Path, rows: int, *, frame: pd.DataFrame) -> None:
+    """One epoch over so many rows: what frozen layers take grows with the texts, not with the epochs."""
+    write_parquet(scratch / TEXT_ROWS / "train.parquet", both_classes(frame, rows))
+    section(content, ("train_text", "pretrained"))["epochs"] = 1
+
+
 def text_trials(params: Text, root: Path) -> list[Trial]:
-    """Pretraining, and one network for all of them, on the encoder that the pretraining's trial leaves."""
-    count = len(pd.read_parquet(root / "data/text/rows/train.parquet", columns=["label"]))
-    pretraining, tuning = params.pretrain_text, params.train_text
-    rows, network = "data/text/rows", params.text_networks[0]
+    """Pretraining; the own network, for the taught one too, on the encoder that this leaves; and the pretrained one, last,
+    since it leaves shorter inputs."""
+    frame = pd.read_parquet(root / TEXT_ROWS / "train.parquet")
+    pretraining, tuning, count = params.pretrain_text, params.train_text, len(frame)
+    rows = tuple(
+        f"{TEXT_ROWS}/{name}" for name in ("train.parquet", "augmented.parquet", "val.parquet", "classes.json")
+    )
+    own = partial(cut_epochs, path=("train_text", "own"), count=count, share=0.0)
     found = [
         Trial(
             stage="pretrain_text",
             command=("pretrain_text",),
             rows=count * pretraining.epochs,
             batch=pretraining.batch_size,
-            links=("data/text/source", rows),
+            links=("data/text/source", *rows),
             cut=partial(cut_epochs, path=("pretrain_text",), count=count, share=0.0),
             output="models/text/encoder",
         )
     ]
-    return [
-        *found,
-        Trial(
-            stage=f"train_text@{network}",
-            command=("train_text", "--network", network),
-            rows=count * tuning.epochs,
-            batch=tuning.batch_size,
-            links=("models/text/encoder", rows),
-            cut=partial(cut_epochs, path=("train_text",), count=count, share=0.0),
-            output=f"models/text/networks/{network}",
-            stands_for={f"train_text@{name}": count * tuning.epochs for name in params.text_networks},
-        ),
-    ]
+    starts = {
+        "own": ("models/text/encoder", own),
+        "pretrained": ("data/text/pretrained", partial(cut_texts, frame=frame)),
+    }
+    for name, (start, cut) in starts.items():
+        settings = params.network(name)
+        taught = {"train_text@distilled": count * tuning.distilled.epochs} if name == "own" else {}
+        found.append(
+            Trial(
+                stage=f"train_text@{name}",
+                command=("train_text", "--network", name),
+                rows=count * settings.epochs,
+                batch=settings.batch_size,
+                links=(start, *rows),
+                cut=cut,
+                output=f"models/text/networks/{name}",
+                stands_for={f"train_text@{name}": count * settings.epochs} | taught,
+            )
+        )
+    return found
 
 
 def lines_of(path: Path) -> int:
     """Lines of a file."""
     with path.open("rb") as file:
         return sum(1 for _ in file)
+
+
+def cut_second(content: Content, scratch: Path, rows: int, **options: Any) -> None:
+    """As `cut_epochs`, for a second model that learns without the mistakes of a first one, which no trial has trained."""
+    for network in content["vlm_high_risk_networks"].values():
+        network.update(mistakes=False)
+    cut_epochs(content, scratch, rows, **options)
 
 
 def vlm_trials(params: Vlm, root: Path) -> list[Trial]:
@@ -189,22 +217,31 @@ def vlm_trials(params: Vlm, root: Path) -> list[Trial]:
         )
     count = lines_of(rows / "train.jsonl")
     name = next(name for name, file in params.vlm_networks.items() if file == "rows/train.jsonl")
-    for stage, arguments, settings, output in (
-        (f"vlm_sft@{name}", ("vlm_sft", "--network", name), params.vlm_sft, f"models/vlm/sft/{name}"),
-        ("vlm_sft_high_risk", ("vlm_sft_high_risk",), params.vlm_sft_high_risk, "models/vlm/high_risk"),
+    first, second = params.vlm_networks, params.vlm_high_risk_networks
+    # Of the folds each leaves one out.
+    shares = {one: 1 - 1 / len(params.folds) if one in params.folds else 1.0 for one in first}
+    for stage, one, settings, output, visited, cut in (
+        ("vlm_sft", name, params.vlm_sft, "models/vlm/sft", shares, cut_epochs),
+        (
+            "vlm_sft_high_risk",
+            next(iter(second)),
+            params.vlm_sft_high_risk,
+            "models/vlm/high_risk",
+            dict.fromkeys(second, 1.0),
+            cut_second,
+        ),
     ):
         visits = count * settings.epochs
-        networks = {f"vlm_sft@{one}": visits for one in params.vlm_networks} if "@" in stage else {}
         found.append(
             Trial(
-                stage=stage,
-                command=arguments,
+                stage=f"{stage}@{one}",
+                command=(stage, "--network", one),
                 rows=visits,
                 batch=settings.batch_size * settings.gradient_accumulation,
                 links=(*read, base),
-                cut=partial(cut_epochs, path=(arguments[0],), count=count, share=0.0),
-                output=output,
-                stands_for=networks,
+                cut=partial(cut, path=(stage,), count=count, share=0.0),
+                output=f"{output}/{one}",
+                stands_for={f"{stage}@{other}": share * visits for other, share in visited.items()},
             )
         )
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from assay.report.drawing import COLOURS, new_figure, save_png, styled
+from assay.report.drawing import COLOURS, GUIDE, new_figure, save_png, styled
 
 
 @styled
@@ -97,4 +97,43 @@ def save_curves_png(
             axes.plot(np.asarray(steps) / max(steps), np.asarray(losses) / losses[0], color=colour, label=name)
     axes.set(xlabel="share of the steps", ylabel="training loss over its first value")
     axes.legend(fontsize=8)
+    save_png(figure, path)
+
+
+@styled
+def save_queue_png(
+    path: Path,
+    loads: Sequence[float],
+    waits: Mapping[str, np.ndarray],
+    tails: Mapping[str, Mapping[float, float]],
+    *,
+    title: str,
+) -> None:
+    """Mean wait against load as a share of that of ``first_come``, and the 99th percentile with ageing at some loads."""
+    figure = new_figure(9.5, 4.2, title=title)
+    left, right = figure.subplots(1, 2)
+    first = waits["first_come"]
+    colours = dict(zip(waits, COLOURS * 2, strict=False))
+    for name, values in waits.items():
+        left.plot(loads, values / first, color=colours[name], label=name)
+    left.set(xlabel="load of the server", ylabel="mean wait over that of first come", ylim=(0, 1.05))
+    left.legend(fontsize=8)
+    for name, points in tails.items():
+        right.plot(list(points), list(points.values()), "o-", markersize=4, color=colours[name], label=name)
+    right.set(xlabel="load of the server", ylabel="99th percentile of the waits, with ageing", yscale="log")
+    save_png(figure, path)
+
+
+@styled
+def save_coverage_png(path: Path, parts: Mapping[str, Mapping[str, float]], *, level: float, title: str) -> None:
+    """Share of the counts that intervals hold in each part of the rows, with its interval, and what they were made for."""
+    figure = new_figure(6.5, 0.45 * len(parts) + 1.6, title=title)
+    axes = figure.subplots()
+    names = [part.rpartition(".")[2].replace("_", " ") for part in parts]
+    for row, report in enumerate(parts.values()):
+        axes.plot([report["coverage_low"], report["coverage_high"]], [row, row], color=COLOURS[0])
+        axes.plot(report["coverage"], row, "o", markersize=5, color=COLOURS[0])
+    axes.axvline(level, color=GUIDE, linewidth=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="share of the counts within their intervals", ylim=(len(names) - 0.5, -0.5))
     save_png(figure, path)

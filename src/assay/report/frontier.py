@@ -7,29 +7,46 @@ from pathlib import Path
 
 import pandas as pd
 
-from assay.report.drawing import new_figure, save_png, styled
+from assay.report.drawing import GUIDE, new_figure, save_png, styled
+
+# A panel each: the column, what its axis says, and what one unit of the axis holds.
+PANELS = {
+    "macs": ("all multiply-accumulates, million a picture", 1e6),
+    "server_macs": ("the server's multiply-accumulates, million a picture", 1e6),
+    "bytes": ("bytes sent a picture", 1.0),
+}
 
 
 @styled
 def save_frontier_png(path: Path, table: pd.DataFrame, *, title: str) -> None:
-    """Frontier of a cascade: a line for each system that has several budgets, a point for each that has none.
+    """Frontier of quality against cost, a panel for each way of counting, one legend for all.
 
-    ``table``: columns system, budget, cost (MACs an image), balanced_error.
+    A point for each network, the line of single networks, a line by share deferred for each chosen cascade and for its
+    rivals; the other cascades are grey.
+
+    ``table``: columns system, kind (network, line, cascade, chosen, rival), one per panel, balanced_error.
     """
-    figure = new_figure(7, 4.6, title=title)
-    axes = figure.subplots()
-    lines, markers = cycle(("o-", "s-", "--", ":")), cycle("^Dv*P")
-    for name, rows in table.groupby("system", sort=False):
-        routed = rows["budget"].notna().all()
-        points = rows.sort_values("cost")
-        style = next(lines) if routed else next(markers)
-        label = f"{name}, by budget" if routed else str(name)
-        axes.plot(points["cost"] / 1e6, points["balanced_error"], style, markersize=5 if routed else 8, label=label)
-    # Without a point a logarithmic axis has nothing to stand on.
-    if table["balanced_error"].notna().any():
-        axes.set_xscale("log")
-    axes.set_xlabel("cost (million multiply-accumulates a picture, log scale)")
-    axes.set_ylabel("balanced error on test")
-    axes.grid(which="both")
-    axes.legend(fontsize=8)
+    figure = new_figure(14, 5.4, title=title)
+    axes = figure.subplots(1, len(PANELS), sharey=True)
+    for panel, (column, (label, unit)) in zip(axes, PANELS.items(), strict=True):
+        others = "other cascades"
+        for _, rows in table[table["kind"] == "cascade"].groupby("system", sort=False):
+            points = rows.sort_values(column)
+            panel.plot(
+                points[column] / unit, points["balanced_error"], color=GUIDE, alpha=0.35, linewidth=0.8, label=others
+            )
+            others = ""
+        for name, rows in table[table["kind"] == "line"].groupby("system", sort=False):
+            panel.plot(rows[column] / unit, rows["balanced_error"], color="black", linewidth=1, label=str(name))
+        lines, markers = cycle(("o-", "s--", "v:")), cycle("^DP*Xphd<>")
+        for kind in ("chosen", "rival", "network"):
+            for name, rows in table[table["kind"] == kind].groupby("system", sort=False):
+                points = rows.sort_values(column)
+                style, size = (next(markers), 9) if kind == "network" else (next(lines), 4)
+                panel.plot(points[column] / unit, points["balanced_error"], style, markersize=size, label=str(name))
+        panel.set_xlabel(label)
+    axes[0].set_ylabel("balanced error on test")
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right center", fontsize=8)
     save_png(figure, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from assay.closure import LOCK, locked_versions
 from assay.data.fetch.registry import Pin
-from assay.report.results import table
+from assay.report.tables import table
 
 
 def embedded() -> Iterator[tuple[str, Pin, str]]:
@@ -15,16 +15,19 @@ def embedded() -> Iterator[tuple[str, Pin, str]]:
 
     Of the photographs, which have a licence each, all that stand in their list.
     """
-    from assay.data.fetch import champ, chinese_text, language_models, photos, weights
+    from assay.data.fetch import champ, chinese_text, language_models, multilingual_e5, photos, superres, weights
 
     catalogue = photos.catalogue()
     for name, pin in photos.PINS.items():
         rows = catalogue[catalogue["package"] == name]
         counts = rows["licence"].value_counts().sort_index()
-        yield f"{len(rows)} photographs", pin, ", ".join(f"{licence} ({count})" for licence, count in counts.items())
+        made = "generated pictures" if rows["generator"].all() else "photographs"
+        yield f"{len(rows)} {made}", pin, ", ".join(f"{licence} ({count})" for licence, count in counts.items())
     pins = {
         "weights of an image network": [*weights.PINS.values()],
+        "weights of a network that forges": [superres.PIN],
         "language model": [*language_models.PINS.values()],
+        "its tokenizer": [multilingual_e5.TOKENIZER],
         "questions with answers": [champ.PIN],
         "Chinese reviews": [chinese_text.REVIEWS],
         "Chinese vocabulary": [chinese_text.VOCABULARY],

@@ -3,12 +3,13 @@
 A page asks for what a run says by a mark, ``<!-- results: REQUEST -->`` ... ``<!-- end of results -->``; what stands between
 is written anew. Requests:
 
-- ``table``: the small table of all lines.
+- ``table``: the small table, a row per line.
 - ``claims FILE``: the sentences that follow from ``metrics/FILE.json``, as a list.
 - ``leaks``: what leaks at the exits of the cascade, on tune and on test.
 - ``value FILE KEY FORMAT``: one number within a line, by Python's format (``.3f``, ``.1%``); ``interval`` adds its interval,
   ``million`` divides.
 - ``csv PATH``: a table that a benchmark wrote, as it is.
+- ``study PART``: of the runs that `assay study` has kept: ``seeds``, ``families`` or ``runs``.
 - ``licences``: what of others comes with a run, and under which licence.
 """
 
@@ -16,48 +17,24 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from assay.core.io import atomic_path
-from assay.metrics.claims import told
-from assay.report.results import NAMES, bullets, claims, leaks, read_metrics, results_page, size_of, table
-from assay.report.tables import interval_text, sections
+from assay.report.lines import lines_table
+from assay.report.results import NAMES, bullets, claims, leaks, read_metrics, results_page
+from assay.report.study import read_records, study_part
+from assay.report.tables import interval_text, table
 
 PAGE, README = Path("docs/results.md"), Path("README.md")
 MARK = re.compile(r"(<!-- results: ([^\n]+?) -->)(.*?)(<!-- end of results -->)", re.DOTALL)
-
-
-def small_table(root: Path = Path()) -> str:
-    """A row per line: what is used, what it is held against, how far they are apart, and n."""
-    stage1, images, counts, text, vlm = (sections(read_metrics(root, name)) for name in NAMES)
-    variant, peer = counts["choice"]["count"], counts["peer"]["count"]
-    rows = [
-        ("images, stage 1", "AUC", stage1, "test", "pixel_statistics", "auc", "_pixel_statistics"),
-        ("images, cascade", "AUC", images, "cascade", "stage1", "auc", "_stage1"),
-        (f"counts, {variant}", "Spearman", counts, variant, peer, "spearman", ""),
-        ("text", "accuracy", text, "test", "linear", "accuracy", "_linear"),
-        ("vlm, fused", "accuracy", vlm, "fused", "base", "accuracy", ""),
-    ]
-    body = [
-        [
-            line,
-            metric,
-            *size_of(reports[ours]),
-            interval_text(reports[ours], key),
-            f"`{theirs}`: {interval_text(reports[theirs], key)}",
-            told(reports[ours], f"{key}_gain{end}", one_training=True),
-        ]
-        for line, metric, reports, ours, theirs, key, end in rows
-        if theirs in reports
-    ]
-    return "\n".join(table(["line", "metric", "n (test)", "groups", "Assay", "held against", "which is better"], body))
 
 
 def answer(request: str, root: Path = Path()) -> str:
     """What stands between the marks of a page for a request (see the module); ValueError if it asks for nothing known."""
     kind, *words = request.split()
     if kind == "table" and not words:
-        return f"\n\n{small_table(root)}\n\n"
+        return f"\n\n{lines_table({name: read_metrics(root, name) for name in NAMES})}\n\n"
     if kind == "claims" and len(words) == 1:
         lines = bullets(claims(words[0], read_metrics(root, words[0])))
         return "\n\n" + "\n".join(lines) + "\n\n"
@@ -69,6 +46,8 @@ def answer(request: str, root: Path = Path()) -> str:
         with (root / words[0]).open(encoding="utf-8", newline="") as stream:
             header, *rows = csv.reader(stream)
         return "\n\n" + "\n".join(table(header, rows)) + "\n\n"
+    if kind == "study" and len(words) == 1:
+        return f"\n\n{study_part(words[0], read_records(root))}\n\n"
     if kind == "licences" and not words:
         from assay.report.licences import licences_table
 
@@ -103,12 +82,17 @@ def pages(root: Path = Path()) -> dict[Path, str]:
     return found
 
 
-def write_results(root: Path = Path()) -> list[Path]:
-    """Write `pages`; returns the paths of those that changed."""
+def write_pages(found: Mapping[Path, str]) -> list[Path]:
+    """Write path -> text; returns the paths of those that changed."""
     changed = []
-    for path, text in pages(root).items():
+    for path, text in found.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             with atomic_path(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             changed.append(path)
     return changed
+
+
+def write_results(root: Path = Path()) -> list[Path]:
+    """Write `pages`; returns the paths of those that changed."""
+    return write_pages(pages(root))

@@ -13,7 +13,7 @@ from assay.report.page_words import BASELINES, FILES, FIRST, HEADLINES, SLICES, 
 # Columns by what is predicted; a file belongs to the kind of which it holds most.
 KINDS = (
     ("auc", "ap", "balanced_accuracy", "f1", "tpr_at_fpr_1", "tpr_at_fpr_5", "nll", "brier", "ece_width", "ece_smooth"),
-    ("spearman", "mae", "mse", "r2", "accuracy", "macro_f1", "quadratic_kappa", "within_one"),
+    ("spearman", "mae", "mse", "r2", "accuracy", "macro_f1", "within_one", "oracle_share_90", "coverage"),
     ("accuracy", "f1", "precision", "recall", "auc", "nll", "ece"),
     ("accuracy", "f1", "high_recall", "high_precision", "high_error", "auc", "nll", "ece"),
 )

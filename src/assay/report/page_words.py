@@ -12,13 +12,14 @@ LINES = {
 # What a metrics file is judged by: file, system (None: the variant that val chose), metric, baselines beside it.
 HEADLINES = {
     "images": ("cascade", "cascade", "balanced_accuracy", ("stage1", "refit_cascade", "majority")),
-    "counts": ("counts", None, "spearman", ("tfidf_ridge", "setting_mean")),
+    "counts": ("counts", None, "spearman", ("encoder_ridge", "setting_mean")),
     "text": ("text", "test", "accuracy", ("linear", "tfidf_bigram", "majority")),
     "vlm": ("vlm", "fused", "accuracy", ("base", "blank", "majority")),
 }
 
 FILES = {
     "data": "Manifests and audit",
+    "filters": "Bake-off of both filters on val",
     "stage1": "Stage 1 alone, on the test role",
     "alignment": "Alignment of the folds' embeddings",
     "meta": "Bake-off on leave-base-fold-out rows of the train role",
@@ -32,25 +33,27 @@ FILES = {
 }
 
 BASELINES = {"majority", "median", "metadata", "pixel_statistics", "setting_mean"}
-BASELINES |= {"tfidf_ridge", "tfidf_logreg", "tfidf_bigram", "blank"}
-SLICES = ("family.", "unseen", "deferred.", "external.")
+BASELINES |= {"tfidf_ridge", "tfidf_logreg", "encoder_ridge", "first_come", "tfidf_bigram", "blank"}
+SLICES = ("family.", "unseen", "deferred.", "external.", "intervals.")
 FIRST = ("test", "cascade", "fused")
 
 SYSTEMS = {
     "stage1.test": "families that training saw",
-    "stage1.unseen": "the family that stands in test only",
+    "stage1.unseen": "the families that stand in test only",
     "unlike.test": "photographs of test: false alarms",
     "unlike.drawings": "pictures that are no photographs",
+    "plain": "the fast filter that learned from the labels alone",
+    **dict.fromkeys(("stage1.distilled", "filters.distilled"), "the fast filter, taught by the experts"),
     "platt": "Platt scaling in place of temperature",
     "majority": "a constant: the class shares",
     "median": "a constant",
     "metadata": "file metadata alone",
     "pixel_statistics": "statistics of the pixels",
-    "cascade.cascade": "stage 1, then the ensemble where unsure",
+    "cascade.cascade": "the best cascade of tune",
     "cascade.stage1": "the fast filter alone",
-    "refit_cascade": "stage 1, then one refit network where unsure",
-    "random_deferral": "stage 1, and the ensemble on as many rows by chance",
-    "learned_deferral": "stage 1, and the ensemble on as many rows by a rule learned on tune",
+    "refit_cascade": "the cascade with one refit network in the second place",
+    "random_deferral": "the cascade with as many rows deferred by chance",
+    "learned_deferral": "the cascade with as many rows deferred by a rule learned on tune",
     "ensemble": "what the bake-off shipped, on every image",
     "mean_logit": "mean of the experts' logits",
     "logistic": "logistic regression on logits",
@@ -60,21 +63,33 @@ SYSTEMS = {
     "inner_split": "90/10 by group, for comparison",
     "calib.stage1": "the fast filter alone, on calib",
     "calib.ensemble": "what the bake-off shipped, alone, on calib",
+    "calib.fold_average": "what the bake-off shipped, averaged over the folds' networks, on calib",
     "calib.joined": "both joined, on held-out groups of calib",
     "setting_mean": "knows the setting, not the question",
-    "tfidf_ridge": "word counts + ridge",
-    "tfidf_logreg": "word counts + logistic regression",
+    "tfidf_ridge": "setting and word counts + ridge",
+    "tfidf_logreg": "setting and word counts + logistic regression",
+    "encoder_ridge": "setting and the frozen encoder's embedding + ridge",
+    "first_come": "a queue that asks for no prediction",
+    "oracle": "a queue that knows the true counts",
     "tfidf_bigram": "character bigrams + logistic regression",
     "text.test": "the classifier that ships",
     "uncalibrated": "before its temperature",
-    "network": "the network alone",
+    "small": "the small classifier",
+    "own": "the own encoder alone",
+    "pretrained": "the pretrained network alone",
+    "distilled": "the own encoder, taught by the pretrained network",
     "linear": "the linear member alone",
-    "no_pretraining": "the network from random weights",
     "base": "the first model",
     "fused": "corrected on high risk by the second",
+    "fused_plain": "by a second model without a gate",
+    "fused_amplifier": "by one that amplifies only",
+    "fused_reweighting": "by one that reweights attention only",
+    "fused_both": "by one that does both",
+    "fused_vision": "by one that does both and trains its vision tower",
     "blank": "grey images in the place of test's",
     "no_augmentation": "without augmented copies",
     "no_filter": "with all copies, none filtered out",
+    "soup": "the mean of the weights of base and its other orders",
     "order_1": "base in another order of the data",
     "order_2": "base in another order of the data",
 }
@@ -105,18 +120,24 @@ METRICS = {
     "tune_upper": "one-sided 95 % bound over scenes that tune gave",
     "scenes_needed": "scenes that certify the budget if nothing leaks in them",
     "correlation": "of a scene's images in leaking, estimated",
-    "coverage": "share of deferred images whose verdict is their class or unsure, mean over scenes",
+    "coverage": "share that holds the truth: counts within their interval; of deferred images class or unsure, by scene",
+    "interval_width": "whole counts that an interval holds: lower is better",
+    "wait_90": "mean wait at a load of 90 %, in units of service: lower is better",
+    "oracle_share_90": "share of what the true counts save against first come, at a load of 90 %",
+    "aged_p99_90": "99th percentile of the waits with ageing at a load of 90 %: lower is better",
     "fold_auc": "share of real-forged pairs of one fold in the right order",
     "fold_predictability": "accuracy of telling which fold's network made an embedding",
 }
 
 PLOTS = {
     "calibrate/reliability": "Reliability of stage 1 on the calib role, before and after temperature",
-    "cascade/frontier": "Cost against balanced error on test: the cascade, what it is held against and each system alone",
+    "cascade/frontier": "Cost, counted in three ways, against balanced error on test: networks, cascades and their rivals",
     "counts/confusion": "Predicted against true bins on test, each variant",
     "prepare_counts/distribution": "Counts by role",
     "counts/predicted": "Predicted against true counts on test",
     "counts/training": "Training of every variant",
+    "counts/queue": "One server on test, the shortest prediction first: waits against load",
+    "counts/intervals": "Share of the test counts within their intervals, by part of the rows",
     "stage1/confusion": "Stage 1 on test at threshold 0.5",
     "stage1/examples": "Test images by family, with their probabilities",
     "stage1/mistakes": "Test images that stage 1 gets most confidently wrong",
@@ -132,6 +153,7 @@ PLOTS = {
     "vlm/confusion_base": "The first model on test",
     "vlm/confusion_fused": "Corrected by the second model, on test",
     "render_corridors/contact_sheet": "Corridor scenes of every class",
+    "vlm/amplified": "What the second model's gate amplifies, on test images",
     "vlm/mistakes": "Test images that are judged most confidently wrong",
     "vlm/reliability": "Reliability on test",
     "vlm/systems": "Accuracy of every system with its interval",

@@ -8,7 +8,7 @@ from typing import Any
 
 from assay.core.io import read_json
 from assay.core.params import read_yaml
-from assay.report.tables import interval_text, sections
+from assay.report.tables import interval_text, sections, size_of, table
 
 NAMES = ("stage1", "cascade", "counts", "text", "vlm")
 INTRODUCTION = """\
@@ -19,7 +19,7 @@ Brackets: 95 % interval of a jackknife over groups ([protocol.md](protocol.md)).
 it shows that everything works, not what the real models (`params/full.yaml`) can do. Keys: [metrics.md](metrics.md)."""
 UNLIKE_SETS = {
     "unlike.test": "false alarms: all of the seen families",
-    "unlike.unseen": "forgeries of the unseen family: photographs still",
+    "unlike.unseen": "forgeries of unseen families: photographs still",
     "unlike.drawings": "charts, pages, shapes, gradients, noise",
 }
 Metrics = Mapping[str, Any]
@@ -27,20 +27,6 @@ Metrics = Mapping[str, Any]
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def size_of(report: Metrics) -> list[str]:
-    """Rows and groups of what was measured."""
-    return [f"{report[name]:.0f}" for name in ("n", "n_groups")]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [_row(header), _row(["---"] * len(header)), *map(_row, rows)]
 
 
 def _system_table(
@@ -71,18 +57,30 @@ def _stage1(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     architecture = params["train_stage1"]["architecture"]
     systems = {
         "test": f"`{architecture}`, seen families",
-        "unseen": f"the same on `{unseen}`, never trained on",
+        "unseen": f"the same on {', '.join(f'`{family}`' for family in unseen)}, never trained on",
         **{name: "the same on this family" for name in reports if name.startswith("family.")},
+        **{name: "the same on a set that no other stage reads" for name in reports if name.startswith("external.")},
         "platt": "the same, scaled by Platt's method",
+        "plain": "the filter that learned from the labels alone",
+        "distilled": "the filter that the experts taught, too; one of both is stage 1",
         "pixel_statistics": "baseline: pixel statistics",
         "metadata": "baseline: file metadata",
         "majority": "baseline: constant",
     }
     columns = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "tpr_at_fpr_5": "TPR at 5 % FPR", "nll": "NLL"}
     test = reports["test"]
+    audits = [
+        f"- `{name}`, whose halves were not made in pairs: metadata alone tell them apart with AUC "
+        f"{_number(report['audit_metadata_auc'], '.2f')}, four corner pixels with "
+        f"{_number(report['audit_corners_auc'], '.2f')}, the mean colours of 16 fields with "
+        f"{_number(report['audit_content_auc'], '.2f')}; an AUC of stage 1 means something as far as it lies above these."
+        for name, report in reports.items()
+        if "audit_metadata_auc" in report
+    ]
     unlike = {name: UNLIKE_SETS.get(name, "this set alone") for name in reports if name.startswith("unlike.")}
     return [
         *_system_table(reports, systems, columns),
+        *(["", *audits] if audits else []),
         "",
         f"ECE (positive class, equal width) "
         f"{test['ece_width_uncalibrated']:.3f} before and {test['ece_width']:.3f} after the temperature "
@@ -101,18 +99,18 @@ def _stage1(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
 
 
 def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignment: Metrics) -> list[str]:
-    reports = sections(metrics)
+    reports, way = sections(metrics), params["evaluate_cascade"]["count"]
     systems = {
         "stage1": f"`{params['train_stage1']['architecture']}`",
         **{name: f"`{expert['architecture']}`" for name, expert in params["train_expert"].items()},
-        "mean_logit": "both experts, mean logit",
         "ensemble": f"what the bake-off ships: {meta['shipped']}",
-        "cascade": "stage 1, and the ensemble where it is unsure",
-        "refit_cascade": f"stage 1, and `{metrics['refit']}` where it is unsure",
-        "random_deferral": "stage 1, and the ensemble on as many rows at random (expected)",
-        "learned_deferral": "stage 1, and the ensemble on as many rows by a rule learned on tune",
-        **dict.fromkeys(("deferred.stage1", "deferred.ensemble"), "on what stage 1 defers"),
-        **dict.fromkeys(("unseen.stage1", "unseen.ensemble", "unseen.cascade"), "on the unseen family"),
+        **{name: "the same network at another size" for name in reports if "@" in name},
+        "cascade": f"the best cascade of tune: {reports.get(f'choice.{way}', {}).get('cascade', '')}",
+        "refit_cascade": f"the same with `{metrics['refit']}` in the second network's place",
+        "random_deferral": "the cascade with as many rows deferred at random (expected)",
+        "learned_deferral": "the cascade with as many rows deferred by a rule learned on tune",
+        **dict.fromkeys(("deferred.first", "deferred.second"), "the cascade's networks, on what the first defers"),
+        **dict.fromkeys(("unseen.stage1", "unseen.ensemble", "unseen.cascade"), "on unseen families"),
         "majority": "baseline: constant",
     }
     columns = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "f1": "F1", "nll": "NLL"}
@@ -120,8 +118,8 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
     return [
         *_system_table(reports, systems, columns, words="architecture, or what", costs=costs),
         "",
-        f"{metrics['share_deferred']:.1%} of the images go on to the ensemble. Correlation of coordinates between folds "
-        f"{_number(alignment['raw.correlation'], '.2f')} before and "
+        f"{metrics['share_deferred']:.1%} of the images go on to its second network. Correlation of coordinates between "
+        f"folds {_number(alignment['raw.correlation'], '.2f')} before and "
         f"{_number(alignment['aligned.correlation'], '.2f')} after alignment.",
         "",
         *bullets(claims("cascade", metrics)),
@@ -132,7 +130,7 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
 
 def leaks(metrics: Metrics) -> list[str]:
     """What leaks at both exits on test, beside what tune promised: a sentence each, as a list."""
-    parts = {"test": "seen families", "unseen": "the unseen family"}
+    parts = {"test": "seen families", "unseen": "unseen families"}
     lines = []
     for name, words in (("exit_real", "forged that leave as real"), ("exit_forged", "real that leave as forged")):
         if f"leaks.{name}.test.leak" not in metrics:
@@ -157,8 +155,9 @@ def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     systems = {
         **{name: f"`{models.get(name, params['fetch_counts']['encoder'])}`" for name in params["train_counts"]},
         "setting_mean": "baseline: mean count of a row's setting",
-        "tfidf_ridge": "baseline: words, ridge",
-        "tfidf_logreg": "baseline: words, logistic regression",
+        "tfidf_ridge": "baseline: setting and words, ridge",
+        "tfidf_logreg": "baseline: setting and words, logistic regression",
+        "encoder_ridge": "baseline: setting, and the frozen encoder's embedding of the question, ridge",
         "majority": "baseline: largest bin",
         "median": "baseline: median of train",
     }
@@ -166,19 +165,28 @@ def _counts(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     columns |= {"within_one": "within one bin"}
     columns |= {"width_accuracy": "accuracy, equal width", "width_macro_f1": "macro-F1, equal width"}
     rows = _system_table(reports, systems, columns, words="starts from")
-    return [*rows, "", *bullets(claims("counts", metrics))]
+    loads = [end.removeprefix("load_") for end in reports["queue"]]
+    worth = {f"wait_{load}": f"mean wait, load {load} %" for load in loads}
+    worth |= {f"oracle_share_{load}": f"share of what the oracle saves, load {load} %" for load in loads}
+    worth |= {f"aged_wait_{loads[-1]}": f"mean wait with ageing, load {loads[-1]} %"}
+    worth |= {f"aged_p99_{load}": f"99th percentile with ageing, load {load} %" for load in loads}
+    worth |= {"coverage": "counts within their interval", "interval_width": "width of the intervals"}
+    served = systems | {"first_come": "first come, first served", "oracle": "the true counts"}
+    what = "What a prediction is worth: waits for one server, the shortest prediction first, and intervals."
+    return [*rows, "", what, "", *_system_table(reports, served, worth), "", *bullets(claims("counts", metrics))]
 
 
 def _text(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     reports = sections(metrics)
-    encoder = params["fetch_text"]["encoder"]
     layers = params["pretrain_text"]["encoder"]["num_layers"]
-    network = f"own encoder, {layers} layer(s)" if encoder == "config" else f"`{encoder}`"
+    pooled = {name: ", ".join(f"`{network}`" for network in params["pool_text"][name]) for name in ("members", "small")}
     systems = {
-        "test": "the classifier that ships: network and linear member, pooled",
-        "network": network,
-        "linear": "its linear member",
-        "no_pretraining": "the network from random weights",
+        "test": f"the classifier that ships: {pooled['members']} and the linear member, pooled",
+        "small": f"the small classifier: {pooled['small']} and the linear member, pooled",
+        "pretrained": f"network: `{params['fetch_text']['encoder']}`, fine-tuned",
+        "distilled": "network: the own encoder, taught by `pretrained`",
+        "own": f"network: own encoder, {layers} layer(s)",
+        "linear": "the linear member",
         "uncalibrated": "what ships, before its temperature",
         "tfidf_bigram": "baseline: character bigrams",
         "majority": "baseline: class shares",
@@ -193,23 +201,25 @@ def _vlm(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     model = "a small Qwen2.5-VL, pretrained here" if base == "config" else f"`{base}`"
     systems = {
         "base": f"{model}, LoRA",
-        "fused": "the same, corrected on high risk by a second model",
+        "fused": "the same, corrected on high risk by the second model `fusion.second`",
+        **{name: f"corrected by the second model `{name[6:]}`" for name in reports if name.startswith("fused_")},
         "uncalibrated": "`base` before its temperature",
         "no_augmentation": "without augmented copies",
         "no_filter": "with all copies, none filtered out",
         **{name: "`base` in another order of the data" for name in reports if name.startswith("order_")},
+        "soup": "the mean of the weights of `base` and its other orders",
         "blank": "`base` on grey images",
         "majority": "baseline: class shares",
     }
     columns = {"accuracy": "accuracy", "f1": "macro-F1", "high_recall": "recall of high risk"}
-    columns |= {"high_precision": "precision of high risk", "nll": "NLL", "ece": "ECE"}
+    columns |= {"high_precision": "precision of high risk", "high_error": "errors on high risk", "nll": "NLL"}
     return [*_system_table(reports, systems, columns), "", *bullets(claims("vlm", metrics))]
 
 
 def claims(name: str, metrics: Metrics) -> list[str]:
     """The sentences that follow from one file of metrics, made by its line. ValueError if no line has that name."""
     from assay.counts.evaluation import conclusion as of_counts
-    from assay.images.cascade.rivals import conclusion as of_cascade
+    from assay.images.cascade.goals import conclusion as of_cascade
     from assay.images.evaluation import conclusion as of_stage1
     from assay.text.evaluation import conclusion as of_text
     from assay.vlm.evaluation import conclusion as of_vlm

@@ -35,6 +35,20 @@ def sections(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def size_of(report: Mapping[str, Any]) -> list[str]:
+    """Rows and groups of what was measured; dashes where nothing was."""
+    return [f"{report[name]:.0f}" if name in report else "-" for name in ("n", "n_groups")]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [_row(header), _row(["---"] * len(header)), *map(_row, rows)]
+
+
 def system_table(metrics: Mapping[str, float | None], systems: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
     """Rows are systems, columns n, groups and metrics, from flat keys such as ``test.auc`` and ``test.auc_low``."""
     reports, rows = sections(metrics), {}

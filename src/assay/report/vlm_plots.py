@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from assay.data.decode import decode_rgb
@@ -42,6 +43,32 @@ def save_systems_png(path: Path, reports: Mapping[str, Mapping[str, float]], *, 
             axes.plot(report[metric], place, "o", color=COLOURS[0])
         axes.set(xlabel=label, xlim=(-0.02, 1.02))
         axes.set_yticks(range(len(names)), names)
+    save_png(figure, path)
+
+
+@styled
+def save_marks_png(path: Path, marks: pd.DataFrame, *, title: str) -> None:
+    """Images with what a gate amplifies (red) and damps (blue) over them, a row per outcome.
+
+    ``marks``: columns picture, outcome, rows, columns, and marks, -1..1, of the image's tokens row by row.
+    """
+    kinds = list(dict.fromkeys(marks["outcome"]))
+    if not kinds:
+        save_png(new_figure(4, 1, title=f"{title}: it has no gate"), path)
+        return
+    width = int(marks["outcome"].value_counts().max())
+    figure = new_figure(1.6 * width, 1.4 * len(kinds) + 0.6, title=f"{title} (red) and damps (blue)")
+    panels = figure.subplots(len(kinds), width, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    for line, (kind, rows) in zip(panels, marks.groupby("outcome", sort=False), strict=True):
+        line[0].set_title(kind, fontsize=8, loc="left")
+        for axes, row in zip(line, rows.to_dict("records"), strict=False):
+            image = decode_rgb(row["picture"], max_pixels=MAX_PIXELS)
+            axes.imshow(image)
+            grid = np.reshape(row["marks"], (row["rows"], row["columns"]))
+            extent = (0, image.shape[1], image.shape[0], 0)
+            axes.imshow(grid, cmap="coolwarm", vmin=-1, vmax=1, alpha=0.45, extent=extent, interpolation="bilinear")
     save_png(figure, path)
 
 

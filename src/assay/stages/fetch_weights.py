@@ -13,7 +13,7 @@ from pathlib import Path
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.core.tensors import save_tensors
-from assay.images.model.backbones import create_network
+from assay.images.model.backbones import create_network, freeze
 from assay.images.model.embedding import early_layer
 from assay.images.model.pretrained import pretrained_body
 from assay.images.stacking import EXPERTS
@@ -26,9 +26,13 @@ def main() -> None:
     params = load(Stacking)
     networks = {"stage1": params.train_stage1} | {name: params.expert(name) for name in EXPERTS}
     with timed("fetch_weights"):
-        # Found out after its training otherwise.
-        first = params.train_stage1
-        early_layer(create_network(first.architecture, pretrained=False, image_size=first.image_size))
+        # Found out when they train otherwise, or after it.
+        for name, settings in networks.items():
+            network = create_network(settings.architecture, pretrained=False, image_size=settings.image_size)
+            if name == "stage1":
+                early_layer(network)
+            network.reset_classifier(0)  # type: ignore[operator]
+            freeze(network, settings.frozen_layers)
         for name, settings in networks.items():
             weights = pretrained_body(settings.architecture, weights=settings.weights, image_size=settings.image_size)
             save_tensors(OUTPUT / f"{name}.safetensors", weights)

@@ -32,7 +32,7 @@ from assay.images.audit import (
     name_auc,
     shortcut_words,
 )
-from assay.images.decode_set import Refused, decode_all, decode_settings
+from assay.images.decode_set import FACTS, Refused, decode_all, decode_settings
 from assay.images.duplicates import Fingerprint
 from assay.images.listing import REJECTED, Listing, rejected_in_words, two_labels, with_rejected
 from assay.images.lookalikes import closest_pairs, in_words
@@ -48,8 +48,6 @@ REFUSED = OUTPUT / "rejected.csv"
 METRICS = Path("metrics/data.json")
 # Pairs of groups in different roles that audit.json lists, the most alike first.
 CLOSEST = 10
-# What an image's header says, and manifests repeat.
-FACTS = ["width", "height", "format", "file_bytes", "jpeg_quality"]
 
 
 def decode_into_store(listing: Listing, params: Images) -> tuple[pd.DataFrame, pd.DataFrame, list]:
@@ -93,9 +91,10 @@ def audit(
     frame: pd.DataFrame, prints: Sequence[Fingerprint | None], store: PixelStore, params: Images
 ) -> dict[str, object]:
     """What `assay.images.audit` and `assay.images.lookalikes` find; warns, or raises on a shortcut, as the user chose."""
-    settings, seed = params.prepare, params.runtime.seed
+    settings, seed = params.prepare, params.runtime.data_seed
     train, options = frame[frame["split"] == "train"], {"folds": settings.folds, "seed": seed}
-    aucs = {"metadata": metadata_auc(train, **options), "corners": corner_auc(train, store, **options)}
+    pixels = store.pixels[store.rows_of(list(train["sample_id"]))]
+    aucs = {"metadata": metadata_auc(train, **options), "corners": corner_auc(train, pixels, **options)}
     shortcuts = shortcut_words(aucs, train, max_auc=settings.audit.max_auc)
     names: dict[str, str] = {}
     # Of what forge makes the names tell the family. No network sees a name: they are a hint and stop nothing.
@@ -124,7 +123,7 @@ def audit(
 
 def main() -> None:
     params = load(Images)
-    settings, seed = params.prepare, params.runtime.seed
+    settings, seed = params.prepare, params.runtime.data_seed
     with timed("prepare"):
         listing = list_sources(settings, max_bytes=params.limits.table_bytes)
         # Written at once, since what follows may stop for want of these files.

@@ -52,7 +52,7 @@ def role_metrics(role: str, rows: pd.DataFrame, bins: dict[str, Bins]) -> dict[s
 
 def main() -> None:
     params = load(Counts)
-    settings, seed = params.prepare_counts, params.runtime.seed
+    settings, seed = params.prepare_counts, params.runtime.data_seed
     with timed("prepare_counts"):
         table = read_frame(SOURCE, max_bytes=sys.maxsize)
         rows, rejected = check_rows(table, problems=problems_of(table), max_count=settings.max_count)

@@ -2,8 +2,9 @@
 
     python -m assay.stages.prepare_text
 
-Output: data/text/rows/{train,val,calib,test}.parquet (sample_id, text, label int64, group), classes.json and rejected.csv
-(row, text, reason, detail); metrics/text_data.json.
+Output: data/text/rows/{train,val,calib,test}.parquet (sample_id, text, label int64, group), augmented.parquet (the same
+columns: changed copies of train's texts, where they are asked for), unlabelled.parquet (sample_id, text), classes.json and
+rejected.csv (row, text, reason, detail); metrics/text_data.json.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from assay.core.io import write_csv, write_json, write_parquet
 from assay.core.params import load
 from assay.core.stage import run, timed
 from assay.data.roles import assign_roles, check_disjoint
-from assay.data.tables import problems_of, read_frame, told
+from assay.data.tables import problems_of, read_frame, read_source, text_cells, told
 from assay.params.text import Text
-from assay.text.cleaning import check_rows
+from assay.text.augmentation import augmented_rows
+from assay.text.cleaning import check_rows, unlabelled_rows
 from assay.text.near_duplicates import near_duplicate_groups
 
 SOURCE = Path("data/text/source/table.parquet")
@@ -69,9 +71,25 @@ def role_metrics(role: str, rows: pd.DataFrame, num_classes: int) -> dict[str, f
     return {f"{role}.{name}": float(value) for name, value in metrics.items()}
 
 
+def write_further(train: pd.DataFrame, params: Text, *, taken: list[str]) -> None:
+    """Changed copies of train's texts, and unlabelled texts that are none of the ``taken`` ones, where asked for."""
+    settings, limits = params.prepare_text, params.limits
+    copies = augmented_rows(train, settings.augment, seed=params.runtime.data_seed)
+    write_parquet(OUTPUT / "augmented.parquet", copies)
+    found, left_out = pd.DataFrame({"sample_id": [], "text": []}, dtype=object), 0
+    if settings.unlabelled is not None:
+        field = "prepare_text.unlabelled"
+        given = read_source(Path(settings.unlabelled), field=field, columns=("text",), max_bytes=limits.table_bytes)
+        table = text_cells(given, max_characters=limits.text_characters)
+        form, problems = settings.unicode_form, problems_of(table)
+        found, left_out = unlabelled_rows(table, unicode_form=form, problems=problems, taken=taken)
+    write_parquet(OUTPUT / "unlabelled.parquet", found)
+    print(f"{len(copies)} changed copies of train's texts; {len(found)} unlabelled texts, {left_out} left out")
+
+
 def main() -> None:
     params = load(Text)
-    settings, seed = params.prepare_text, params.runtime.seed
+    settings, seed = params.prepare_text, params.runtime.data_seed
     shares = settings.roles.model_dump()
     with timed("prepare_text"):
         table = read_frame(SOURCE, max_bytes=sys.maxsize)
@@ -99,6 +117,7 @@ def main() -> None:
                 )
             metrics |= role_metrics(role, part, len(classes))
             write_parquet(OUTPUT / f"{role}.parquet", part)
+        write_further(rows[roles == "train"], params, taken=list(rows["text"]))
         write_json(OUTPUT / "classes.json", classes)
         write_json(METRICS, metrics)
     print(", ".join(f"{role} {metrics[f'{role}.n']:.0f}" for role in shares), "texts of", classes)

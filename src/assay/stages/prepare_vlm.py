@@ -9,7 +9,10 @@ plots/prepare_vlm/augmented.png.
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from assay.data.roles import borrowed
 from assay.data.tables import told
 from assay.params.vlm import PrepareVlm, Vlm
 from assay.report.plots import save_contact_sheet
-from assay.vlm.augmentation import TRANSFORMS, draw
+from assay.vlm.copies import draw, move_boxes, transforms
 from assay.vlm.messages import write_messages
 from assay.vlm.preflight import check_conversations
 from assay.vlm.processor import load_processor, save_small_processor
@@ -54,22 +57,28 @@ def known_rows(labels: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def augmented(rows: pd.DataFrame, settings: PrepareVlm, *, max_pixels: int, seed: int) -> pd.DataFrame:
     """``copies`` of each training row, the transforms in turn, with their images written."""
-    found = []
+    found, known = [], transforms(settings.augment)
     (OUTPUT / "pictures").mkdir(parents=True)
     for number, row in enumerate(progress(rows.to_dict("records"), name="augment", unit="image", total=len(rows))):
         image = decode_rgb(row["picture"], max_pixels=max_pixels)
         for copy in range(settings.augment.copies):
-            transform = TRANSFORMS[(number + copy) % len(TRANSFORMS)]
+            transform = known[(number + copy) % len(known)]
             name = f"{row['sample_id']}-{transform}-{copy}"
             path = OUTPUT / "pictures" / f"{name}.png"
-            changed = draw(image, transform, np.random.default_rng([seed, number, copy]), settings.augment)
+            rng = partial(np.random.default_rng, [seed, number, copy])
+            changed = draw(image, transform, rng(), settings.augment)
             Image.fromarray(changed).save(path, compress_level=1)
             changes = {"sample_id": name, "picture": path.as_posix(), "transform": transform}
+            if "danger" in row:
+                boxes = move_boxes(json.loads(row["danger"]), transform, rng(), settings.augment, size=image.shape[:2])
+                changes["danger"] = json.dumps(boxes)
             found.append(row | changes | {"original": row["picture"]})
     return pd.DataFrame(found, columns=[*rows.columns, "original"])
 
 
-def save_sheet(rows: pd.DataFrame, copies: pd.DataFrame, names: dict[str, str], *, max_pixels: int) -> None:
+def save_sheet(
+    rows: pd.DataFrame, copies: pd.DataFrame, names: dict[str, str], known: Sequence[str], *, max_pixels: int
+) -> None:
     """A training image and its copy for each transform, a row per class; the image alone where there are no copies."""
     shown, titles = [], None
     for label in names:
@@ -77,7 +86,7 @@ def save_sheet(rows: pd.DataFrame, copies: pd.DataFrame, names: dict[str, str], 
         pairs = found[["original", "picture"]].to_numpy().ravel()
         paths = list(pairs) if len(found) else list(rows.loc[rows["label"] == label, "picture"].head(1))
         shown.append([decode_rgb(path, max_pixels=max_pixels) for path in paths])
-        if len(found) == len(TRANSFORMS):
+        if len(found) == len(known):
             titles = [title for transform in found["transform"] for title in ("original", transform)]
     title = "Training pictures and their augmented copies"
     save_contact_sheet(SHEET, shown, row_titles=list(names.values()), column_titles=titles, title=title)
@@ -99,7 +108,7 @@ def put_processor(settings: PrepareVlm, captions: list[dict[str, Any]]) -> Any:
 
 def main() -> None:
     params = load(Vlm)
-    settings, seed, max_pixels = params.prepare_vlm, params.runtime.seed, params.render_corridors.max_pixels
+    settings, seed, max_pixels = params.prepare_vlm, params.runtime.data_seed, params.render_corridors.max_pixels
     prompt = risk_prompt(settings)
     with timed("prepare_vlm"):
         shutil.rmtree(OUTPUT, ignore_errors=True)
@@ -127,7 +136,7 @@ def main() -> None:
                 metrics[f"{role}.{name}"] = float((part["label"] == label).sum())
         metrics |= {"augmented": float(len(copies)), "rejected": float(len(rejected) + len(unusable))}
         write_json(METRICS, metrics)
-        save_sheet(parts["train"], copies, names, max_pixels=max_pixels)
+        save_sheet(parts["train"], copies, names, transforms(settings.augment), max_pixels=max_pixels)
     print(", ".join(f"{role} {len(part)}" for role, part in parts.items()), f"images, {len(copies)} augmented copies")
     print("\n".join([*([lent] if lent else []), *lines]))
     lengths = map(len, answer_tokens(processor.tokenizer, prompt.answers))

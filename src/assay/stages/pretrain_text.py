@@ -1,4 +1,4 @@
-"""pretrain_text: the own encoder, pretrained on the training texts with whole-word masks; or the one that was given.
+"""pretrain_text: the own encoder, pretrained on the training texts with whole-word masks.
 
     python -m assay.stages.pretrain_text
 
@@ -21,8 +21,7 @@ from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.params.text import PretrainText, Text
-from assay.text.classifier import load_tokenizer
-from assay.text.encoder import Encoder, load_encoder, new_encoder, pair_keys, save_encoder
+from assay.text.encoder import Encoder, new_encoder, pair_keys, save_encoder
 from assay.text.masking import WholeWordCollator
 from assay.text.pretraining import MaskedLanguageModel, masked_figures, pretrain, with_words
 from assay.text.vocabulary import cooccurrence, make_tokenizer, occurring_tokens, ppmi_embeddings, read_vocabulary
@@ -93,12 +92,6 @@ def main() -> None:
     settings = params.pretrain_text
     set_up_torch(threads=params.runtime.threads)
     with timed("pretrain_text") as measured:
-        given = SOURCE / "encoder"
-        if given.is_dir():
-            print(f"pretrained weights are given ({params.fetch_text.encoder}): nothing to pretrain")
-            save_encoder(OUTPUT, load_encoder(given), load_tokenizer(given))
-            write_json(OUTPUT / "pretraining.json", {})
-            return
         texts = {role: list(pd.read_parquet(ROWS / f"{role}.parquet")["text"]) for role in ("train", "val")}
         encoder, tokenizer = start(settings, texts["train"], seed=params.runtime.seed)
         found = train(encoder, tokenizer, texts, params) if settings.epochs > 0 else {}

@@ -3,11 +3,12 @@
     python -m assay.stages.render_corridors
 
 Output, in data/vlm/source: pictures, table.parquet (sample_id, name, picture, label, group, caption, and role if one is
-declared) and rejected.csv; plots/render_corridors/contact_sheet.png.
+declared, danger where it is rendered) and rejected.csv; plots/render_corridors/contact_sheet.png.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -22,13 +23,15 @@ from assay.core.io import write_csv, write_parquet
 from assay.core.params import load
 from assay.core.progress import progress
 from assay.core.stage import run, timed
+from assay.corridors.looks import BY_ROLE
 from assay.corridors.rendering import Renderer
 from assay.corridors.sampling import sample_scene
 from assay.corridors.scenes import LABELS, caption
+from assay.corridors.visibility import danger_boxes
 from assay.data.decode import decode_rgb
 from assay.data.decoders import PictureLimits, decoders, header_or_reason
 from assay.data.tables import told
-from assay.params.shared import Limits
+from assay.params.shared import Limits, Roles
 from assay.params.vlm import AnswerClass, RenderCorridors, Vlm
 from assay.report.plots import save_contact_sheet
 from assay.vlm.own_data import REJECTED, read_own
@@ -41,18 +44,26 @@ SHEET_COLUMNS = 5
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 
 
-def render_all(settings: RenderCorridors, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scenes of every class in turn, each from a seed of its own; none is rejected."""
+def render_all(settings: RenderCorridors, shares: Roles, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scenes of every class in turn, each from a seed of its own; none is rejected.
+
+    The role comes first, since looks follow from it: within a class, the first ones are of train, the last ones of test.
+    """
     rows = []
+    names, ends = list(shares.model_dump()), np.cumsum(list(shares.model_dump().values()))
+    per_class = settings.num_scenes / len(LABELS)
     with Renderer((settings.size[0], settings.size[1])) as renderer:
         for number in progress(range(settings.num_scenes), name="render", unit="scene"):
             label = LABELS[number % len(LABELS)]
-            scene = sample_scene(np.random.default_rng([seed, number]), label)
+            place = (number // len(LABELS) + 0.5) / per_class * ends[-1]
+            role = names[min(int(np.searchsorted(ends, place)), len(names) - 1)]
+            scene = sample_scene(np.random.default_rng([seed, number]), label, looks=BY_ROLE[role])
             name = f"scene-{number:05d}"
             picture = f"pictures/{name}.png"
             Image.fromarray(renderer.render(scene)).save(OUTPUT / picture, compress_level=1)
-            rows.append((name, f"{name}.png", picture, label, name, caption(scene)))
-    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=REJECTED)
+            danger = json.dumps(danger_boxes(scene))
+            rows.append((name, f"{name}.png", picture, label, name, caption(scene), role, danger))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "role", "danger"]), pd.DataFrame(columns=REJECTED)
 
 
 def copy_own(
@@ -109,7 +120,7 @@ def main() -> None:
         (OUTPUT / "pictures").mkdir(parents=True)
         rendered = settings.source == "render"
         if rendered:
-            table, rejected = render_all(settings, seed=params.runtime.seed)
+            table, rejected = render_all(settings, params.prepare_vlm.roles, seed=params.runtime.data_seed)
         else:
             table, rejected = copy_own(settings, params.prepare_vlm.classes, params.limits)
         # First, so that it is there to look into when the stage stops.

@@ -2,9 +2,10 @@
 
     python -m assay.stages.score_cascade
 
-Output, in data/cascade: scores_<role>.parquet (sample_id, label, group_id, generator and logits: stage1, ensemble and each
-expert's refit network alone) and costs.json (multiply-accumulates of one image). Thresholds, calibration and metrics read
-these and run no network, so that a changed threshold takes seconds.
+Output, in data/cascade: scores_<role>.parquet (sample_id, label, group_id, generator and logits: stage1, ensemble, and each
+expert's refit network alone, at its own size and, as ``<expert>@<side>``, at those of ``score_cascade.sizes``) and
+costs.json (multiply-accumulates of one image, and the bytes of a picture that is sent). Thresholds, calibration, the choice
+of what ships and metrics read these and run no network, so that a changed threshold takes seconds.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.cascade.cost import count_macs
 from assay.images.cascade.ensemble import ensemble_logits, load_ensemble
+from assay.images.cascade.networks import load_singles
 from assay.images.manifest import read_manifest
 from assay.images.model.dataset import PictureSet
-from assay.images.model.experts import load_extractor
 from assay.images.model.prediction import load_predictor
 from assay.images.model.store import open_store
 from assay.images.stacking import EXPERTS
@@ -32,6 +33,8 @@ STAGE1 = Path("data/stage1")
 MODELS = Path("models")
 OUTPUT = Path("data/cascade")
 ROLES = ("calib", "tune", "test")
+# Whose files tell what a picture weighs that is sent: what ships is chosen there.
+SENT = "tune"
 
 
 def main() -> None:
@@ -40,22 +43,25 @@ def main() -> None:
     set_up_torch(threads=params.runtime.threads)
     with timed("score_cascade"):
         store, ensemble = open_store(DATA), load_ensemble(MODELS, device=device)
-        refit = {expert: load_extractor(MODELS / "experts" / expert / "full", device=device) for expert in EXPERTS}
+        sizes = params.score_cascade.sizes
+        singles = load_singles(MODELS, EXPERTS, sizes=sizes, stored=store.side, device=device)
         for role in ROLES:
             manifest = read_manifest(DATA, role)
             scores = pd.read_parquet(STAGE1 / f"scores_{role}.parquet").rename(columns={"logit": "stage1"})
             assert scores["sample_id"].tolist() == manifest["sample_id"].tolist()
             images = PictureSet(store, manifest, image_size=store.side)
             scores["ensemble"] = ensemble_logits(ensemble, images, scores["stage1"].to_numpy(), name=role)
-            for expert, extractor in refit.items():
+            for name, extractor in singles.items():
                 data = PictureSet(store, manifest, image_size=extractor.image_size)
-                scores[expert] = extractor.logits(data, name=f"{expert} on {role}")
+                scores[name] = extractor.logits(data, name=f"{name} on {role}")
             write_parquet(OUTPUT / f"scores_{role}.parquet", scores)
         stage1 = load_predictor(MODELS / "stage1", device=device)
-        costs = {"stage1": count_macs(stage1.network, image_size=stage1.image_size), "ensemble": ensemble.macs()}
-        costs |= {name: count_macs(one.network, image_size=one.image_size) for name, one in refit.items()}
-        write_json(OUTPUT / "costs.json", costs)
-    print(f"million multiply-accumulates an image: {', '.join(f'{n} {c / 1e6:.1f}' for n, c in costs.items())}")
+        macs = {"stage1": count_macs(stage1.from_pixels, image_size=stage1.image_size), "ensemble": ensemble.macs()}
+        macs |= {name: count_macs(one.from_pixels, image_size=one.image_size) for name, one in singles.items()}
+        sent = float(read_manifest(DATA, SENT)["file_bytes"].astype(float).mean())
+        write_json(OUTPUT / "costs.json", {"macs": macs, "picture_bytes": sent})
+    print(f"million multiply-accumulates an image: {', '.join(f'{n} {c / 1e6:.1f}' for n, c in macs.items())}")
+    print(f"a picture that is sent has {sent:.0f} bytes")
 
 
 if __name__ == "__main__":

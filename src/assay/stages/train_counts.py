@@ -21,9 +21,8 @@ from assay.core.stage import run, timed
 from assay.core.torch_setup import pick_device, set_up_torch
 from assay.counts.bins import bins_from_json, cut, matched_cuts
 from assay.counts.memory import plan_table, require_fit
-from assay.counts.networks import build_network, load_tokenizer, memory_plan, save_network
+from assay.counts.networks import build_network, load_tokenizer, memory_plan, network_outputs, save_network
 from assay.counts.objectives import Objective, make_objective
-from assay.counts.prediction import network_outputs
 from assay.counts.training import Phase, body_trained, encode, phase_arguments, run_phase
 from assay.params.counts import Counts, CountVariant, Staged
 

@@ -19,6 +19,7 @@ from assay.core.resume import resumable
 from assay.core.stage import run, timed
 from assay.core.torch_setup import set_up_torch
 from assay.images.manifest import read_manifest
+from assay.images.model.backbones import freeze
 from assay.images.model.experts import build_expert, load_start
 from assay.images.model.fit_network import FitTask, fit_network
 from assay.images.model.store import META
@@ -63,10 +64,15 @@ def main(arguments: list[str] | None = None) -> None:
         folds = pd.read_csv(DATA / "folds.csv", dtype={"sample_id": str})
         rows = rows_of_subset(read_manifest(DATA, "train"), folds, flags.subset)
         network, config = build_expert(
-            settings.architecture, weights={}, image_size=settings.image_size, embedding_dim=settings.embedding_dim
+            settings.architecture,
+            weights={},
+            image_size=settings.image_size,
+            embedding_dim=settings.embedding_dim,
+            input=settings.input,
         )
         init = MODELS / flags.expert / "init.safetensors"
         load_start(network, init)
+        freeze(network.backbone, settings.frozen_layers)
         print(f"{name}: {len(rows)} images of {rows['group_id'].nunique()} groups", flush=True)
         task = FitTask(settings=settings, data_config=config, seed=seed, cpu=params.runtime.device == "cpu")
         info = {"embedding_dim": settings.embedding_dim, "subset": flags.subset, "num_rows": len(rows)}

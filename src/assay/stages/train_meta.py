@@ -19,11 +19,12 @@ from scipy.special import expit
 from assay.core.io import read_json, read_npy, write_json
 from assay.core.params import load
 from assay.core.stage import run, timed
-from assay.images.stacking import EXPERTS, REFIT, bake_off, meta
+from assay.images.stacking import EXPERTS, bake_off, meta
 from assay.images.stacking.join import fit_join
 from assay.images.stacking.join_report import join_reports, join_words
 from assay.images.stacking.meta_model import MetaModel, expert_logits
 from assay.images.stacking.saved import load_alignments, save_alignments, save_meta
+from assay.images.stacking.test_time import choose_mode, mode_words, view_logits
 from assay.metrics.binary import flatten, summarise
 from assay.params.stacking import Stacking
 
@@ -35,13 +36,14 @@ LOGITS_MODEL = {"n_estimators": 60, "num_leaves": 7, "learning_rate": 0.05, "min
 SHOWN = ("n", "fold_auc", "best_gain", "best_gain_low", "best_gain_high", "auc", "f1", "nll")
 
 
-def read_calib(model: MetaModel, *, mode: str) -> pd.DataFrame:
-    """The calib role: its keys, and the log-odds ``stage1`` and ``ensemble`` (of ``model`` in this mode)."""
+def read_calib(model: MetaModel, *, mode: str) -> tuple[pd.DataFrame, str, dict[str, float]]:
+    """The calib role with the log-odds of ``stage1`` and ``ensemble``; the test-time mode and its report (`choose_mode`)."""
     keys, views = pd.read_parquet(DATA / "calib_ids.parquet"), read_npy(DATA / "X_calib.npy")
     stage1 = pd.read_parquet(STAGE1 / "scores_calib.parquet").set_index("sample_id")["logit"]
-    of_mode = views[-1:] if mode == REFIT else views[:-1]
-    ensemble = np.mean([model.logits(view) for view in of_mode], axis=0)
-    return keys.assign(stage1=stage1.loc[keys["sample_id"]].to_numpy(), ensemble=ensemble)
+    logits = view_logits(model, views)
+    mode, report = choose_mode(logits, keys, mode=mode)
+    calib = keys.assign(stage1=stage1.loc[keys["sample_id"]].to_numpy(), ensemble=logits[mode])
+    return calib, mode, report
 
 
 def main() -> None:
@@ -64,12 +66,12 @@ def main() -> None:
         candidates = {"experts": EXPERTS, "expert": expert, "model": model, "logits_model": logits_model}
         probs = meta.candidate_probs(features, labels, base_fold, **candidates)
         measured = {name: bake_off.measure(labels, values, groups, base_fold) for name, values in probs.items()}
-        shipped, gains = bake_off.choose(measured, ship=settings.ship)
+        shipped, gains = bake_off.choose(measured, metric="fold_auc", ship=settings.ship)
         reports |= {name: one.summary() | gains[name] for name, one in measured.items()}
         rows, inner = meta.inner_split(model, features, labels, groups, seed=seed)
         reports["inner_split"] = summarise(labels[rows], inner, groups[rows])
         final = meta.fit_meta(shipped, features, labels, **candidates)
-        calib = read_calib(final, mode=settings.test_time_mode)
+        calib, mode, reports["calib.fold_average"] = read_calib(final, mode=settings.test_time_mode)
         join = fit_join(calib["stage1"].to_numpy(), calib["ensemble"].to_numpy(), calib["label"].to_numpy())
         reports |= join_reports(*(calib[name].to_numpy() for name in ("stage1", "ensemble", "label", "group_id")))
         info = {
@@ -77,19 +79,20 @@ def main() -> None:
             "class_order": ["real", "forged"],
             "best_params": best,
             "alignment": params.build_meta.alignment,
-            "test_time_mode": settings.test_time_mode,
+            "test_time_mode": mode,
             "join": asdict(join),
             "threshold": 0.5,
             "stacking_rejected": shipped in ("single", "mean_logit"),
         }
         save_meta(MODELS, final, info)
         save_alignments(MODELS / "alignment.safetensors", load_alignments(DATA / "alignment.safetensors"))
-        write_json(METRICS, flatten(reports) | {"search.selection_auc": selection_auc, "shipped": shipped})
+        others = {"search.selection_auc": selection_auc, "shipped": shipped, "test_time_mode": mode}
+        write_json(METRICS, flatten(reports) | others)
     print(pd.DataFrame(reports).T.loc[list(probs), list(SHOWN)].astype(float).round(4).to_string())
     print(f"90/10 inner group split: AUC {reports['inner_split']['auc']:.4f}, F1 {reports['inner_split']['f1']:.4f}")
     print(f"shipped: {shipped}" + (" (stacking rejected)" if info["stacking_rejected"] else ""))
     print(f"joined with stage 1 on calib: {join}")
-    print("\n".join(join_words(reports)))
+    print("\n".join([*join_words(reports), mode_words(reports["calib.fold_average"], mode)]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -135,3 +135,15 @@ def check_rows(
             first[text] = number
             kept.append((hashlib.sha256(text.encode()).hexdigest()[:16], text, label))
     return pd.DataFrame(kept, columns=ROWS, dtype=object), pd.DataFrame(rejected, columns=REJECTED)
+
+
+def unlabelled_rows(
+    table: pd.DataFrame, *, unicode_form: UnicodeForm, problems: Sequence[str | None], taken: Collection[str]
+) -> tuple[pd.DataFrame, int]:
+    """Usable texts (columns sample_id and text) that are none of the ``taken`` ones, and how many rows are left out.
+
+    A text that is like a labelled one, but not the same, stays: no label of it is known or told.
+    """
+    kept, rejected = check_rows(table.assign(label="none"), unicode_form=unicode_form, classes=None, problems=problems)
+    fresh = kept[~kept["text"].isin(set(taken))]
+    return fresh[["sample_id", "text"]].reset_index(drop=True), len(rejected) + len(kept) - len(fresh)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
+from transformers.utils import logging
 
 from assay.core.io import read_json, write_json
 from assay.core.pretrained import load_model, load_pretrained
@@ -28,6 +29,8 @@ from assay.params.text import OwnEncoder
 
 WEIGHTS = "model.safetensors"
 RECORD = "encoder.json"
+# The report of a pooler without weights; it is left out.
+logging.set_verbosity_error()
 
 
 def pair_keys(rows: Sequence[Sequence[int]], *, num_tokens: int, min_count: int) -> np.ndarray:
@@ -158,6 +161,18 @@ def _bare(body: Any) -> Any:
     return body
 
 
+def _lowest(body: Any, num_layers: int | None) -> Any:
+    """The body with its lowest ``num_layers`` layers alone; ValueError if it has fewer."""
+    if num_layers is None:
+        return body
+    if num_layers > body.config.num_hidden_layers:
+        have = body.config.num_hidden_layers
+        raise ValueError(f"num_layers {num_layers}: the encoder has {have}; take fewer, or null for all")
+    body.encoder.layer = body.encoder.layer[:num_layers]
+    body.config.num_hidden_layers = num_layers
+    return body
+
+
 def _hub_body(folder: Path, config: Any) -> Any:
     """The body in a folder as the hub has them, in float32; ValueError if a weight is missing."""
     body, info = load_model(AutoModel, folder, config=config, dtype=torch.float32, output_loading_info=True)
@@ -167,12 +182,12 @@ def _hub_body(folder: Path, config: Any) -> Any:
     return _bare(body)
 
 
-def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = True) -> Encoder:
+def load_encoder(folder: Path, *, dropout: float | None = None, num_layers: int | None = None) -> Encoder:
     """The encoder that `save_encoder` wrote, or one of the hub's folders. Runs no code from the files.
 
     Args:
         dropout: replaces that of the config.
-        weights: False: the same network with random weights from torch's generator, as if it had not been pretrained.
+        num_layers: of one of the hub's folders the lowest so many layers are taken, the others left out; None: all.
 
     Raises:
         ValueError: files missing or not fitting each other.
@@ -181,7 +196,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = 
     try:
         config = load_pretrained(AutoConfig, folder, **extra)
         if not (folder / RECORD).is_file():
-            return Encoder(_hub_body(folder, config), None)
+            return Encoder(_lowest(_hub_body(folder, config), num_layers), None)
         state = load_file(folder / WEIGHTS)
         record = read_json(folder / RECORD)["pairs"]
         pairs = None
@@ -189,8 +204,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None, weights: bool = 
             sizes = {"num_tokens": config.vocab_size, "hidden_size": config.hidden_size}
             pairs = PairEmbedding(state["pairs.keys"], size=record["size"], dropout=record["dropout"], **sizes)
         encoder = Encoder(_bare(AutoModel.from_config(config, trust_remote_code=False)), pairs)
-        if weights:
-            encoder.load_state_dict(state)
+        encoder.load_state_dict(state)
     except (OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: no encoder that can be read: {error}") from error
     return encoder

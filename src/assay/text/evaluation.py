@@ -16,6 +16,35 @@ from assay.report.tables import confident_mistakes
 # Shown of each range of lengths.
 METRICS = ["n", "accuracy", "accuracy_low", "accuracy_high"]
 
+# (system, the one that it is compared with, key of the difference).
+RIVALS = (
+    ("test", "tfidf_bigram", "accuracy_gain"),
+    ("test", "linear", "accuracy_gain_linear"),
+    ("test", "small", "accuracy_gain_small"),
+    ("small", "linear", "accuracy_gain_linear"),
+    ("pretrained", "tfidf_bigram", "accuracy_gain"),
+    ("pretrained", "linear", "accuracy_gain_linear"),
+    ("pretrained", "own", "accuracy_gain_own"),
+    ("distilled", "own", "accuracy_gain_own"),
+    ("distilled", "linear", "accuracy_gain_linear"),
+    ("own", "tfidf_bigram", "accuracy_gain"),
+    ("linear", "tfidf_bigram", "accuracy_gain"),
+)
+OURS = {
+    "test": "What ships",
+    "small": "The small classifier",
+    "pretrained": "The pretrained network alone",
+    "distilled": "The own encoder taught by the pretrained network",
+    "own": "The own encoder alone",
+    "linear": "The linear member",
+}
+THEIRS = {
+    "tfidf_bigram": "character bigrams",
+    "linear": "the linear member alone",
+    "small": "the small classifier",
+    "own": "the own encoder alone",
+}
+
 
 def system_probs(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Probabilities [n, num_classes] of every system, from columns ``<system>.<class>``."""
@@ -55,15 +84,15 @@ def mistakes(rows: pd.DataFrame, probs: np.ndarray, classes: Sequence[str], *, l
 
 def conclusion(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What each part gains in accuracy, in sentences from figures; systems that were not measured are left out."""
-    rivals = [
-        ("test", "What ships", "character bigrams", "accuracy_gain"),
-        ("test", "What ships", "its linear member alone", "accuracy_gain_linear"),
-        ("linear", "The linear member", "character bigrams", "accuracy_gain"),
-        ("network", "One network alone", "character bigrams", "accuracy_gain"),
-        ("network", "One network alone", "the same without pretraining", "accuracy_gain_pretraining"),
-    ]
     return [
-        claim(reports[system], key, ours=ours, theirs=theirs, metric="accuracy", one_training=system != "linear")
-        for system, ours, theirs, key in rivals
+        claim(
+            reports[system],
+            key,
+            ours=OURS[system],
+            theirs=THEIRS[other],
+            metric="accuracy",
+            one_training=system != "linear",
+        )
+        for system, other, key in RIVALS
         if key in reports.get(system, {})
     ]

@@ -41,6 +41,11 @@ def _segmenter() -> Tokenizer:
     return segmenter
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text by jieba; joined they are the text."""
+    return list(_segmenter().cut(text, HMM=True))
+
+
 def word_spans(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     """Word number of every token, int64 [num_tokens], from 0 in the order of the text; -1 for special tokens.
 
@@ -58,7 +63,7 @@ def word_spans(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     if ((starts < 0) | (starts > ends) | (ends > len(text))).any():
         raise ValueError(f"offsets leave the text of {len(text)} characters: give those that the tokenizer has for it")
     opens = np.zeros(len(text) + 1, dtype=np.int64)
-    opens[list(accumulate(map(len, _segmenter().cut(text, HMM=True))))] = 1
+    opens[list(accumulate(map(len, words_of(text))))] = 1
     for start, end in [match.span() for match in SPELT.finditer(text)] + spans[ends > starts].tolist():
         opens[start + 1 : end] = 0
     words = np.full(len(spans), SPECIAL, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""From texts to classes and probabilities, by the classifier that train_text left."""
+"""From texts to classes and probabilities, by the classifier that pool_text left."""
 
 from __future__ import annotations
 
@@ -54,7 +54,6 @@ class TextPredictor:
         weights: of the networks and then of the linear model, in the log-linear pool.
         scaling: calibrates the pooled log-probabilities.
         classes: names, in the order of the probabilities.
-        max_tokens: of one text, special tokens included.
         unicode_form: of the cleaning that the training texts went through.
     """
 
@@ -63,7 +62,6 @@ class TextPredictor:
     weights: tuple[float, ...]
     scaling: Scaling
     classes: tuple[str, ...]
-    max_tokens: int
     unicode_form: UnicodeForm
 
     def member_log_probs(
@@ -78,9 +76,9 @@ class TextPredictor:
     ) -> np.ndarray:
         """Log-probabilities [n, num_classes] of one network, a member or not."""
         model, tokenizer = network
-        texts = beginnings(tokenizer, texts, max_tokens=self.max_tokens) if long == "truncate" else texts
+        texts = beginnings(tokenizer, texts, max_tokens=model.max_tokens) if long == "truncate" else texts
         ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-        size = self.max_tokens - 2
+        size = model.max_tokens - 2
         parts = [windows(row, size=size) if long == "window" else [row[:size]] for row in ids]
         rows = [[tokenizer.cls_token_id, *part, tokenizer.sep_token_id] for text in parts for part in text]
         found = rows_log_probs(model, tokenizer, rows, name=name)
@@ -106,7 +104,7 @@ class TextPredictor:
 
         Args:
             texts: strings; one that is empty after cleaning gives a row with status ``error``.
-            long: whether a text beyond ``max_tokens`` is cut, or judged in overlapping windows.
+            long: whether a text beyond the ``max_tokens`` of a network is cut, or judged in overlapping windows.
 
         Returns:
             Columns text, label, confidence, truncated, a ``p_<class>`` per class, status (ok, error) and reason.
@@ -119,10 +117,7 @@ class TextPredictor:
             usable = [cleaned[number] for number in good]
             # The order of floating-point sums decides their last digits; rounded, results do not depend on it.
             probs[good] = np.exp(self.log_probs(usable, long=long)).round(6)
-            tokenizer = self.networks[0][1]
-            begun = beginnings(tokenizer, usable, max_tokens=self.max_tokens) if long == "truncate" else []
-            ids = tokenizer(begun, verbose=False)["input_ids"] if begun else [[]] * len(usable)
-            cut[np.array(good)] = [len(row) > self.max_tokens for row in ids]
+            cut[np.array(good)] = self._cut(usable) if long == "truncate" else False
         columns = {
             "text": pd.Series([None if text is None else writable(text) for text in texts], dtype=object),
             "label": [None if np.isnan(row).any() else self.classes[row.argmax()] for row in probs],
@@ -133,6 +128,14 @@ class TextPredictor:
         return pd.DataFrame(
             columns | {"status": ["error" if reason else "ok" for reason in reasons], "reason": reasons}
         )
+
+    def _cut(self, texts: Sequence[str]) -> np.ndarray:
+        """Whether one of the networks does not see the end of a text, bool [n]."""
+        found = np.zeros(len(texts), dtype=bool)
+        for model, tokenizer in self.networks:
+            begun = beginnings(tokenizer, texts, max_tokens=model.max_tokens)
+            found |= [len(row) > model.max_tokens for row in tokenizer(begun, verbose=False)["input_ids"]]
+        return found
 
     def _cleaned(self, text: Any) -> tuple[str, str]:
         """The text cleaned, and ""; or "", and why it can't be used."""
@@ -173,16 +176,20 @@ def sentences(rows: pd.DataFrame, *, classes: Sequence[str]) -> list[str]:
     return lines
 
 
-def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
-    """The classifier that train_text left in ``folder``.
+def load_predictor(folder: Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> TextPredictor:
+    """The classifier that pool_text left in ``folder``.
+
+    Args:
+        device: of the networks.
+        dtype: of the networks. None: float64 on a CPU, since the six digits returned for a text must not depend on the
+            batch that it came in; else float32, which is enough where all rows of a role are scored at once.
 
     Raises:
         ValueError: files missing or not fitting each other.
     """
     if not (folder / ENSEMBLE).is_file():
         raise ValueError(f"no {ENSEMBLE} in {folder}: run dvc repro pool_text, or give the folder by --models")
-    # On a CPU in float64: the six digits returned for a text must not depend on the batch it came in.
-    dtype = torch.float64 if device == "cpu" else torch.float32
+    dtype = dtype or (torch.float64 if device == "cpu" else torch.float32)
     try:
         record = read_json(folder / ENSEMBLE)
         loaded = [load_classifier(inside(folder, name)) for name in record["networks"]]
@@ -192,7 +199,6 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> TextPredictor:
             weights=tuple(float(weight) for weight in record["weights"]),
             scaling=Scaling(*(tuple(map(float, record[name])) for name in ("scale", "bias"))),
             classes=tuple(record["classes"]),
-            max_tokens=int(record["max_tokens"]),
             unicode_form=record["unicode_form"],
         )
     except (KeyError, TypeError) as error:

@@ -13,19 +13,22 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch.nn import functional
 from transformers import DataCollatorWithPadding, EarlyStoppingCallback, TrainingArguments
 
-from assay.params.text import PretrainText, TrainText
-from assay.text.classifier import TextClassifier
+from assay.core.progress import progress
+from assay.params.text import PretrainText, TextNetwork
+from assay.text.trainer import TextTrainer, layer_rates
 from assay.training.trainer import (
     SAVE_EVERY,
-    LengthGroupedTrainer,
     PrintFigures,
     log_and_save_steps,
     shared_arguments,
     train_to_end,
 )
 
+# Rows that are judged at once.
+JUDGED = 64
 
-def text_arguments(folder: Path, settings: PretrainText | TrainText, *, seed: int, cpu: bool) -> dict[str, Any]:
+
+def text_arguments(folder: Path, settings: PretrainText | TextNetwork, *, seed: int, cpu: bool) -> dict[str, Any]:
     """Options of the Trainer that pretraining and fine-tuning share."""
     return shared_arguments(folder, settings, seed=seed, cpu=cpu) | {
         # Early stopping goes on counting after a kill.
@@ -83,12 +86,47 @@ class Loss:
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch / labels.shape[1])
 
 
+class FrozenCollator:
+    """Rows with the outputs of frozen layers to a batch: hidden float32 [n, length, size], attention_mask, labels."""
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        hidden = [torch.from_numpy(row["hidden"]).float() for row in rows]
+        ones = [torch.ones(len(row), dtype=torch.long) for row in hidden]
+        padded = torch.nn.utils.rnn.pad_sequence
+        return {
+            "hidden": padded(hidden, batch_first=True),
+            "attention_mask": padded(ones, batch_first=True),
+            "labels": torch.tensor([row["labels"] for row in rows]),
+        }
+
+
+def collator_of(tokenizer: Any, rows: list[dict[str, Any]]) -> Any:
+    """What makes batches of these rows: token ids, or the outputs of frozen layers."""
+    return FrozenCollator() if "hidden" in rows[0] else DataCollatorWithPadding(tokenizer)
+
+
+@torch.inference_mode()
+def predicted_logits(model: Any, tokenizer: Any, rows: list[dict[str, Any]]) -> np.ndarray:
+    """Logits float32 [n, num_classes] of rows as `fine_tune` takes them, without dropout, in their order."""
+    model.eval()
+    device, collate = model.head.weight.device, collator_of(tokenizer, rows)
+    # Longest first: little padding.
+    order = np.argsort([-len(row["input_ids"]) for row in rows], kind="stable")
+    parts = []
+    for start in progress(range(0, len(rows), JUDGED), name="texts", unit="batch"):
+        batch = collate([rows[number] for number in order[start : start + JUDGED]])
+        inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
+        parts.append(model(**inputs)["logits"].float().cpu().numpy())
+    found: np.ndarray = np.concatenate(parts)[np.argsort(order, kind="stable")]
+    return found
+
+
 def fine_tune(
-    model: TextClassifier,
+    model: Any,
     tokenizer: Any,
     train: list[dict[str, Any]],
     val: list[dict[str, Any]],
-    settings: TrainText,
+    settings: TextNetwork,
     folder: Path,
     *,
     class_weights: torch.Tensor | None,
@@ -98,7 +136,8 @@ def fine_tune(
     """Train ``model`` in place; returns a row per evaluation on val and per logged loss.
 
     Args:
-        train, val: from `encode`.
+        model: a classifier, or the layers above the frozen ones (`assay.text.frozen.UpperLayers`).
+        train, val: from `encode`; over frozen layers each row also has their ``hidden`` outputs.
         folder: of checkpoints; an interrupted run goes on from the last one.
 
     Raises:
@@ -119,7 +158,7 @@ def fine_tune(
     arguments = TrainingArguments(
         **text_arguments(folder, settings, seed=seed, cpu=cpu),
         train_sampling_strategy="group_by_length" if settings.length_grouped else "random",
-        per_device_eval_batch_size=64,
+        per_device_eval_batch_size=JUDGED,
         logging_steps=log,
         eval_strategy="steps",
         eval_steps=log,
@@ -128,12 +167,15 @@ def fine_tune(
         metric_for_best_model="accuracy",
     )
     stop = [] if settings.early_stopping is None else [EarlyStoppingCallback(settings.early_stopping)]
-    trainer = LengthGroupedTrainer(
+    trainer = TextTrainer(
         model=model,
+        rates=layer_rates(model, settings),
+        r_drop=settings.r_drop,
+        adversarial=settings.adversarial,
         args=arguments,
         train_dataset=train,
         eval_dataset=val,
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=collator_of(tokenizer, train),
         compute_loss_func=Loss(class_weights, settings.label_smoothing),
         compute_metrics=metrics,
         callbacks=[PrintFigures(), *stop],

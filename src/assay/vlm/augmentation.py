@@ -6,7 +6,8 @@ max(R, G, B) - min(R, G, B), in levels of 0 to 255.
 
 A DANGER pixel has chroma >= MIN_CHROMA and a hue in a protected range (low, high) of degrees, both ends included,
 wrapping where low > high: (345, 65) holds the red, orange and yellow of fire and warning signs. Colour jitter neither
-makes nor loses a danger pixel, and padding paints none.
+makes nor loses a danger pixel, and padding paints none but those of signs: a sign that hangs in the border warns of a
+danger and is none, as in the rule of the rendered scenes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from assay.params.vlm import Augment
-
 Image = npt.NDArray[np.uint8]
 HueRanges = Sequence[Sequence[float]]
-Padding = Literal["edge", "reflect"]
-
-TRANSFORMS = ("scale", "rotate", "colour")
+Padding = Literal["edge", "reflect", "sign"]
 
 # Below this chroma (6 % of full scale) a pixel looks grey, and rounding alone moves its hue by more than 60 / 16 degrees.
 MIN_CHROMA = 16
@@ -39,7 +36,8 @@ STRONG_EDGE = 32.0
 # Of fewer lines, shrinking may leave one, which has no reflection.
 MIN_REFLECTED = 8
 
-_BORDERS = {"edge": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101}
+# Signs hang on the repeated border.
+_BORDERS = {"edge": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101, "sign": cv2.BORDER_REPLICATE}
 
 
 def hue_and_chroma(image: Image) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int16]]:
@@ -52,7 +50,7 @@ def hue_and_chroma(image: Image) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
 
 def find_danger(image: Image, *, protected: HueRanges) -> npt.NDArray[np.bool_]:
     """Which pixels [H, W] are danger pixels, as the module defines them."""
-    hue, chroma = hue_and_chroma(_check_image(image))
+    hue, chroma = hue_and_chroma(check_image(image))
     return (chroma >= MIN_CHROMA) & _within(hue, _check_ranges(protected))
 
 
@@ -73,11 +71,11 @@ def jitter_hsv(image: Image, *, hue: float, saturation: float, value: float, pro
 
     ValueError if the image or an option is malformed; `protected` holds pairs (low, high) within 0 to 360, or nothing.
     """
-    _check_image(image)
+    check_image(image)
     if not abs(hue) <= 180:
         raise ValueError(f"hue must lie in -180 to 180 degrees, got {hue}; shifts beyond wrap around")
-    _check_factor(saturation, name="saturation")
-    _check_factor(value, name="value")
+    check_factor(saturation, name="saturation")
+    check_factor(value, name="value")
     ranges = _check_ranges(protected)
     before, chroma = hue_and_chroma(image)
     inside = _within(before, ranges)
@@ -174,8 +172,8 @@ def rescale(image: Image, factor: float, *, padding: Padding, protected: HueRang
 
     ValueError if `factor` is not positive and finite, the image malformed, or 'reflect' has one pixel to reflect.
     """
-    height, width = _check_image(image).shape[:2]
-    _check_factor(factor, name="factor")
+    height, width = check_image(image).shape[:2]
+    check_factor(factor, name="factor")
     if factor == 1:
         return image.copy()
     if factor > 1:
@@ -197,7 +195,7 @@ def rotate(image: Image, degrees: float, *, padding: Padding, max_degrees: float
 
     ValueError if |degrees| exceeds `max_degrees`, the image is malformed, or 'reflect' has one pixel to reflect.
     """
-    height, width = _check_image(image).shape[:2]
+    height, width = check_image(image).shape[:2]
     if not abs(degrees) <= max_degrees:
         raise ValueError(f"degrees must lie within +-{max_degrees} (max_degrees), got {degrees}; turn it less")
     if degrees == 0:
@@ -222,47 +220,14 @@ def _without_danger(image: Image, outside: npt.NDArray[np.bool_], protected: Hue
     return np.where(painted[..., None], cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], image)
 
 
-def draw(image: Image, transform: str, rng: np.random.Generator, settings: Augment) -> Image:
-    """One random augmentation: ``transform`` of TRANSFORMS with options uniform in the ranges of ``settings``.
-
-    Padding is chosen by `choose_padding`, with strips as deep as the padding. One number is taken from ``rng`` for
-    'scale' and 'rotate', three for 'colour'. ValueError if `transform` is unknown, or the image or a setting malformed.
-    """
-    height, width = _check_image(image).shape[:2]
-    protected = settings.protected
-    if transform == "scale":
-        factor = float(rng.uniform(settings.scale[0], settings.scale[1]))
-        _check_factor(factor, name="scale")
-        # In the image's own pixels, of which the shrunk one shows `factor`.
-        depth = (1 / factor - 1) / 2 * max(height, width)
-        padding = choose_padding(image, protected=protected, border=_strip(depth))
-        return rescale(image, factor, padding=padding, protected=protected)
-    if transform == "rotate":
-        degrees = float(rng.uniform(-settings.max_degrees, settings.max_degrees))
-        cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
-        overhang = max(width * cos + height * sin - width, width * sin + height * cos - height)
-        padding = choose_padding(image, protected=protected, border=_strip(overhang / 2))
-        return rotate(image, degrees, padding=padding, max_degrees=settings.max_degrees, protected=protected)
-    if transform == "colour":
-        spans = ((-settings.hue, settings.hue), settings.saturation, settings.value)
-        hue, saturation, value = (float(rng.uniform(low, high)) for low, high in spans)
-        return jitter_hsv(image, hue=hue, saturation=saturation, value=value, protected=protected)
-    raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}, got {transform!r}")
-
-
-def _strip(depth: float) -> int:
-    """Strip for padding ``depth`` pixels deep: two lines more, one to mirror about, one that interpolation reads beyond."""
-    return max(math.ceil(depth), 0) + 2
-
-
-def _check_image(image: Image) -> Image:
+def check_image(image: Image) -> Image:
     """The image; ValueError unless uint8 [H >= 1, W >= 1, 3]."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image must be uint8 RGB [H, W, 3], got {image.dtype} {list(image.shape)}; convert it first")
     return image
 
 
-def _check_factor(factor: float, *, name: str) -> None:
+def check_factor(factor: float, *, name: str) -> None:
     if not 0 < factor < math.inf:
         raise ValueError(f"{name} must be a positive finite factor, got {factor}; 1 changes nothing")
 

@@ -17,7 +17,7 @@ from assay.shipped.opening import Opening
 from assay.vlm.examples import encode, pad
 from assay.vlm.fusion import FUSION
 from assay.vlm.network import MERGE, PATCH
-from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor
+from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor, read_fusion, second_folder
 from assay.vlm.scoring import answer_log_probs, answer_tokens
 
 # A smaller image gives the model less than one token.
@@ -39,7 +39,8 @@ def open_corridor(
         ValueError: something is missing, damaged or does not belong together: what, and the command that makes it.
     """
     with Opening(models, "vlm_predict", verify) as opening:
-        opening.check(FUSION, "sft/base/*", "high_risk/*")
+        opening.check(FUSION)
+        opening.check("sft/base/*", f"{second_folder(read_fusion(models))}/*")
         return open_predictor(models, device=device, batch_size=batch_size, decode_pixels=max_pixels)
 
 

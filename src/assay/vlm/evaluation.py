@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,10 +18,13 @@ from assay.metrics.discrimination import FloatArray, check_weights
 from assay.metrics.multiclass import confidence_test, multiclass_metrics, ratio
 from assay.metrics.paired import gain, gains_together
 from assay.report.tables import confident_mistakes
-from assay.vlm.fusion import correct, second_probs
+from assay.vlm.fusion import corrected
+from assay.vlm.scores import SECOND
 
 # What the correction is judged by, and whether less is better.
 FUSED = {"accuracy": False, "nll": True, "high_recall": False, "high_precision": False, "high_error": True}
+# What the parts of the second model are judged by.
+PARTS = ("high_error", "accuracy")
 WORDS = {"nll": "NLL", "high_recall": "recall of high risk", "high_precision": "precision of high risk"}
 WORDS |= {"high_error": "errors on high risk"}
 
@@ -42,28 +46,42 @@ def risk_metrics(
 
 
 def system_probs(
-    raw: Mapping[str, np.ndarray], scalings: Mapping[str, Scaling], fusion: Mapping[str, Any], shares: np.ndarray
+    raw: Mapping[str, np.ndarray],
+    scalings: Mapping[str, Scaling],
+    fusions: Mapping[str, Mapping[str, Any]],
+    shares: np.ndarray,
+    *,
+    second: str,
 ) -> dict[str, np.ndarray]:
     """Probabilities [n, C] of every system that is reported.
 
     Args:
-        raw: system -> log-probabilities of the test role, ``high_risk`` and ``blank`` among them.
-        scalings, fusion: see `fit_fusion`.
+        raw: system -> log-probabilities of the test role, ``blank`` among them.
+        scalings, fusions: see `fit_fusion`.
         shares: of the classes [C], for the baseline ``majority``.
+        second: the second model that corrects: its system is ``fused``, those of the others `fused_with`.
     """
     base = scalings["base"].probs(raw["base"])
-    second = second_probs(raw["high_risk"], fusion["high_temperature"])
-    options = {name: fusion[name] for name in ("high", "neutral", "strength")}
-    probs = {"base": base, "fused": correct(base, second, **options), "uncalibrated": np.exp(raw["base"])}
+    probs = {"base": base, "uncalibrated": np.exp(raw["base"])}
+    for name, fusion in fusions.items():
+        probs["fused" if name == second else fused_with(name)] = corrected(base, raw[f"{SECOND}{name}"], fusion)
     probs["blank"] = scalings["base"].probs(raw["blank"])
     probs |= {name: scaling.probs(raw[name]) for name, scaling in scalings.items() if name != "base"}
     return probs | {"majority": np.tile(shares, (len(base), 1))}
 
 
+def fused_with(name: str) -> str:
+    """The system of ``base`` corrected by a second model that is measured but does not ship."""
+    return f"fused_{name}"
+
+
 def evaluate(
     probs: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, *, high: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Metrics of every system with intervals, what each part gains, and how often a grey image changes the answer."""
+    """Metrics of every system with intervals, what each part gains, and how often a grey image changes the answer.
+
+    ``high_error_fewer`` is the share of the first model's errors on high risk that a correction takes away.
+    """
     metrics = partial(risk_metrics, high=high)
     measured = {name: resample(truth, value, groups, metrics=metrics) for name, value in probs.items()}
     reports = {name: item.summary() for name, item in measured.items()}
@@ -71,6 +89,9 @@ def evaluate(
         reports[name] |= found
     for name, report in reports.items():
         report["ece_p_value"] = confidence_test(truth, probs[name], groups, seed=seed).p_value
+        if name.startswith("fused"):
+            before = reports["base"]["high_error"]
+            report["high_error_fewer"] = 1 - report["high_error"] / before if before else math.nan
     changed = probs["blank"].argmax(axis=1) != probs["base"].argmax(axis=1)
     reports["blank"]["changed"] = float(changed.mean())
     return reports
@@ -109,8 +130,20 @@ def gains(measured: Mapping[str, Resampled]) -> dict[str, dict[str, float]]:
     for other, end in {"majority": "", "no_augmentation": "_augmentation", "no_filter": "_filter"}.items():
         if other in measured:
             base |= gain(measured["base"], measured[other], "accuracy", key=f"accuracy_gain{end}")
+    if "soup" in measured:
+        base |= gain(measured["soup"], measured["base"], "accuracy", key="accuracy_gain_soup")
     fused = gains_together({f"{name}_gain": (measured["fused"], measured["base"], name) for name in FUSED})
-    return {"base": base, "fused": fused}
+    found = {"base": base, "fused": fused}
+    # Each other second model against the first model alone, and what ships against it; all looked at in one breath.
+    others = {name: item for name, item in measured.items() if name.startswith(fused_with(""))}
+    pairs = {
+        f"{name}.{metric}_gain": (item, measured["base"], metric) for name, item in others.items() for metric in PARTS
+    }
+    pairs |= {f"{name}.high_error_behind": (measured["fused"], item, "high_error") for name, item in others.items()}
+    for key, value in (gains_together(pairs) if pairs else {}).items():
+        name, _, end = key.partition(".")
+        found.setdefault(name, {})[end] = value
+    return found
 
 
 def mistakes(rows: pd.DataFrame, probs: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
@@ -131,12 +164,26 @@ def conclusion(reports: Mapping[str, Mapping[str, Any]], *, strength: float) -> 
         for end, theirs in rivals.items()
         if f"accuracy_gain{end}" in base
     ]
+    if "accuracy_gain_soup" in base:
+        words: dict[str, Any] = {"ours": "The mean of the orders' weights", "theirs": "the first model alone"}
+        lines.append(claim(base, "accuracy_gain_soup", metric="accuracy", one_training=True, **words))
     if strength == 0:
         return [*lines, "The correction has strength 0: on tune none gains, so that it is the identity."]
-    words: dict[str, Any] = {"ours": f"The correction (strength {strength:.2f})", "theirs": "the first model alone"}
+    words = {"ours": f"The correction (strength {strength:.2f})", "theirs": "the first model alone"}
     words |= {"comparisons": len(FUSED), "one_training": True}
     lines += [
         claim(fused, f"{name}_gain", metric=WORDS.get(name, name), lower_is_better=lower, **words)
         for name, lower in FUSED.items()
     ]
+    others = [name for name in reports if name.startswith(fused_with(""))]
+    words |= {"comparisons": len(others) * (len(PARTS) + 1)}
+    for name in others:
+        second = f"the second model {name.removeprefix(fused_with(''))}"
+        words |= {"ours": f"The correction by {second}"}
+        lines += [
+            claim(reports[name], f"{part}_gain", metric=WORDS.get(part, part), lower_is_better=FUSED[part], **words)
+            for part in PARTS
+        ]
+        rivals = {"ours": "The second model that ships", "theirs": second, "metric": WORDS["high_error"]}
+        lines.append(claim(reports[name], "high_error_behind", lower_is_better=True, **words | rivals))
     return lines

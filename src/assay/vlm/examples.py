@@ -19,6 +19,8 @@ from assay.vlm.messages import chat
 
 IGNORED = -100
 PIXELS = ("pixel_values", "image_grid_thw")
+# Points along a side of a token's part of the image, by which its danger is measured, and the share that counts as all.
+FINE, COVERED = 8, 0.3
 # Images ready for the network are kept up to this size, so that an epoch does not decode them again.
 CACHED_BYTES = 2**30
 
@@ -57,7 +59,7 @@ def encode_many(
 
     Returns:
         For each: input_ids, mm_token_type_ids and labels int64 [T], labels ``IGNORED`` up to the answer; pixel_values
-        float32 [patches, features] and image_grid_thw int64 [1, 3].
+        float32 [patches, features] and image_grid_thw int64 [1, 3]; danger float32 [image tokens] (see `danger_of`).
 
     Raises:
         ValueError: the tokens of an answer depend on what stands before, or image tokens and image do not agree.
@@ -88,9 +90,32 @@ def encode_many(
             "labels": labels,
             "pixel_values": pixels[number].clone(),
             "image_grid_thw": grids[number : number + 1].clone(),
+            "danger": danger_of(records[number], grids[number], processor.image_processor.merge_size),
         }
         rows.append(row)
     return rows
+
+
+def danger_of(record: Mapping[str, Any], grid: torch.Tensor, merge: int) -> torch.Tensor:
+    """How dangerous the part of the image behind each of its tokens is, float32 [tokens] in 0..1.
+
+    It is the share of the part that the record's ``danger`` covers (boxes [left, upper, right, lower] in shares of the
+    image's sides), 1 from `COVERED` on; NaN everywhere where the record does not say.
+
+    Args:
+        grid: int64 [3], the image's patches by time, height and width.
+        merge: patches along a side of a token.
+    """
+    height, width = (int(side) // merge for side in grid[1:])
+    boxes = record.get("danger")
+    if boxes is None:
+        return torch.full((height * width,), torch.nan)
+    fine = torch.zeros(height, FINE, width, FINE)
+    down = ((torch.arange(height * FINE) + 0.5) / (height * FINE)).view(height, FINE, 1, 1)
+    across = ((torch.arange(width * FINE) + 0.5) / (width * FINE)).view(1, 1, width, FINE)
+    for left, upper, right, lower in boxes:
+        fine[(down >= upper) & (down < lower) & (across >= left) & (across < right)] = 1.0
+    return (fine.mean(dim=(1, 3)).flatten() / COVERED).clamp(max=1.0)
 
 
 def pad(

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from assay.core.io import read_json, write_csv, write_json
 from assay.core.resume import resumable
 from assay.core.torch_setup import pick_device
-from assay.params.vlm import Tuning, Vlm, VlmSftHighRisk
+from assay.params.vlm import AmplifierSettings, Tuning, Vlm, VlmSftHighRisk
 from assay.vlm.examples import Examples
 from assay.vlm.network import RECORD, add_adapter, load_base, manifest, merge_adapter
 from assay.vlm.processor import load_processor
@@ -68,8 +68,19 @@ def class_weights(labels: Sequence[str], method: str) -> list[float]:
     return weights
 
 
-def draw_weights(labels: Sequence[str], settings: VlmSftHighRisk, *, high: str, near: Sequence[str]) -> list[float]:
+def draw_weights(
+    labels: Sequence[str],
+    settings: VlmSftHighRisk,
+    *,
+    high: str,
+    near: Sequence[str],
+    errors: Sequence[float] | None = None,
+) -> list[float]:
     """How often each row is drawn, so that high risk and its near misses get their shares of the draws.
+
+    Args:
+        errors: of another model on rows that it was not trained on, |label - probability| of high risk in 0..1:
+            ``settings.mistake_share`` of the draws goes to the rows in proportion to them. None: no draw does.
 
     Raises:
         ValueError: a share above 0 has no rows.
@@ -79,7 +90,12 @@ def draw_weights(labels: Sequence[str], settings: VlmSftHighRisk, *, high: str, 
     counts = np.bincount(part, minlength=3)
     if ((shares > 1e-9) & (counts == 0)).any():
         raise ValueError(f"high_share, near_share and the rest are {shares.tolist()} of the draws, of {counts} rows")
-    return (shares[part] / counts[part]).tolist()
+    weights = shares[part] / counts[part]
+    if errors is not None and sum(errors) > 0:
+        # As boosting does (Freund and Schapire 1997), by how wrong and not by whether: few rows are wrong outright.
+        missed = np.asarray(errors, dtype=np.float64)
+        weights = (1 - settings.mistake_share) * weights + settings.mistake_share * missed / missed.sum()
+    return weights.tolist()
 
 
 def fine_tune(
@@ -91,6 +107,7 @@ def fine_tune(
     num_rows: int,
     order_seed: int,
     draw: Sequence[float] | None = None,
+    amplifier: AmplifierSettings | None = None,
 ) -> None:
     """Train one adapter; write it with its manifest and history.csv into ``output``.
 
@@ -101,6 +118,7 @@ def fine_tune(
         num_rows: an epoch has so many, whatever the number of records: networks to be compared take equally many steps.
         order_seed: decides the order of the rows and nothing else.
         draw: see `assay.vlm.training.train`.
+        amplifier: the gate of the network, see `assay.vlm.amplifier`.
     """
     settings, name = setup.settings, stage.partition("@")[2] or stage
     inputs = [SOURCE, ROWS / "prompt.json", setup.processor_folder, setup.base]
@@ -112,10 +130,11 @@ def fine_tune(
         "device": setup.device,
         "num_rows": num_rows,
         "draw": None if draw is None else list(draw),
+        "amplifier": amplifier,
     }
     with resumable(stage, params=params, inputs=inputs) as checkpoints:
         model = load_base(setup.base, weights_dtype=settings.weights_dtype, processor=setup.processor)
-        model = add_adapter(model, settings, seed=setup.seed)
+        model = add_adapter(model, settings, seed=setup.seed, amplifier=amplifier)
         examples = Examples(records, setup.processor, root=Path(), max_pixels=setup.decode_pixels)
         rows = Weighted(examples, class_weights([record["label"] for record in records], settings.class_weights))
         arguments = training_arguments(
@@ -129,12 +148,12 @@ def fine_tune(
         )
         print(f"{name}: {len(records)} conversations", flush=True)
         pad_token_id = setup.processor.tokenizer.pad_token_id
-        history = train(model, rows, arguments, pad_token_id=pad_token_id, name=name, draw=draw, save_to=output)
+        options: dict[str, Any] = {"draw": draw, "danger_weight": amplifier.danger_weight if amplifier else 0.0}
+        history = train(model, rows, arguments, pad_token_id=pad_token_id, name=name, save_to=output, **options)
         if PartialState().is_main_process:
             prompt = setup.prompt.to_json() | {"min_pixels": setup.pixels[0], "max_pixels": setup.pixels[1]}
-            record = manifest(
-                setup.base, setup.processor_folder, prompt, model=model, weights_dtype=settings.weights_dtype
-            )
+            options = {"model": model, "weights_dtype": settings.weights_dtype, "amplifier": amplifier}
+            record = manifest(setup.base, setup.processor_folder, prompt, **options)
             write_json(output / RECORD, record)
             if settings.merge:
                 merge_adapter(output, setup.processor)

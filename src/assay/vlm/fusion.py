@@ -23,6 +23,7 @@ from scipy.special import expit, logit
 
 from assay.calibration.pooling import pool
 from assay.calibration.scaling import Choice, Scaling, choose_scaling, fit_temperature_scaling
+from assay.vlm.scores import SECOND
 
 # What is fitted to put the models together, in the folder of models.
 FUSION = "fusion.json"
@@ -107,21 +108,24 @@ def fit_fusion(
     groups: np.ndarray,
     *,
     systems: Iterable[str],
+    seconds: Iterable[str],
     high: int,
     max_strength: float,
     scaling: Choice,
-) -> tuple[dict[str, Scaling], dict[str, Any]]:
-    """Scalings, fitted on calib, and what puts the two models together, fitted on tune.
+) -> tuple[dict[str, Scaling], dict[str, dict[str, Any]]]:
+    """Scalings, fitted on calib, and what puts ``base`` and each second model together, fitted on tune.
 
     Args:
-        calib, tune: log-probabilities [n, C] of each system and [n, 2] of ``high_risk``.
+        calib, tune: log-probabilities [n, C] of each first model and [n, 2] of each second one.
         truth: class indices int64 [n] of the roles ``calib`` and ``tune``.
         groups: of the rows of calib [n].
         systems: the fine-tuned first models, ``base`` among them.
+        seconds: names of the second models, their columns begin with `SECOND`.
         scaling: see `choose_scaling`; every first model has the same choice and its own fit.
 
     Returns:
-        system -> scaling, and the arguments of `correct` with the scaling of ``base`` and the second model's temperature.
+        First model -> scaling; and second model -> its name, the arguments of `correct`, the scaling of ``base`` and its
+        own temperature.
     """
     found = {
         name: choose_scaling(calib[name], truth["calib"], groups, choice=scaling, name=f"model {name}")
@@ -129,13 +133,54 @@ def fit_fusion(
     }
     scalings = {name: fitted for name, (fitted, _) in found.items()}
     is_high = (truth["calib"] == high).astype(np.int64)
-    high_temperature = fit_temperature_scaling(calib["high_risk"], is_high, name="model high_risk")
     base = scalings["base"].probs(tune["base"])
-    second = second_probs(tune["high_risk"], high_temperature)
-    neutral = float(second.mean())
-    strength = fit_strength(base, second, truth["tune"], high=high, neutral=neutral, max_strength=max_strength)
-    fusion = {"high": high, "neutral": neutral, "strength": strength}
-    return scalings, fusion | found["base"][1] | {"high_temperature": high_temperature}
+    fusions: dict[str, dict[str, Any]] = {}
+    for name in seconds:
+        key = f"{SECOND}{name}"
+        high_temperature = fit_temperature_scaling(calib[key], is_high, name=f"model {key}")
+        second = second_probs(tune[key], high_temperature)
+        neutral = float(second.mean())
+        strength = fit_strength(base, second, truth["tune"], high=high, neutral=neutral, max_strength=max_strength)
+        fusion = {"second": name, "high": high, "neutral": neutral, "strength": strength}
+        fusions[name] = fusion | found["base"][1] | {"high_temperature": high_temperature}
+    return scalings, fusions
+
+
+def choose_second(
+    tune: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    scalings: Mapping[str, Scaling],
+    fusions: Mapping[str, Mapping[str, Any]],
+    *,
+    choice: str,
+) -> str:
+    """The second model that corrects: the one named by ``choice``, or for ``auto`` that of the least NLL on tune.
+
+    Each has one number fitted on tune, so that none is favoured by having more; of equals the first is taken.
+
+    Args:
+        tune, scalings, fusions: see `fit_fusion`.
+        labels: class indices int64 [n] of tune.
+    """
+    if choice != "auto":
+        return choice
+    base = scalings["base"].probs(tune["base"])
+    losses = {}
+    for name, fusion in fusions.items():
+        probs = corrected(base, tune[f"{SECOND}{name}"], fusion)
+        losses[name] = -float(np.mean(np.log(np.maximum(probs[np.arange(len(labels)), labels], MIN_PROB))))
+    return min(losses, key=lambda name: losses[name])
+
+
+def corrected(base: np.ndarray, log_probs: np.ndarray, fusion: Mapping[str, Any]) -> np.ndarray:
+    """Probabilities float64 [n, C] of the first model, corrected by what `fit_fusion` found for a second one.
+
+    Args:
+        base: calibrated probabilities of the first model [n, C].
+        log_probs: of the second model [n, 2].
+    """
+    options = {key: fusion[key] for key in ("high", "neutral", "strength")}
+    return correct(base, second_probs(log_probs, fusion["high_temperature"]), **options)
 
 
 def second_probs(log_probs: np.ndarray, temperature: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from transformers.utils import logging
 
 from assay.core.io import read_json
 from assay.core.pretrained import ADAPTER_FILES, check_adapter, load_model, load_peft
-from assay.params.vlm import SmallVlm, Tuning
+from assay.params.vlm import AmplifierSettings, SmallVlm, Tuning
 from assay.training.networks import folder_hashes, loading_options
+from assay.vlm.amplifier import NAME, Amplifying, add_amplifier
 
 # With the usual 0.02 a random network gives adapters almost no signal to steer.
 INITIALIZER_RANGE = 0.05
@@ -96,13 +97,14 @@ def load_base(folder: Path, *, weights_dtype: str, processor: Any) -> Any:
     return model
 
 
-def add_adapter(model: Any, settings: Tuning, *, seed: int) -> PeftModel:
-    """LoRA on the modules that the pattern names; the vision tower frozen, or trained whole beside it.
+def add_adapter(model: Any, settings: Tuning, *, seed: int, amplifier: AmplifierSettings | None = None) -> PeftModel:
+    """LoRA on the modules that the pattern names; the vision tower frozen, or trained whole beside it; and a gate or none.
 
     Raises:
         ValueError: the pattern names no module.
     """
     lora = settings.lora
+    whole = ["visual"] * settings.train_vision + [NAME] * (amplifier is not None)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=lora.rank,
@@ -111,13 +113,22 @@ def add_adapter(model: Any, settings: Tuning, *, seed: int) -> PeftModel:
         use_dora=lora.dora,
         use_rslora=lora.rslora,
         target_modules=lora.target,
-        modules_to_save=["visual"] if settings.train_vision else None,
+        # Saved in the adapter's own file, and found again by a resumed training.
+        modules_to_save=whole or None,
     )
     if not any(re.fullmatch(lora.target, name) for name, _ in model.named_modules()):
         raise ValueError(f"lora.target {lora.target!r} names no module of {type(model).__name__}")
+    if amplifier is not None:
+        add_amplifier(model, amplifier, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        return _at_work(get_peft_model(model, config), amplifier)
+
+
+def _at_work(model: PeftModel, amplifier: AmplifierSettings | None) -> PeftModel:
+    """The adapted network, its gate (if it has one) at work; ``model.amplifying`` is what does it."""
+    model.amplifying = None if amplifier is None else Amplifying(model.get_base_model().model, amplifier)
+    return model
 
 
 def adapted_modules(model: PeftModel) -> list[str]:
@@ -126,9 +137,15 @@ def adapted_modules(model: PeftModel) -> list[str]:
 
 
 def manifest(
-    base: Path, processor: Path, prompt: Mapping[str, Any], *, model: PeftModel, weights_dtype: str
+    base: Path,
+    processor: Path,
+    prompt: Mapping[str, Any],
+    *,
+    model: PeftModel,
+    weights_dtype: str,
+    amplifier: AmplifierSettings | None = None,
 ) -> dict[str, Any]:
-    """What an adapter belongs to: base weights and their source, processor with template, prompt, labels and pixels."""
+    """What an adapter belongs to: base weights and their source, processor with template, prompt, labels, pixels, gate."""
     return {
         "base": base.as_posix(),
         "base_files": folder_hashes(base),
@@ -138,6 +155,7 @@ def manifest(
         "prompt": dict(prompt),
         "weights_dtype": weights_dtype,
         "adapted_modules": adapted_modules(model),
+        "amplifier": None if amplifier is None else amplifier.model_dump(),
     }
 
 
@@ -184,11 +202,41 @@ def check_manifest(folder: Path) -> dict[str, Any]:
 
 def load_adapter(folder: Path, model: Any) -> PeftModel:
     """The adapter in ``folder`` on the network it was trained on (see `check_manifest`), in evaluation mode."""
-    return load_peft(PeftModel, folder, model)
+    found = read_manifest(folder)["amplifier"]
+    amplifier = None if found is None else AmplifierSettings(**found)
+    if amplifier is not None:
+        add_amplifier(model, amplifier, seed=0)
+    return _at_work(load_peft(PeftModel, folder, model), amplifier)
+
+
+def average_adapters(model: PeftModel, folders: Sequence[Path]) -> bool:
+    """Put the mean of the changes that the adapters in ``folders`` make in the place of the one on ``model``.
+
+    A model soup (Wortsman et al. 2022): one network, as fast as each. The mean is exact: adapters side by side, each with
+    its share, are one of so many times the rank.
+
+    Returns:
+        False, and the model is as it was, where the adapters are not plain LoRA and have no such mean.
+    """
+    (first,) = model.peft_config
+    settings = model.peft_config[first]
+    if settings.modules_to_save or settings.use_dora:
+        return False
+    device = str(next(model.parameters()).device)
+    names = [f"part_{number}" for number in range(len(folders))]
+    for name, folder in zip(names, folders, strict=True):
+        check_adapter(folder)
+        model.load_adapter(folder, adapter_name=name, torch_device=device)
+    model.add_weighted_adapter(names, [1 / len(names)] * len(names), "soup", combination_type="cat")
+    model.set_adapter("soup", inference_mode=True)
+    for name in (first, *names):
+        model.delete_adapter(name)
+    model.eval()
+    return True
 
 
 def switch_adapter(model: PeftModel, folder: Path) -> None:
-    """Put the adapter in ``folder`` in the place of the one on ``model``: the base is loaded once for many."""
+    """Put the adapter in ``folder`` in the place of the one on ``model``, of the same gate: the base is loaded once."""
     check_adapter(folder)
     (before,) = model.peft_config
     # A name that the one before does not have; it stands in no file.

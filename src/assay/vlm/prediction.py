@@ -10,18 +10,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from assay.calibration.scaling import Scaling
 from assay.core.io import read_json
 from assay.core.torch_setup import pick_device
-from assay.data.decode import probe
-from assay.vlm.examples import Cache
+from assay.data.decode import decode_rgb, probe
+from assay.vlm.examples import Cache, encode, pad
 from assay.vlm.fusion import FUSION, correct, second_probs
-from assay.vlm.network import check_manifest, load_adapter, load_base, switch_adapter
+from assay.vlm.network import average_adapters, check_manifest, load_adapter, load_base, switch_adapter
 from assay.vlm.processor import load_processor
 from assay.vlm.prompts import Prompt, prompt_from_json
-from assay.vlm.scoring import record_log_probs
+from assay.vlm.scores import SECOND
+from assay.vlm.scoring import answer_log_probs, answer_tokens, record_log_probs
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,23 @@ class Scorer:
             cache=self.cache,
         )
 
+    def marks(self, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        """What the model's gate amplifies (see `assay.vlm.amplifier`): sample_id, picture, outcome, rows, columns, marks.
+
+        ``marks`` are those of the image's tokens row by row; empty where the model has no gate.
+        """
+        found = []
+        for record in records if self.model.amplifying else ():
+            path = record["images"][0]
+            item = encode(self.processor, self.prompt.record(path), decode_rgb(path, max_pixels=self.decode_pixels))
+            batch = pad([item], pad_token_id=self.processor.tokenizer.pad_token_id)
+            answer_log_probs(self.model, batch, answer_tokens(self.processor.tokenizer, self.prompt.answers))
+            merge = self.processor.image_processor.merge_size
+            height, width = (int(side) // merge for side in item["image_grid_thw"][0, 1:])
+            marks = [round(float(mark), 4) for mark in self.model.amplifying.marks()]
+            found.append((record["sample_id"], path, record["outcome"], height, width, marks))
+        return pd.DataFrame(found, columns=["sample_id", "picture", "outcome", "rows", "columns", "marks"])
+
 
 def open_scorers(
     folders: Sequence[Path], *, device: str, batch_size: int, decode_pixels: int, cache: Cache | None = None
@@ -65,7 +84,7 @@ def open_scorers(
         prompt = dict(record["prompt"])
         pixels = {name: prompt.pop(name) for name in ("min_pixels", "max_pixels")}
         processor = load_processor(Path(record["processor"]), **pixels)
-        wanted = record["base"], record["weights_dtype"]
+        wanted = record["base"], record["weights_dtype"], record["amplifier"]
         if model is None or wanted != loaded:
             model = None  # not two at a time
             base = load_base(Path(record["base"]), weights_dtype=record["weights_dtype"], processor=processor)
@@ -78,6 +97,17 @@ def open_scorers(
 def open_scorer(folder: Path, **options: Any) -> Scorer:
     """The adapter in ``folder`` alone; options and errors are those of `open_scorers`."""
     return next(open_scorers([folder], **options))
+
+
+def open_soup(folders: Sequence[Path], **options: Any) -> Scorer | None:
+    """One network with the mean of the adapters in ``folders``, of one base and question; None where they have no mean.
+
+    ``options`` and errors are those of `open_scorers`.
+    """
+    for folder in folders:
+        check_manifest(folder)
+    scorer = open_scorer(folders[0], **options)
+    return scorer if average_adapters(scorer.model, folders) else None
 
 
 @dataclass(frozen=True)
@@ -105,20 +135,30 @@ class CorridorPredictor:
 
 
 def open_predictor(models: Path, *, device: str, batch_size: int, decode_pixels: int) -> CorridorPredictor:
-    """The predictor under the folder ``models`` (sft/base, high_risk and fusion.json).
+    """The predictor under the folder ``models`` (sft/base, high_risk/<the one that corrects> and fusion.json).
 
     Raises:
         ValueError: something is missing or does not belong together.
     """
-    if not (models / FUSION).is_file():
-        raise ValueError(f"no {models / FUSION}: run dvc repro vlm_predict, or give the folder of models by --models")
+    record = read_fusion(models)
     base, second = (
         open_scorer(models / name, device=device, batch_size=batch_size, decode_pixels=decode_pixels)
-        for name in ("sft/base", "high_risk")
+        for name in ("sft/base", second_folder(record))
     )
-    record = read_json(models / FUSION)
     fitted = {name: record[name] for name in ("high_temperature", "neutral", "strength", "high")}
     return CorridorPredictor(base, second, scaling=Scaling(tuple(record["scale"]), tuple(record["bias"])), **fitted)
+
+
+def read_fusion(models: Path) -> dict[str, Any]:
+    """What puts the two models in the folder ``models`` together; ValueError if it is not there."""
+    if not (models / FUSION).is_file():
+        raise ValueError(f"no {models / FUSION}: run dvc repro vlm_predict, or give the folder of models by --models")
+    return read_json(models / FUSION)
+
+
+def second_folder(fusion: Mapping[str, Any]) -> str:
+    """Where the second model that ``fusion`` was fitted for lies, below the folder of models."""
+    return f"{SECOND}{fusion['second']}"
 
 
 @contextmanager

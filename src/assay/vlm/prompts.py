@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -79,9 +80,14 @@ def conversations(rows: pd.DataFrame, settings: PrepareVlm) -> list[dict[str, An
     """A record of messages for each row."""
     prompt, keys = risk_prompt(settings), ("sample_id", "name", "group", "transform")
     return [
-        prompt.record(row["picture"], label=row["label"], **{key: row[key] for key in keys})
+        prompt.record(row["picture"], label=row["label"], **{key: row[key] for key in keys}, **known_danger(row))
         for row in rows.to_dict("records")
     ]
+
+
+def known_danger(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The key ``danger`` of a record, boxes in shares of the image's sides, where the row says where the danger is."""
+    return {"danger": json.loads(row["danger"])} if isinstance(row.get("danger"), str) else {}
 
 
 def caption_conversations(rows: pd.DataFrame, settings: PrepareVlm) -> list[dict[str, Any]]:

@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+# What a network says of the training rows that it was not trained on, in its folder.
+OUT_OF_FOLD = "out_of_fold.parquet"
+# In front of the names of second models, and their folder.
+SECOND = "high_risk/"
+# Test images of each outcome whose marks are kept.
+SHOWN = 8
 KEYS = ["sample_id", "name", "group", "label", "picture"]
 
 
@@ -21,6 +27,24 @@ def scores_table(rows: pd.DataFrame, raw: Mapping[str, np.ndarray]) -> pd.DataFr
     """The rows with ``<system>.<number>``: log-probabilities [n, C] of each system's classes."""
     columns = {f"{name}.{c}": values[:, c] for name, values in raw.items() for c in range(values.shape[1])}
     return pd.concat([rows[KEYS].reset_index(drop=True), pd.DataFrame(columns)], axis=1)
+
+
+def told_apart(
+    records: Sequence[Mapping[str, Any]], log_probs: np.ndarray, is_high: np.ndarray
+) -> list[dict[str, Any]]:
+    """Some conversations of each outcome of a second model, with ``outcome``: found, missed or false alarm.
+
+    Args:
+        log_probs: [n, 2] of no and yes.
+        is_high: bool [n], the truth.
+    """
+    named = log_probs[:, 1] > log_probs[:, 0]
+    outcomes = {"found": is_high & named, "missed": is_high & ~named, "false alarm": ~is_high & named}
+    return [
+        {**records[number], "outcome": outcome}
+        for outcome, rows in outcomes.items()
+        for number in np.flatnonzero(rows)[:SHOWN]
+    ]
 
 
 def raw_scores(table: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
 
 from assay.data.roles import ROLES, check_disjoint, complete_roles
 
@@ -36,6 +39,22 @@ def split(table: pd.DataFrame, *, shares: Mapping[str, float], donor: str, seed:
     found = table["group"].map(complete_roles(frame, shares=shares, donor=donor, seed=seed))
     check_disjoint(found, table["group"])
     return found
+
+
+def fold_numbers(records: Sequence[Mapping[str, Any]], *, count: int, seed: int) -> np.ndarray:
+    """The fold int64 [n] of each conversation, 0 to ``count`` - 1: groups are whole, labels in equal parts.
+
+    Raises:
+        ValueError: fewer groups than folds.
+    """
+    labels, groups = ([record[key] for record in records] for key in ("label", "group"))
+    if len(set(groups)) < count:
+        raise ValueError(f"vlm_networks: {count} folds of {len(set(groups))} training group(s); take fewer folds")
+    folds = np.full(len(records), -1, dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
+    for number, (_, held) in enumerate(splitter.split(np.zeros(len(records)), labels, groups)):
+        folds[held] = number
+    return folds
 
 
 def with_roles(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from assay.training.trainer import (
     shared_arguments,
     train_to_end,
 )
+from assay.vlm.amplifier import Amplifying, danger_loss
 from assay.vlm.examples import IGNORED, Examples, pad
 
 # Of what the Trainer and peft write beside the weights: a pickle, and a card that names versions.
@@ -57,12 +58,17 @@ def answer_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
 
 
 class AnswerTrainer(Trainer):
-    """The Trainer with a weight per conversation and, where ``draw`` is given, rows drawn by it."""
+    """The Trainer with a weight per conversation and, where ``draw`` is given, rows drawn by it.
 
-    def __init__(self, *, draw: Sequence[float] | None, **options: Any) -> None:
+    ``amplifying`` is the network's gate at work, if it has one; its loss (`danger_loss`) counts ``danger_weight`` times.
+    """
+
+    def __init__(
+        self, *, draw: Sequence[float] | None, amplifying: Amplifying | None, danger_weight: float, **options: Any
+    ) -> None:
         super().__init__(compute_loss_func=self._mean_loss, **options)
-        self._draw = draw
-        self._weights = torch.empty(0)
+        self._draw, self._amplifying, self._danger_weight = draw, amplifying, danger_weight
+        self._weights = self._danger = self._counts = torch.empty(0)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self._draw is None:
@@ -80,12 +86,15 @@ class AnswerTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
         """As the Trainer's; what the network does not take is taken out first."""
-        self._weights = inputs.pop("weights")
+        self._weights, self._danger, self._counts = (inputs.pop(name) for name in ("weights", "danger", "counts"))
         return super().compute_loss(model, inputs, **options)
 
     def _mean_loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         # Over all supervised tokens of a step, accumulated ones and other processes' included.
         total = answer_loss(outputs.logits, labels, self._weights)
+        if self._danger_weight:
+            assert self._amplifying is not None
+            total = total + self._danger_weight * danger_loss(self._amplifying.gates, self._danger, self._counts)
         return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
@@ -96,7 +105,10 @@ class Collator:
         self._pad_token_id = pad_token_id
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = pad([row["example"] for row in rows], pad_token_id=self._pad_token_id)
+        examples = [row["example"] for row in rows]
+        batch = pad(examples, pad_token_id=self._pad_token_id)
+        danger = [example["danger"] for example in examples]
+        batch |= {"danger": torch.cat(danger), "counts": torch.tensor([len(part) for part in danger])}
         return batch | {"weights": torch.tensor([row["weight"] for row in rows], dtype=torch.float32)}
 
 
@@ -136,6 +148,7 @@ def train(
     pad_token_id: int,
     name: str,
     draw: Sequence[float] | None = None,
+    danger_weight: float = 0.0,
     save_to: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Train to the end, from the last checkpoint if there is one; returns the history.
@@ -143,6 +156,7 @@ def train(
     Args:
         rows: `Weighted` examples.
         draw: how often each row is drawn, in any unit; without it each row comes once an epoch.
+        danger_weight: of the loss on the marks of the network's gate; 0 where it has none.
         save_to: folder for the weights that were trained, gathered from all processes.
 
     Raises:
@@ -155,6 +169,8 @@ def train(
         data_collator=Collator(pad_token_id),
         callbacks=[PrintFigures(name)],
         draw=draw,
+        amplifying=getattr(model, "amplifying", None),
+        danger_weight=danger_weight,
     )
     lines = [row for row in train_to_end(trainer, name=name) if "loss" in row]
     history = [{"network": name} | {key: row.get(key) for key in HISTORY} for row in lines]

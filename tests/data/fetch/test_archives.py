@@ -1,4 +1,4 @@
-"""Archives made to do harm, of both kinds: zip (wheels) and .tar.gz (sdists)."""
+"""Archives made to do harm, of both kinds: zip (wheels) and packed tar (sdists, and npm's)."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ from assay.data.fetch.archives import unpack
 
 Member = tuple[str | zipfile.ZipInfo | tarfile.TarInfo, bytes]
 WHEEL, SDIST = "a.whl", "a.tar.gz"
-BOTH = pytest.mark.parametrize("kind", [WHEEL, SDIST])
+BOTH = pytest.mark.parametrize("kind", [WHEEL, SDIST, "a.tgz"])
 
 
 def tar_bytes(members: list[Member]) -> bytes:

@@ -1,8 +1,13 @@
-"""Pins, and fetching wheels from a local package folder."""
+"""Pins, and fetching wheels from a local package folder and npm's archives from a registry on this machine."""
 
+import base64
+import hashlib
+import json
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -73,10 +78,63 @@ def test_fetch_says_what_to_do_when_there_is_no_such_package(tmp_path: Path, ind
             fetch(Pin("tiny-data", "1.0", "0" * 64, filename), cache_dir=tmp_path)
 
 
+@pytest.fixture
+def npm_pin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tar_gz: Callable[[dict[str, bytes]], bytes], no_pip_settings: None
+) -> Iterator[Pin]:
+    """A package of a registry that npm can see, with scripts that leave a file ``ran``."""
+    ran = f"touch {tmp_path / 'ran'}"
+    scripts = dict.fromkeys(("prepare", "prepack", "preinstall", "install", "postinstall"), ran)
+    facts = {"name": "@tiny/data", "version": "1.0.0"}
+    data = tar_gz({"package/package.json": json.dumps(facts | {"scripts": scripts}).encode(), "package/a.jpg": b"a"})
+
+    class Registry(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            address = f"http://127.0.0.1:{self.server.server_port}/data.tgz"  # type: ignore[attr-defined]
+            integrity = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
+            version = facts | {"scripts": scripts, "dist": {"tarball": address, "integrity": integrity}}
+            page = {"name": facts["name"], "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+            body = data if self.path == "/data.tgz" else json.dumps(page).encode()
+            self.send_response(200 if self.path in ("/data.tgz", "/@tiny%2fdata") else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = {"registry": f"http://127.0.0.1:{server.server_port}/", "cache": str(tmp_path / "npm")}
+        for name, value in (settings | {"fetch_retries": "0", "userconfig": str(tmp_path / "npmrc")}).items():
+            monkeypatch.setenv(f"npm_config_{name}", value)
+        yield Pin("@tiny/data", "1.0.0", hashlib.sha256(data).hexdigest(), "tiny-data-1.0.0.tgz")
+        server.shutdown()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_archive_of_npm_is_fetched_by_npm_and_nothing_in_it_runs(
+    tmp_path: Path, npm_pin: Pin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(RuntimeError, match=r"@tiny/data==1\.0\.0: npm gave (.|\n)*not the file pinned(.|\n)*by hand"):
+        fetch(replace(npm_pin, sha256="0" * 64), cache_dir=cache)
+    with pytest.raises(RuntimeError, match=r"npm says:(.|\n)*404"):
+        fetch(Pin("absent", "1.0.0", "0" * 64, "absent-1.0.0.tgz"), cache_dir=cache)
+    archive = fetch(npm_pin, cache_dir=cache)
+    assert (sha256_file(archive), list(cache.iterdir())) == (npm_pin.sha256, [archive])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert fetch(npm_pin, cache_dir=cache) == archive
+    with pytest.raises(RuntimeError, match="install npm"):
+        fetch(npm_pin, cache_dir=tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filename": "tiny-data-1.0.zip"}, r"only wheels \(\.whl\) and sdists \(\.tar\.gz\)"),
+        ({"filename": "tiny-data-1.0.zip"}, r"only wheels \(\.whl\), sdists \(\.tar\.gz\) and npm's archives"),
+        ({"filename": "tiny-data-1.1.tgz"}, "is not tiny-data==1.0"),
+        ({"package": "@tiny/data", "filename": "data-1.0.tgz"}, "is not @tiny/data==1.0"),
         ({"filename": "tiny_data-1.0.tar.bz2"}, "only wheels"),
         ({"filename": "../tiny_data-1.0-py3-none-any.whl"}, "bare file name"),
         ({"filename": "../tiny_data-1.0.tar.gz"}, "bare file name"),

@@ -34,7 +34,9 @@ from assay.stages.evaluate_cascade import SHIPPED
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE, SIDE, STORE_SIDE, DIM, FOLDS = "mobilenetv3_small_050", 32, 40, 8, 2
-JOIN = {"stage1": 0.6, "ensemble": 0.9, "intercept": -0.1}
+JOIN = {"first": 0.6, "second": 0.9, "intercept": -0.1}
+# Of the second level, whose logits hold stage 1's by then.
+ALONE = {"first": 0.0, "second": 1.0, "intercept": 0.0}
 DECODE = DecodeSettings(side=STORE_SIDE, resize="squash", max_pixels=2_000_000, min_side=8, hash_side=8)
 EXPLANATION = ["forged that leave as real: 10.0% on tune", "  on test: 13.1%"]
 
@@ -94,7 +96,9 @@ def save_both_levels(models: Path) -> None:
     save_seen(models / "stage1", seen)
     low, high = (float(value) for value in np.quantile(expit(logits), [1 / 3, 2 / 3]))
     assert high - low > 0.01, "stage 1 says the same to every image"
-    record = {"stage1_temperature": 1.5, "ensemble_temperature": 2.0, "unsure": None, "decode": asdict(DECODE)}
+    levels = [{"network": "stage1", "temperature": 1.5, "join": None}]
+    levels.append({"network": "ensemble", "temperature": 2.0, "join": ALONE})
+    record = {"levels": levels, "unsure": None, "decode": asdict(DECODE)}
     record["explanation"] = EXPLANATION
     # Far enough for every image of these tests.
     record["unlike_distance"] = 3 * float(seen.distances(embeddings).max())

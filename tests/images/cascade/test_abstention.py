@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from assay.images.cascade.abstention import (
     coverage_reports,
@@ -65,9 +66,7 @@ def role(seed: int, scenes: int, rows: int = 30) -> Measured:
     ids = [f"s{number}" for number in range(len(groups))]
     return Measured(
         pd.DataFrame({"sample_id": ids, "label": labels, "group_id": groups, "generator": generators}),
-        stage1=np.full(len(groups), 0.5),
-        ensemble_logits=logits,
-        expert_logits={"one": logits},
+        logits={"stage1": np.zeros(len(groups)), "ensemble": logits},
         slices=family_slices(labels, generators, seen={"real", "paste"}),
     )
 
@@ -75,14 +74,14 @@ def role(seed: int, scenes: int, rows: int = 30) -> Measured:
 def test_each_class_is_covered_in_new_scenes() -> None:
     """Over samples of tune, the wanted share of a new scene's images has its class in its set; with 0.5 alone it has not."""
     new = role(10_000, 400)
-    probs, labels = 1 / (1 + np.exp(-new.ensemble_logits)), new.labels
+    probs, labels = expit(new.logits["ensemble"]), new.labels
     covered: dict[int, list[float]] = {0: [], 1: []}
     for seed in range(60):
         tune = role(seed, 20)
         limits = unsure_range(
-            1 / (1 + np.exp(-tune.ensemble_logits)), tune.labels, tune.keys["group_id"].to_numpy(), coverage=0.9
+            expit(tune.logits["ensemble"]), tune.labels, tune.keys["group_id"].to_numpy(), coverage=0.9
         )
-        verdicts = decide(new.stage1, probs, **EVERYTHING, unsure=limits).verdicts
+        verdicts = decide(expit(new.logits["stage1"]), probs, **EVERYTHING, unsure=limits).verdicts
         for label, name in enumerate(("real", "forged")):
             covered[label].append(float(np.isin(verdicts[labels == label], [name, "unsure"]).mean()))
     for label in (0, 1):
@@ -92,7 +91,7 @@ def test_each_class_is_covered_in_new_scenes() -> None:
 
 def test_coverage_on_test_is_reported_by_class_and_said() -> None:
     test = role(0, 12)
-    decisions = decide(test.stage1, 1 / (1 + np.exp(-test.ensemble_logits)), **EVERYTHING, unsure=(0.3, 0.7))
+    decisions = decide(expit(test.logits["stage1"]), expit(test.logits["ensemble"]), **EVERYTHING, unsure=(0.3, 0.7))
     reports = coverage_reports(test, decisions)
     assert list(reports) == ["unsure.test.real", "unsure.test.forged", "unsure.unseen.forged"]
     found = reports["unsure.test.real"]
@@ -105,6 +104,6 @@ def test_coverage_on_test_is_reported_by_class_and_said() -> None:
     assert "wanted in 95% of new ones" in text
     assert "it takes 19" in text
     assert f"real {found['coverage']:.1%} (" in text
-    assert "forged of the unseen family" in text
-    nothing = decide(test.stage1, np.full(len(rows), 0.5), exit_real=0.4999, exit_forged=0.5)
+    assert "forged of unseen families" in text
+    nothing = decide(expit(test.logits["stage1"]), np.full(len(rows), 0.5), exit_real=0.4999, exit_forged=0.5)
     assert coverage_reports(test, nothing) == {}

@@ -3,8 +3,9 @@
 import pytest
 from torch import nn
 
-from assay.images.cascade.cost import cascade_cost, count_macs
-from assay.images.model.backbones import create_network
+from assay.images.cascade.cost import WAYS, Costs, count_macs
+from assay.images.model.backbones import Checkpoint, build, create_network
+from assay.images.model.prediction import Predictor
 
 
 def test_a_networks_count_equals_the_hand_count() -> None:
@@ -42,6 +43,45 @@ def test_a_published_network_has_its_published_cost() -> None:
     assert count_macs(network, image_size=224) == pytest.approx(1.8e9, rel=0.02)
 
 
-def test_cost_by_the_share_that_is_deferred() -> None:
-    for share, cost in ((0.0, 10), (0.1, 19), (0.5, 55), (1.0, 100)):
-        assert cascade_cost(10, 90, share) == cost
+def test_the_filters_of_noise_residuals_cost_something_too() -> None:
+    costs = {}
+    for looks_at in ("rgb", "srm"):
+        network, config = build("resnet18", weights={}, image_size=64, input=looks_at)
+        predictor = Predictor(Checkpoint(network, config, {}))
+        costs[looks_at] = count_macs(predictor.from_pixels, image_size=64)
+    assert costs["rgb"] == count_macs(network, image_size=64)
+    assert costs["srm"] == costs["rgb"] + 64 * 64 * 3 * 25  # 3 filters of 5 x 5 over one grey channel
+
+
+# Stage 1 costs 10, experts 40 and 60, the ensemble 100 without stage 1, whose logit it takes; a picture has 500 bytes.
+COSTS = Costs({"stage1": 10, "one": 40, "two@96": 60, "ensemble": 100}, 500)
+
+
+@pytest.mark.parametrize(
+    ("name", "macs", "server_macs", "sent"),
+    [("stage1", 10, 0, 0), ("one", 40, 40, 500), ("two@96", 60, 60, 500), ("ensemble", 110, 110, 500)],
+)
+def test_what_a_system_costs_that_judges_every_image(name: str, macs: int, server_macs: int, sent: int) -> None:
+    assert [COSTS.alone(name, way=way) for way in WAYS] == [macs, server_macs, sent]
+
+
+@pytest.mark.parametrize(
+    ("pair", "macs", "server_macs", "sent"),
+    [
+        (("stage1", "one"), 10 + 0.25 * 40, 0.25 * 40, 125),
+        (("stage1", "ensemble"), 10 + 0.25 * 100, 0.25 * 100, 125),
+        # No filter on the device: all is sent, and the server runs both; the ensemble needs stage 1 besides.
+        (("one", "two@96"), 40 + 0.25 * 60, 40 + 0.25 * 60, 500),
+        (("one", "ensemble"), 40 + 0.25 * 110, 40 + 0.25 * 110, 500),
+    ],
+)
+def test_what_a_cascade_costs_with_a_quarter_deferred(
+    pair: tuple[str, str], macs: float, server_macs: float, sent: float
+) -> None:
+    assert [COSTS.cascade(*pair, 0.25, way=way) for way in WAYS] == [macs, server_macs, sent]
+    for way in WAYS:
+        assert COSTS.cascade(*pair, 0.0, way=way) == COSTS.alone(pair[0], way=way)
+
+
+def test_networks_stand_in_the_order_of_their_cost() -> None:
+    assert COSTS.singles == ["stage1", "one", "two@96"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from assay.images.cascade.decision import decide, deferred_mask
+from assay.images.cascade.decision import decide, decide_alone, deferred_mask
 from assay.images.cascade.thresholds import NEVER_FORGED, NEVER_REAL
 
 FIRST, SECOND = np.random.default_rng(0).random((2, 200))
@@ -37,6 +37,13 @@ def test_unsure_is_for_deferred_images_strictly_between() -> None:
     plain = decide(first, second, exit_real=0.1, exit_forged=0.9)
     assert np.array_equal(found.probs, plain.probs)
     assert set(plain.verdicts) == {"real", "forged"}
+
+
+def test_one_network_alone_decides_at_one_half_and_nothing_is_deferred() -> None:
+    found = decide_alone(np.array([0.0, 0.49, 0.5, 1.0]), name="maxvit@96")
+    assert found.verdicts.tolist() == ["real", "real", "forged", "forged"]
+    assert set(found.decided_by) == {"maxvit@96"}
+    assert not found.deferred.any()
 
 
 def test_what_can_not_be_decided_is_an_error() -> None:

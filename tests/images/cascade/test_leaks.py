@@ -18,9 +18,7 @@ FAMILIES = np.array(["paste", "paste", "strange", "strange", "strange", "paste",
 STAGE1 = np.array([0.1, 0.9, 0.1, 0.5, 0.05, 0.5, 0.1, 0.95, 0.5])
 TEST = Measured(
     pd.DataFrame({"sample_id": np.arange(9), "label": LABELS, "group_id": SCENES, "generator": FAMILIES}),
-    stage1=STAGE1,
-    ensemble_logits=np.zeros(9),
-    expert_logits={"one": np.zeros(9)},
+    logits={},
     slices=family_slices(LABELS, FAMILIES, seen={"real", "paste"}),
 )
 
@@ -69,7 +67,7 @@ def test_they_are_said_for_each_exit(found: Thresholds) -> None:
     reports = realised(found)
     real, forged = (leak_texts(reports, exit_name=name) for name in ("exit_real", "exit_forged"))
     assert real[0].startswith("  on test, families that training saw: 25.0%")
-    assert "(2 of 3 in 2 scenes)" in next(line for line in real if "the unseen family" in line)
+    assert "(2 of 3 in 2 scenes)" in next(line for line in real if "unseen families" in line)
     assert [line.partition(":")[0] for line in forged] == ["  on test, real images"]
 
 

@@ -17,11 +17,12 @@ from assay.calibration.temperature import apply_temperature
 from assay.data.decode import decode_rgb
 from assay.data.decoders import decoders
 from assay.data.image_inputs import Input, Row
-from assay.images.cascade.ensemble import load_ensemble, resize
+from assay.images.cascade.ensemble import load_ensemble
 from assay.images.cascade.model import Cascade, load
 from assay.images.cascade.predict import COLUMNS, predict_paths
 from assay.images.cascade.reading import read_square
 from assay.images.model.store import fit_square
+from assay.images.model.transforms import resize
 
 
 def rows_of(cascade: Cascade, inputs: list[Input], *, batch_size: int = 5, processes: int = 2) -> list[Row]:
@@ -45,7 +46,7 @@ def test_rows_say_what_the_cascade_says(cascade: Cascade, tiny_models: Path, ima
         assert row["probability"] == pytest.approx(alone.probs[0], abs=2e-6)
         if row["decided_by"] == "ensemble":
             image = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)
-            stage1 = cascade.stage1.array_logits(resize(image, 32).permute(0, 2, 3, 1).numpy())
+            stage1 = cascade.levels[0].network.array_logits(resize(image, 32).permute(0, 2, 3, 1).numpy())
             logits = ensemble.logits(image, stage1)
             assert row["probability"] == pytest.approx(apply_temperature(logits, 2.0)[0], abs=2e-6)
             assert row["verdict"] == ("forged" if row["probability"] >= 0.5 else "real")
@@ -117,7 +118,7 @@ def test_the_input_is_read_no_further_than_a_few_batches_ahead(cascade: Cascade,
 @pytest.mark.parametrize(
     ("part", "damage", "stage"),
     [
-        ("stage1/model.json", None, "train_stage1"),
+        ("stage1/model.json", None, "choose_stage1"),
         ("experts/maxvit/fold_1/model.safetensors", None, "train_expert"),
         ("experts/maxvit/fold_1/model.safetensors", b"damaged", "evaluate_cascade"),
         ("meta/meta.json", None, "evaluate_cascade"),

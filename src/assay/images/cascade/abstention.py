@@ -96,7 +96,7 @@ def unsure_text(reports: Mapping[str, Mapping[str, float]], limits: Mapping[str,
             )
     for part in ("test.real", "test.forged", "unseen.forged"):
         if report := reports.get(f"unsure.{part}"):
-            name = part.replace("test.", "").replace("unseen.forged", "forged of the unseen family")
+            name = part.replace("test.", "").replace("unseen.forged", "forged of unseen families")
             counted = f"{report['share_unsure']:.1%} unsure, {report['n_groups']} scenes of test"
             text += f"; {name} {report['coverage']:.1%} ({counted})"
     return text

@@ -17,6 +17,7 @@ from assay.core.io import inside
 from assay.images.cascade.cost import count_macs
 from assay.images.model.dataset import PictureSet, batches_in_order
 from assay.images.model.experts import FeatureExtractor, load_extractor
+from assay.images.model.transforms import resize
 from assay.images.stacking import FOLD_AVERAGE, REFIT
 from assay.images.stacking.alignment import Alignment
 from assay.images.stacking.join import Join
@@ -44,15 +45,6 @@ class View:
         return feature_matrix(embeddings, logits)
 
 
-def resize(images: torch.Tensor, side: int) -> torch.Tensor:
-    """uint8 [n, 3, side, side], by the same antialiased bilinear resize as in training."""
-    if images.shape[-1] == side:
-        return images
-    from torchvision.transforms import v2
-
-    return v2.functional.resize(images, [side, side], antialias=True)
-
-
 @dataclass(frozen=True)
 class Ensemble:
     """Experts, meta-model and the join with stage 1."""
@@ -76,7 +68,7 @@ class Ensemble:
     def macs(self) -> int:
         """Multiply-accumulates for one image; the meta-model's share is some thousand additions and not counted."""
         return sum(
-            count_macs(extractor.network, image_size=extractor.image_size)
+            count_macs(extractor.from_pixels, image_size=extractor.image_size)
             for view in self.views
             for extractor in view.extractors.values()
         )

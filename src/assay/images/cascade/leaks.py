@@ -77,7 +77,7 @@ def leak_texts(reports: dict[str, dict[str, float]], *, exit_name: str) -> list[
         part = key.removeprefix(f"leaks.{exit_name}.")
         if part == key or part.startswith("scene."):
             continue
-        name = {"test": "families that training saw", "unseen": "the unseen family"}.get(part, part.replace(".", " "))
+        name = {"test": "families that training saw", "unseen": "unseen families"}.get(part, part.replace(".", " "))
         if exit_name == "exit_forged":
             name = "real images"
         low, high = report["leak_low"], report["leak_high"]

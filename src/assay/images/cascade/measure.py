@@ -1,21 +1,23 @@
-"""Both levels of the cascade on one role, and the comparison of systems on test."""
+"""What every system says on one role, with its temperature, and the comparison of systems on test."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from assay.calibration.temperature import apply_temperature, fit_temperature, temperature_interval, two_columns
+from assay.images.cascade.cost import ENSEMBLE, STAGE1
 from assay.images.cascade.decision import Decisions
 from assay.images.slices import family_slices
 from assay.metrics.binary import summarise
 
 # Below this many rows of either class a temperature would be noise, and 1 is the better guess.
 MIN_ROWS = 20
+KEYS = ["sample_id", "label", "group_id", "generator"]
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,12 @@ class Measured:
 
     Attributes:
         keys: sample_id, label, group_id, generator.
-        stage1: calibrated probability of forged [n].
-        ensemble_logits: uncalibrated log-odds [n].
-        expert_logits: expert -> logit of its refit network [n].
+        logits: system -> uncalibrated log-odds of forged [n]: ``stage1``, each single network, ``ensemble``.
         slices: name -> bool [n]: ``test`` (seen families), ``unseen``, ``family.<name>``.
     """
 
     keys: pd.DataFrame
-    stage1: np.ndarray
-    ensemble_logits: np.ndarray
-    expert_logits: dict[str, np.ndarray]
+    logits: dict[str, np.ndarray]
     slices: dict[str, np.ndarray]
 
     @property
@@ -41,62 +39,70 @@ class Measured:
         """0 real, 1 forged [n]."""
         return self.keys["label"].to_numpy(dtype=np.int64)
 
-    def uncalibrated(self) -> dict[str, np.ndarray]:
-        """Log-odds [n] of the systems that have no temperature yet: each expert, their mean, the ensemble."""
-        mean = np.mean(list(self.expert_logits.values()), axis=0)
-        return {**self.expert_logits, "mean_logit": mean, "ensemble": self.ensemble_logits}
+    @property
+    def groups(self) -> np.ndarray:
+        """The scene of each row [n]."""
+        return self.keys["group_id"].to_numpy()
 
 
-def measured(scores: pd.DataFrame, *, stage1_temperature: float, experts: Sequence[str], seen: set[str]) -> Measured:
-    """One role from its scores (keys, ``stage1``, ``ensemble`` and a column per expert, all logits).
+def measured(scores: pd.DataFrame, *, systems: Iterable[str], seen: set[str]) -> Measured:
+    """One role from its scores: keys, and a column of logits for each of ``systems``.
 
     ``seen``: the generators of the train role.
     """
     return Measured(
-        keys=scores[["sample_id", "label", "group_id", "generator"]],
-        stage1=apply_temperature(scores["stage1"].to_numpy(), stage1_temperature),
-        ensemble_logits=scores["ensemble"].to_numpy(),
-        expert_logits={expert: scores[expert].to_numpy() for expert in experts},
+        keys=scores[KEYS],
+        logits={name: scores[name].to_numpy(dtype=np.float64) for name in systems},
         slices=family_slices(scores["label"].to_numpy(), scores["generator"].to_numpy(), seen=seen),
     )
 
 
-def fit_deferred_temperature(calib: Measured, deferred: np.ndarray, *, system: str = "ensemble") -> dict[str, float]:
-    """Temperature of what stands behind the exits, on the rows of calib that stage 1 defers: those it will be asked about.
+def fit_alone(calib: Measured, *, stage1_temperature: float) -> dict[str, float]:
+    """The temperature of every system that judges all images, from all of calib; stage 1's is ``stage1_temperature``."""
+    found = {STAGE1: stage1_temperature}
+    for name, logits in calib.logits.items():
+        if name != STAGE1:
+            found[name] = fit_temperature(logits, calib.labels, name=name).temperature
+    return found
 
-    ``system``: the ensemble, or an expert's refit network. Keys: temperature and, over groups, temperature_low and _high.
+
+def fit_deferred_temperature(
+    logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, system: str, interval: bool = True
+) -> dict[str, float]:
+    """Temperature of what stands behind the exits, on the rows of calib that are deferred: those it will be asked about.
+
+    Takes logits, labels and groups [n] of these rows. Keys: temperature, temperature_low and _high: its limits over the
+    groups, NaN without ``interval``.
     """
-    labels = calib.labels[deferred]
+    unknown = {"temperature_low": math.nan, "temperature_high": math.nan}
     if min((labels == 0).sum(), (labels == 1).sum()) < MIN_ROWS:
-        print(f"only {len(labels)} rows of calib are deferred: the {system} stays at temperature 1", flush=True)
-        return {"temperature": 1.0, "temperature_low": math.nan, "temperature_high": math.nan}
-    logits, groups = calib.uncalibrated()[system][deferred], calib.keys["group_id"].to_numpy()[deferred]
+        if interval:
+            print(f"only {len(labels)} rows of calib are deferred: the {system} stays at temperature 1", flush=True)
+        return {"temperature": 1.0} | unknown
     fitted = fit_temperature(logits, labels, name=f"the {system} behind the exits").temperature
-    return {"temperature": fitted} | temperature_interval(two_columns(logits), labels, groups)
+    limits = temperature_interval(two_columns(logits), labels, groups) if interval else unknown
+    return {"temperature": fitted} | limits
+
+
+def calibrated(role: Measured, temperatures: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """System -> its probability of forged [n] where it judges every image."""
+    return {name: apply_temperature(role.logits[name], value) for name, value in temperatures.items()}
 
 
 def system_reports(
-    test: Measured,
-    calib: Measured,
-    decisions: Decisions,
-    *,
-    temperature: float,
-    refit_cascade: np.ndarray,
+    test: Measured, probs: Mapping[str, np.ndarray], decisions: Decisions, *, levels: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """All metrics of every system on the seen families; of stage 1, ensemble and cascade also by slice.
+    """All metrics of every system on the seen families; of stage 1, ensemble and cascade also by slice, of each
+    network on the unseen families.
 
-    Single experts, their mean logit and the ensemble run on everything take a temperature of their own from all of calib.
-    ``deferred.<system>``: on the seen rows that stage 1 defers, with the ensemble at ``temperature``. ``refit_cascade``:
-    probabilities [n] of one refit network behind the same exits.
+    Args:
+        probs: system -> probabilities [n].
+        decisions: the cascade's.
+        levels: what both its networks say, probabilities [n] each; ``deferred.first`` and ``deferred.second`` are their
+            metrics on the seen rows that are deferred.
     """
-    probs, calib_logits = {"stage1": test.stage1}, calib.uncalibrated()
-    for name, logits in test.uncalibrated().items():
-        probs[name] = apply_temperature(
-            logits, fit_temperature(calib_logits[name], calib.labels, name=name).temperature
-        )
-    probs |= {"cascade": decisions.probs, "refit_cascade": refit_cascade}
-    probs["majority"] = np.full(len(test.labels), 0.5)
-    labels, groups, seen = test.labels, test.keys["group_id"].to_numpy(), test.slices["test"]
+    probs = {**probs, "cascade": decisions.probs, "majority": np.full(len(test.labels), 0.5)}
+    labels, groups, seen = test.labels, test.groups, test.slices["test"]
 
     def report(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         return summarise(labels[mask], values[mask], groups[mask])
@@ -104,10 +110,10 @@ def system_reports(
     reports = {name: report(values, seen) for name, values in probs.items()}
     deferred = seen & decisions.deferred
     if len(set(labels[deferred])) == 2:
-        reports["deferred.stage1"] = report(test.stage1, deferred)
-        reports["deferred.ensemble"] = report(apply_temperature(test.ensemble_logits, temperature), deferred)
+        for name, values in zip(("first", "second"), levels, strict=True):
+            reports[f"deferred.{name}"] = report(values, deferred)
     for part, mask in test.slices.items():
         if part != "test":
-            for name in ("stage1", "ensemble", "cascade"):
+            for name in (*(test.logits if part == "unseen" else (STAGE1, ENSEMBLE)), "cascade"):
                 reports[f"{part}.{name}"] = report(probs[name], mask)
     return reports

@@ -1,10 +1,11 @@
-"""The whole cascade, ready to judge images."""
+"""What `assay predict` runs, ready to judge images: the cascade, or the one network that won against it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,57 +13,102 @@ import torch
 
 from assay.calibration.temperature import apply_temperature
 from assay.core.io import read_json
-from assay.images.cascade.decision import Decisions, decide, deferred_mask
-from assay.images.cascade.ensemble import Ensemble, load_ensemble, resize
+from assay.images.cascade.cost import ENSEMBLE, STAGE1
+from assay.images.cascade.decision import Decisions, decide, decide_alone, deferred_mask
+from assay.images.cascade.ensemble import Ensemble, load_ensemble
+from assay.images.cascade.networks import folder_of, load_network
 from assay.images.decode_set import DecodeSettings
-from assay.images.model.backbones import load_checkpoint
 from assay.images.model.embedding import embed_arrays
 from assay.images.model.prediction import Predictor
 from assay.images.model.store import fit_square
+from assay.images.model.transforms import resize
 from assay.images.stacking import REFIT
+from assay.images.stacking.join import Join
 from assay.images.unlike import Seen, load_seen
 from assay.shipped.opening import Opening, patterns_of
-from assay.shipped.records import MetaRecord, read_record
+from assay.shipped.records import CascadeRecord, MetaRecord, read_record
+
+
+@dataclass(frozen=True)
+class Level:
+    """A network of the cascade with its calibration.
+
+    Attributes:
+        name: ``stage1``, an expert with or without a size (`networks`), or ``ensemble``.
+        join: with what the level before said; None for the first.
+        stage1: whose logit an ensemble takes, where the level before is another network.
+    """
+
+    name: str
+    network: Predictor | Ensemble
+    temperature: float
+    join: Join | None = None
+    stage1: Predictor | None = None
+
+    def logits(self, images: torch.Tensor, before: np.ndarray | None = None) -> np.ndarray:
+        """Uncalibrated log-odds float64 [n] of images uint8 [n, 3, S, S]; ``before``: those of the level before."""
+        if isinstance(self.network, Ensemble):
+            first = before if self.stage1 is None else self.stage1.array_logits(_fitted(images, self.stage1))
+            assert first is not None, "an ensemble takes stage 1's logits"
+            found = self.network.logits(images, first)
+        else:
+            found = self.network.array_logits(_fitted(images, self.network))
+        return found if self.join is None or before is None else self.join.logits(before, found)
+
+    def probs(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of forged [n]."""
+        return apply_temperature(logits, self.temperature)
+
+
+def _fitted(images: torch.Tensor, network: Predictor) -> np.ndarray:
+    """Images [n, 3, S, S] as uint8 [n, s, s, 3] of the network's own side."""
+    return resize(images, network.image_size).permute(0, 2, 3, 1).numpy()
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """Stage 1, the ensemble behind it, and the thresholds between them."""
+    """What won the bake-off: one level that judges every image, or two, and the thresholds between them."""
 
-    stage1: Predictor
-    stage1_temperature: float
-    ensemble: Ensemble
-    ensemble_temperature: float
-    exit_real: float
-    exit_forged: float
+    levels: tuple[Level, ...]
+    exit_real: float | None
+    exit_forged: float | None
     unsure: Sequence[float] | None
-    explanation: Sequence[str]  # what is known of what leaks at both exits, in sentences
+    explanation: Sequence[str]  # what won, and what is known of what leaks at both exits, in sentences
     seen: Seen
     unlike_distance: float
     decode: DecodeSettings
 
     def decide(self, pixels: np.ndarray) -> Decisions:
-        """Judge uint8 images [n, S, S, 3] of the pixel store's side; the ensemble sees deferred ones only."""
+        """Judge uint8 images [n, S, S, 3] of the pixel store's side; the second level sees deferred ones only."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        small = resize(images, self.stage1.image_size).permute(0, 2, 3, 1).numpy()
-        stage1, distances = embed_arrays(self.stage1, small, reduce=self.seen.distances)
-        first = apply_temperature(stage1, self.stage1_temperature)
-        exits = {"exit_real": self.exit_real, "exit_forged": self.exit_forged}
+        level, unlike = self.levels[0], None
+        if level.name == STAGE1:
+            assert isinstance(level.network, Predictor)
+            logits, distances = embed_arrays(level.network, _fitted(images, level.network), reduce=self.seen.distances)
+            unlike = distances > self.unlike_distance
+        else:
+            logits = level.logits(images)
+        first = level.probs(logits)
+        if len(self.levels) == 1:
+            return replace(decide_alone(first, name=level.name), unlike=unlike)
+        assert self.exit_real is not None, "two levels have exits"
+        assert self.exit_forged is not None, "two levels have exits"
+        exits, behind = {"exit_real": self.exit_real, "exit_forged": self.exit_forged}, self.levels[1]
         deferred = deferred_mask(first, **exits)
         second = np.full(len(pixels), np.nan)
         if deferred.any():
             chosen = torch.from_numpy(np.flatnonzero(deferred))
-            logits = self.ensemble.logits(images[chosen], stage1[deferred])
-            second[deferred] = apply_temperature(logits, self.ensemble_temperature)
-        found = decide(first, second, **exits, unsure=self.unsure)
-        return replace(found, unlike=distances > self.unlike_distance)
+            second[deferred] = behind.probs(behind.logits(images[chosen], logits[deferred]))
+        found = decide(first, second, **exits, names=(level.name, behind.name), unsure=self.unsure)
+        return replace(found, unlike=unlike)
 
     def predict(self, images: Sequence[np.ndarray]) -> pd.DataFrame:
         """Judge uint8 RGB images [H, W, 3] of any size.
 
         Returns:
-            Columns verdict (real, forged, unsure), probability (of forged), decided_by (stage1, ensemble), warning
-            (``unlike_all_seen`` where an image is unlike all that stage 1 learned from, so that a verdict means little).
+            Columns verdict (real, forged, unsure), probability (of forged), decided_by (a level's name), warning
+            (``unlike_all_seen`` where stage 1 runs and an image is unlike all it learned from, so that a verdict means
+            little).
 
         Raises:
             ValueError: an entry is no uint8 RGB array.
@@ -80,12 +126,16 @@ class Cascade:
 
 
 def network_folders(models: Path) -> list[str]:
-    """The folders of the experts that the shipped combination asks, relative to ``models``."""
-    shipped = read_record(models / "meta" / "meta.json", MetaRecord)
-    model = shipped.model
-    experts = [model.experts[model.expert]] if model.kind == "single" else model.experts
-    subset = "full" if shipped.test_time_mode == REFIT else "fold_*"
-    return [f"experts/{expert}/{subset}" for expert in experts]
+    """The folders of the networks that are asked beside stage 1, relative to ``models``."""
+    names = [level.network for level in read_record(models / "cascade" / "cascade.json", CascadeRecord).levels]
+    folders = {folder_of(name) for name in names if name not in (STAGE1, ENSEMBLE)}
+    if ENSEMBLE in names:
+        shipped = read_record(models / "meta" / "meta.json", MetaRecord)
+        model = shipped.model
+        experts = [model.experts[model.expert]] if model.kind == "single" else model.experts
+        subset = "full" if shipped.test_time_mode == REFIT else "fold_*"
+        folders |= {f"experts/{expert}/{subset}" for expert in experts}
+    return sorted(folders)
 
 
 def load(models: str | Path = "models", *, device: str = "cpu", verify: bool = True) -> Cascade:
@@ -106,15 +156,28 @@ def load(models: str | Path = "models", *, device: str = "cpu", verify: bool = T
 def _load(folder: Path, *, device: str) -> Cascade:
     info = read_json(folder / "cascade" / "cascade.json")
     return Cascade(
-        stage1=Predictor(load_checkpoint(folder / "stage1"), device=device),
-        stage1_temperature=float(info["stage1_temperature"]),
-        ensemble=load_ensemble(folder, device=device),
-        ensemble_temperature=float(info["ensemble_temperature"]),
-        exit_real=float(info["exit_real"]),
-        exit_forged=float(info["exit_forged"]),
+        levels=_levels(folder, info["levels"], device=device),
+        exit_real=info["exit_real"],
+        exit_forged=info["exit_forged"],
         unsure=info["unsure"],
         explanation=info["explanation"],
         seen=load_seen(folder / "stage1"),
         unlike_distance=float(info["unlike_distance"]),
         decode=DecodeSettings(**info["decode"]),
     )
+
+
+def _levels(folder: Path, records: Sequence[Mapping[str, Any]], *, device: str) -> tuple[Level, ...]:
+    levels: list[Level] = []
+    for record in records:
+        name, stage1 = record["network"], None
+        network: Predictor | Ensemble
+        if name == ENSEMBLE:
+            network = load_ensemble(folder, device=device)
+            if not levels or levels[0].name != STAGE1:
+                stage1 = load_network(folder, STAGE1, device=device)
+        else:
+            network = load_network(folder, name, device=device)
+        join = Join(**record["join"]) if record["join"] else None
+        levels.append(Level(name, network, float(record["temperature"]), join, stage1))
+    return tuple(levels)

@@ -1,18 +1,22 @@
-"""Cost against error on the same images: every single model, the ensemble, the cascade, and what it is held against."""
+"""Cost against error on the same images: every network, the ensemble, and every cascade of two of them at many shares."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from assay.calibration.temperature import apply_temperature
-from assay.images.cascade.cost import cascade_cost
-from assay.images.cascade.decision import deferred_mask
+from assay.images.cascade.bake_off import Choice
+from assay.images.cascade.cost import ENSEMBLE, WAYS, Costs
 from assay.images.cascade.measure import Measured
-from assay.images.cascade.rivals import gain_over_random, learned_deferral, mixed_metrics
-from assay.images.cascade.thresholds import fit_thresholds
+from assay.images.cascade.pairs import Fitted, Pair, exits_by_share
+from assay.images.cascade.rivals import learned_deferral, mixed_metrics
+
+COLUMNS = ["system", "kind", "share", "share_deferred", *WAYS, "balanced_error"]
+# Of a row: a system that judges every image, a point of the line of single networks, a cascade, one that a way of counting
+# chose, or another way to defer in it.
+NETWORK, LINE, CASCADE, CHOSEN, RIVAL = "network", "line", "cascade", "chosen", "rival"
 
 
 def balanced_error(guesses: np.ndarray, labels: np.ndarray) -> float:
@@ -24,63 +28,58 @@ def frontier(
     tune: Measured,
     test: Measured,
     *,
-    temperatures: Mapping[str, float],
-    refit: str,
-    costs: Mapping[str, int],
-    budgets: Sequence[float],
-) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
-    """Cost against balanced error on the seen families of test: the cascade at many budgets, and what it competes with.
+    probs: Mapping[str, np.ndarray],
+    cascades: Mapping[Pair, Fitted],
+    choices: Mapping[str, Choice],
+    costs: Costs,
+    shares: Sequence[float],
+) -> pd.DataFrame:
+    """Cost, by every way of counting, against balanced error on the seen families of test.
 
-    Thresholds are fitted on tune at each budget, the same for both kinds of leak. Random and learned deferral have the
-    cascade's cost; random deferral's error is the expected one.
+    Exits are taken from tune, where a cascade's first network is least sure of ``shares`` of the images; what is deferred
+    on test is counted there. Random deferral (its expected error) and learned deferral stand beside the chosen cascades,
+    at their costs.
 
     Args:
-        temperatures: of the ensemble and of the refit network, by name.
-        refit: the expert whose refit network stands behind the same exits.
-        costs: multiply-accumulates of one image: stage1, ensemble, and each expert.
+        probs: of test, each network and the ensemble on every image: probabilities [n].
+        choices: what tune chose by each way of counting, with the line of single networks that it drew.
 
     Returns:
-        Columns system, budget, share_deferred, cost, balanced_error; and ``frontier.<budget>`` -> the cascade's gain over
-        random deferral.
+        A table with `COLUMNS`; ``share`` is that of tune. A line has a cost by its own way of counting alone.
     """
-    seen = test.slices["test"]
-    labels, stage1 = test.labels[seen], test.stage1
-    ensemble = apply_temperature(test.ensemble_logits, temperatures["ensemble"])
-    one = apply_temperature(test.expert_logits[refit], temperatures[refit])
-    rows, gains = [], {}
-    for budget in budgets:
-        found = fit_thresholds(
-            tune.stage1,
-            tune.labels,
-            tune.keys["group_id"].to_numpy(),
-            budget_forged=budget,
-            budget_real=budget,
-            certify=False,
-        )
-        deferred = deferred_mask(stage1, **found.exits)
-        share = float(deferred[seen].mean())
-        learned = learned_deferral(tune, test, temperature=temperatures["ensemble"], deferred=deferred)
-        cost, cheap = (cascade_cost(costs["stage1"], costs[name], share) for name in ("ensemble", refit))
-        probs = np.where(deferred, ensemble, stage1)
-        gains[f"frontier.{budget}"] = gain_over_random(test, probs, ensemble, share=share)
-        expected = mixed_metrics(labels, np.column_stack([stage1, ensemble])[seen], shares=(1 - share, share))
-        routed = {
-            "cascade": (cost, balanced_error(probs[seen] >= 0.5, labels)),
-            "refit behind the same exits": (
-                cheap,
-                balanced_error(np.where(deferred, one, stage1)[seen] >= 0.5, labels),
-            ),
-            "random deferral": (cost, 1.0 - float(expected["balanced_accuracy"][0])),
-            "learned deferral": (cost, balanced_error(np.where(learned, ensemble, stage1)[seen] >= 0.5, labels)),
-        }
-        rows += [(name, budget, share, *point) for name, point in routed.items()]
-    singles = {"stage1": stage1 >= 0.5}
-    singles |= {name: logits > 0 for name, logits in test.expert_logits.items()}
-    singles["ensemble"] = ensemble >= 0.5
-    # The ensemble takes stage 1's logit, too.
-    alone = {**costs, "ensemble": cascade_cost(costs["stage1"], costs["ensemble"], 1.0)}
-    for name, guess in singles.items():
-        system = f"{name} (refit)" if name in test.expert_logits else name
-        rows.append((system, np.nan, np.nan, alone[name], balanced_error(guess[seen], labels)))
-    columns = ["system", "budget", "share_deferred", "cost", "balanced_error"]
-    return pd.DataFrame(rows, columns=columns), gains
+    seen, chosen = test.slices["test"], {choice.cascade for choice in choices.values()}
+    labels = test.labels[seen]
+    rows: list[tuple[object, ...]] = []
+    for name in [*costs.singles, ENSEMBLE]:
+        counted = [costs.alone(name, way=way) for way in WAYS]
+        rows.append((name, NETWORK, np.nan, np.nan, *counted, balanced_error(probs[name][seen] >= 0.5, labels)))
+    errors = {row[0]: row[-1] for row in rows}
+    for way, choice in choices.items():
+        for name, cost in zip(choice.line.names, choice.line.costs, strict=True):
+            counted = [cost if other == way else np.nan for other in WAYS]
+            rows.append(("line of single networks", LINE, np.nan, np.nan, *counted, errors[name]))
+    for pair, fitted in cascades.items():
+        kind, system = (CHOSEN if pair in chosen else CASCADE), " > ".join(pair)
+        for share in shares:
+            for suffix, deferred, error in _points(tune, test, fitted, share, rivals=pair in chosen):
+                counted = [costs.cascade(*pair, deferred, way=way) for way in WAYS]
+                rows.append((system + suffix, RIVAL if suffix else kind, share, deferred, *counted, error))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _points(
+    tune: Measured, test: Measured, fitted: Fitted, share: float, *, rivals: bool
+) -> Iterator[tuple[str, float, float]]:
+    """Suffix of the name, share deferred on test and balanced error of a cascade, and of its rivals."""
+    seen, on_tune, (first, second) = test.slices["test"], fitted.probs(tune), fitted.probs(test)
+    labels = test.labels[seen]
+    found = fitted.decide(test, exits=exits_by_share(on_tune[0], share))
+    deferred = float(found.deferred[seen].mean())
+    yield "", deferred, balanced_error(found.probs[seen] >= 0.5, labels)
+    if rivals:
+        both = np.column_stack([first, second])[seen]
+        expected = mixed_metrics(labels, both, shares=(1 - deferred, deferred))["balanced_accuracy"][0]
+        yield ", random deferral", deferred, 1.0 - float(expected)
+        num = int(found.deferred[seen].sum())
+        learned = learned_deferral(on_tune, tune.labels, first, rows=seen, num=num)
+        yield ", learned deferral", deferred, balanced_error(np.where(learned, second, first)[seen] >= 0.5, labels)

@@ -1,15 +1,15 @@
 """From photographs to pairs of real and forged crops on disk.
 
 Photographs are decoded and grouped and groups get their role and fold before anything is cropped, learned or forged. A
-crop shows one scene and nothing else: ``splice`` takes its donor from the same scene, and the generator of ``recon``
-learns from photographs that are set aside and stand in no role.
+crop shows one scene and nothing else: ``splice`` and ``clone`` take their donor from the same scene, and the generator of
+``recon`` learns from photographs that are set aside and stand in no role.
 """
 
 from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from PIL import Image
 from assay.images.forge import forging
 from assay.params.images import Forge
 
-Reconstruct = Callable[[np.ndarray], np.ndarray]
+# What a family's network makes of crops, uint8 [n, S, S, 3] both.
+Network = Callable[[np.ndarray], np.ndarray]
 
 # The autoencoder learns from so many crops, whatever the number of photographs.
 GENERATOR_CROPS = 2000
@@ -31,13 +32,17 @@ GENERATOR_CROPS = 2000
 LEAST_CHANGE, LEAST_LEVELS = 0.01, 4
 # Crops that are tried for one in which all forgeries show.
 TRIES = 30
-# How a crop is forged, by family; recon has a network of its own.
+# How a crop is forged, by family; recon and superres have networks of their own.
 FORGERS: dict[str, Callable[..., np.ndarray]] = {
     "blend": forging.blend,
-    "splice": forging.splice,
+    "clone": forging.clone,
     "inpaint": forging.inpaint,
+    "patchmatch": forging.patchmatch,
     "resample": forging.resample,
+    "splice": forging.splice,
 }
+# Families that paste from another crop of the scene.
+FROM_DONOR = ("splice", "clone")
 
 
 # ``group`` names every scene that a row shows; ``fold`` is empty outside the train role.
@@ -148,12 +153,14 @@ def crop_numbers(groups: Sequence[str], *, crops_per_scene: int) -> list[range]:
 
 
 def generator_crops(photos: Sequence[np.ndarray], settings: Forge, *, seed: int) -> np.ndarray:
-    """Crops for training the ``recon`` generator, as many of each photograph: uint8 [n, S, S, 3].
+    """Crops for training the ``recon`` generator, as many of each photograph: uint8 [n, S, S, 3], S ``recon.side``.
 
-    Their colour channels are shuffled and half of them are negatives, since a few rooms have few colours and the
-    generator is to draw scenes that it never saw.
+    They are small windows of the scale that crops have: it is made of convolutions and then runs at any size. Their colour
+    channels are shuffled and half of them are negatives, since a few rooms have few colours and the generator is to draw
+    scenes that it never saw.
     """
     crops: list[np.ndarray] = []
+    settings = settings.model_copy(update={"size": settings.recon.side})
     for number, pixels in enumerate(photos):
         rng = np.random.default_rng([seed, 1, number])
         for _ in range(max(1, GENERATOR_CROPS // len(photos))):
@@ -163,11 +170,9 @@ def generator_crops(photos: Sequence[np.ndarray], settings: Forge, *, seed: int)
 
 
 def families_for(position: int, role: str, settings: Forge) -> list[str]:
-    """Families the crop at this position is forged by: one seen family in turn, in test the unseen one as well."""
-    chosen = [settings.seen[position % len(settings.seen)]]
-    if role == "test" and settings.unseen is not None:
-        chosen.append(settings.unseen)
-    return [str(family) for family in chosen]
+    """Families the crop at this position is forged by: one seen family in turn, in test an unseen one as well."""
+    lists = [settings.seen, settings.unseen if role == "test" else []]
+    return [str(families[position % len(families)]) for families in lists if families]
 
 
 def share_changed(crop: np.ndarray, forged: np.ndarray) -> float:
@@ -183,22 +188,23 @@ def forge_crop(
     *,
     scene: Sequence[np.ndarray],
     settings: Forge,
-    reconstruct: Reconstruct | None,
+    networks: Mapping[str, Network],
 ) -> np.ndarray:
     """The crop forged by ``family``; ``scene`` holds the photographs of its own group."""
-    if family == "recon":
-        assert reconstruct is not None
-        return reconstruct(crop[None])[0]
+    if family in networks:
+        return networks[family](crop[None])[0]
     options = getattr(settings, family).model_dump()
-    if family == "splice":
+    if family in FROM_DONOR:
         options["donor"] = cut_crop(scene[int(rng.integers(len(scene)))], rng, settings)
     return FORGERS[family](crop, rng, **options)
 
 
 def forge_photo(
-    number: int, photos: list[Photo], settings: Forge, *, seed: int, reconstruct: Reconstruct | None
+    number: int, photos: list[Photo], settings: Forge, *, seed: int, networks: Mapping[str, Network]
 ) -> Iterator[tuple[str, str, bytes]]:
     """Yield (crop name, generator, JPEG bytes) of one photograph: each real crop, then what was forged from it.
+
+    ``networks``: of the families that have one.
 
     Raises:
         ValueError: a forgery leaves every crop of the photograph as it is.
@@ -211,7 +217,7 @@ def forge_photo(
         families, best, most = families_for(position, photo.role, settings), [], 0.0
         for _ in range(TRIES):
             crop = cut_crop(pixels, rng, settings)
-            forge = partial(forge_crop, crop, rng=rng, scene=scene, settings=settings, reconstruct=reconstruct)
+            forge = partial(forge_crop, crop, rng=rng, scene=scene, settings=settings, networks=networks)
             made = [crop, *(forge(family) for family in families)]
             least = min(share_changed(crop, forged) for forged in made[1:])
             if least > most:
@@ -226,6 +232,26 @@ def forge_photo(
         quality = int(rng.integers(settings.jpeg_quality[0], settings.jpeg_quality[1] + 1))
         for family, image in zip(("real", *families), best, strict=True):
             yield f"{photo.name}_{position:04d}", family, encode_jpeg(image, quality=quality)
+
+
+def matched_settings(photos: Sequence[Photo], settings: Forge) -> Forge:
+    """Settings by which crops of all these photographs are cut at scales that each of them can give."""
+    smallest = min(min(photo.load().shape[:2]) for photo in photos)
+    low, high = settings.short_side
+    return settings.model_copy(update={"short_side": [low, min(high, float(smallest))]})
+
+
+def cut_photo(photo: Photo, settings: Forge, *, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (crop name, JPEG bytes) of one picture that is only cut: the set of generated pictures, and its real ones.
+
+    The crop of a number has one JPEG quality in every group, so that both halves have the same.
+    """
+    rng = np.random.default_rng([seed, 4, *photo.name.encode()])
+    for position in photo.crops:
+        crop = cut_crop(photo.load(), rng, settings)
+        low, high = settings.jpeg_quality
+        quality = int(np.random.default_rng([seed, 5, position]).integers(low, high + 1))
+        yield f"{photo.name}_{position:04d}", encode_jpeg(crop, quality=quality)
 
 
 def manifest_row(photo: Photo, stem: str, generator: str) -> dict[str, object]:

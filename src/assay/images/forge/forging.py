@@ -83,6 +83,40 @@ def splice(
     return mix(crop, donor, soften(ellipse_mask(side, rng, area=area), width=feather * side))
 
 
+def clone(crop: np.ndarray, rng: np.random.Generator, *, donor: np.ndarray, area: Sequence[float]) -> np.ndarray:
+    """A region from elsewhere, ``donor`` (uint8, same shape), whose gradients are joined to the colours around it.
+
+    Perez, Gangnet and Blake, "Poisson Image Editing", SIGGRAPH 2003 (OpenCV's seamlessClone).
+    """
+    mask = ellipse_mask(crop.shape[0], rng, area=area).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    # OpenCV puts the middle of the region's frame at this point: where the region came from.
+    middle = (left + width // 2, top + height // 2)
+    return cv2.seamlessClone(donor, crop, 255 * mask, middle, cv2.NORMAL_CLONE)
+
+
+def patchmatch(crop: np.ndarray, rng: np.random.Generator, *, area: Sequence[float], patch: int) -> np.ndarray:
+    """A region removed and filled with pieces of ``2 patch + 1`` pixels from the rest of the crop.
+
+    Barnes, Shechtman, Finkelstein and Goldman, "PatchMatch: A Randomized Correspondence Algorithm for Structural Image
+    Editing", SIGGRAPH 2009 (PyPatchMatch).
+
+    Raises:
+        ValueError: PyPatchMatch is there without its compiled half.
+    """
+    from patchmatch import patch_match
+
+    if not patch_match.patchmatch_available:
+        raise ValueError(
+            "forge.families has patchmatch, and PyPatchMatch could not load its library (no wheel for this system?): "
+            "install a wheel of it, or drop patchmatch"
+        )
+    mask = ellipse_mask(crop.shape[0], rng, area=area).astype(np.uint8)
+    # It keeps a seed of its own, from which every call starts.
+    patch_match.set_random_seed(int(rng.integers(2**31)))
+    return patch_match.inpaint(crop, mask, patch_size=patch)
+
+
 def inpaint(crop: np.ndarray, rng: np.random.Generator, *, area: Sequence[float], radius: float) -> np.ndarray:
     """A region removed and filled from its surroundings.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
+from timm.models import group_parameters
 from torch import nn
 
 from assay.core.io import read_json, write_json
@@ -21,12 +22,16 @@ from assay.core.tensors import save_tensors
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How a network wants its images: side in pixels, mean and std per channel of values in 0..1."""
+    """How a network wants its images: side in pixels, mean and std per channel of values in 0..1, and what it looks at.
+
+    ``input``: ``rgb``, the colours, or ``srm``, noise residuals (`assay.images.model.transforms.normalizer`).
+    """
 
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str
+    input: str = "rgb"
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,16 @@ def create_network(architecture: str, *, pretrained: bool, image_size: int) -> n
         return timm.create_model(architecture, **kwargs)
 
 
-def build(architecture: str, *, weights: Mapping[str, torch.Tensor], image_size: int) -> tuple[nn.Module, DataConfig]:
+def build(
+    architecture: str, *, weights: Mapping[str, torch.Tensor], image_size: int, input: str = "rgb"
+) -> tuple[nn.Module, DataConfig]:
     """A timm network with one output, and the data config it was trained with, at ``image_size``.
 
     Args:
         architecture: timm name, with or without a pretrained tag.
         weights: all tensors but the classifier's, as the stage fetch_weights writes them; empty: torch's random ones.
         image_size: side of the images in pixels.
+        input: what it is to look at, see `DataConfig`.
 
     Raises:
         ValueError: unknown architecture, or weights that do not fit it.
@@ -76,8 +84,27 @@ def build(architecture: str, *, weights: Mapping[str, torch.Tensor], image_size:
     for parameter in model.get_classifier().parameters():  # type: ignore[operator]
         nn.init.zeros_(parameter)
     resolved = resolve_model_data_config(model)
-    config = DataConfig(image_size, tuple(resolved["mean"]), tuple(resolved["std"]), resolved["interpolation"])
+    config = DataConfig(image_size, tuple(resolved["mean"]), tuple(resolved["std"]), resolved["interpolation"], input)
     return model, config
+
+
+def freeze(model: nn.Module, layers: int) -> None:
+    """Keep the lowest layers of a timm network as they are: so many of those that timm counts, the stem first, then stages.
+
+    The lowest layers are the dearest, since they work on the largest maps, and the most general (Yosinski et al. 2014,
+    "How transferable are features in deep neural networks?"). Training leaves what is frozen in evaluation mode.
+
+    Raises:
+        ValueError: none would be left to train.
+    """
+    found = group_parameters(model, model.group_matcher(coarse=True))  # type: ignore[operator]
+    if layers >= len(found):
+        raise ValueError(
+            f"frozen_layers {layers}: {type(model).__name__} has {len(found)} layers, one is to be trained"
+        )
+    for layer in range(layers):
+        for name in found[layer]:
+            model.get_parameter(name).requires_grad_(False)
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -140,25 +167,34 @@ def save_checkpoint(
 def data_config_of(info: dict[str, Any]) -> DataConfig:
     """The data config in a checkpoint's JSON."""
     raw = info["data_config"]
-    return DataConfig(int(raw["image_size"]), tuple(raw["mean"]), tuple(raw["std"]), str(raw["interpolation"]))
+    sizes = int(raw["image_size"]), tuple(raw["mean"]), tuple(raw["std"])
+    return DataConfig(*sizes, str(raw["interpolation"]), str(raw["input"]))
 
 
 def load_checkpoint(
-    folder: Path, *, wrap: Callable[[nn.Module, dict[str, Any]], nn.Module] | None = None
+    folder: Path,
+    *,
+    wrap: Callable[[nn.Module, dict[str, Any]], nn.Module] | None = None,
+    image_size: int | None = None,
 ) -> Checkpoint:
     """Read what ``save_checkpoint`` wrote. Runs no code from the files.
 
-    ``wrap`` makes the network that was saved from a fresh timm one and the checkpoint's JSON, where the two differ.
+    Args:
+        wrap: makes the network that was saved from a fresh timm one and the checkpoint's JSON, where the two differ.
+        image_size: the side in pixels to build the network for, in place of the one that it was trained at.
 
     Raises:
-        ValueError: files missing or not fitting each other.
+        ValueError: files missing or not fitting each other; weights that do not fit a network of this size (windows and
+            tables of positions are made for one).
     """
     for name in ("model.json", "model.safetensors"):
         if not (folder / name).is_file():
-            stage = "train_stage1" if wrap is None else "train_expert"
+            stage = "choose_stage1" if wrap is None else "train_expert"
             raise ValueError(f"no {name} in {folder}: run dvc repro {stage}, or give the folder that holds it")
     info = read_json(folder / "model.json")
     config = data_config_of(info)
+    if image_size is not None:
+        config = replace(config, image_size=image_size)
     model = create_network(info["architecture"], pretrained=False, image_size=config.image_size)
     if wrap is not None:
         model = wrap(model, info)

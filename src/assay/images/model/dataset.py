@@ -13,15 +13,19 @@ from torchvision.transforms import v2
 
 from assay.core.progress import progress
 from assay.images.model.store import PixelStore
+from assay.images.model.transforms import resize
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, ...]
+# Column of a manifest: what a teacher says of a picture, a logit.
+TEACHER = "teacher_logit"
 
 
 class PictureSet(Dataset[Batch]):
     """Images and labels of a manifest, read from the pixel store a batch at a time.
 
-    ``__getitems__`` returns (uint8 [n, 3, S, S], float32 [n]). Every sample's augmentation is seeded by (seed, epoch,
-    row), so it does not depend on the order of the batches, the number of loader processes, or where a run resumed.
+    ``__getitems__`` returns (uint8 [n, 3, S, S], float32 [n]) and, where the manifest has a column `TEACHER`, its logits
+    float32 [n], the same however a picture is augmented. Every sample's augmentation is seeded by (seed, epoch, row), so it
+    does not depend on the order of the batches, the number of loader processes, or where a run resumed.
     """
 
     def __init__(
@@ -36,7 +40,8 @@ class PictureSet(Dataset[Batch]):
         self._store = store
         self._rows = store.rows_of(list(manifest["sample_id"]))
         self.labels = torch.tensor(manifest["label"].to_numpy(), dtype=torch.float32)
-        self._resize = None if image_size == store.side else v2.Resize([image_size, image_size], antialias=True)
+        self.teacher = torch.tensor(manifest[TEACHER].to_numpy(), dtype=torch.float32) if TEACHER in manifest else None
+        self._side = image_size
         self._transform = transform
         self._seed = seed
         self.epoch = 0
@@ -45,16 +50,14 @@ class PictureSet(Dataset[Batch]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Batch:
-        images, labels = self.__getitems__([index])
-        return images[0], labels[0]
+        return tuple(part[0] for part in self.__getitems__([index]))
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        images = torch.from_numpy(self._store.pixels[self._rows[indices]]).permute(0, 3, 1, 2)
-        if self._resize is not None:
-            images = self._resize(images)
+        images = resize(torch.from_numpy(self._store.pixels[self._rows[indices]]).permute(0, 3, 1, 2), self._side)
         if self._transform is not None:
             images = self._augment(self._transform, images, indices)
-        return images, self.labels[indices]
+        taught = () if self.teacher is None else (self.teacher[indices],)
+        return images, self.labels[indices], *taught
 
     def _augment(self, transform: v2.Transform, images: torch.Tensor, indices: list[int]) -> torch.Tensor:
         parts = []

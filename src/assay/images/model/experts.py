@@ -51,10 +51,15 @@ class ExpertNetwork(nn.Module):
 
 
 def build_expert(
-    architecture: str, *, weights: Mapping[str, torch.Tensor], image_size: int, embedding_dim: int
+    architecture: str,
+    *,
+    weights: Mapping[str, torch.Tensor],
+    image_size: int,
+    embedding_dim: int,
+    input: str = "rgb",
 ) -> tuple[ExpertNetwork, DataConfig]:
     """An expert with these weights in its backbone (see `build`); its projection is random until it is loaded."""
-    backbone, config = build(architecture, weights=weights, image_size=image_size)
+    backbone, config = build(architecture, weights=weights, image_size=image_size, input=input)
     return ExpertNetwork(backbone, embedding_dim=embedding_dim), config
 
 
@@ -105,14 +110,14 @@ class FeatureExtractor(Predictor):
         return np.concatenate(embeddings), np.concatenate(logits)
 
 
-def load_extractor(folder: Path, *, device: str) -> FeatureExtractor:
-    """The expert of a model folder.
+def load_extractor(folder: Path, *, device: str, image_size: int | None = None) -> FeatureExtractor:
+    """The expert of a model folder, at its own image size or at another.
 
     Raises:
-        ValueError: files missing or not fitting each other.
+        ValueError: as `load_checkpoint`.
     """
 
     def as_expert(backbone: nn.Module, info: dict[str, Any]) -> nn.Module:
         return ExpertNetwork(backbone, embedding_dim=int(info["embedding_dim"]))
 
-    return FeatureExtractor(load_checkpoint(folder, wrap=as_expert), device=device)
+    return FeatureExtractor(load_checkpoint(folder, wrap=as_expert, image_size=image_size), device=device)

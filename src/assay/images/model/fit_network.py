@@ -16,19 +16,23 @@ from assay.images.model.backbones import DataConfig, save_checkpoint
 from assay.images.model.checkpoint import Row, TrainingState
 from assay.images.model.dataset import PictureSet
 from assay.images.model.store import open_store
-from assay.images.model.training import fit, start
-from assay.images.model.transforms import Normalize, train_transform
+from assay.images.model.training import Distillation, fit, start
+from assay.images.model.transforms import normalizer, train_transform
 from assay.params.images import Training
 
 
 @dataclass(frozen=True)
 class FitTask:
-    """How a network is fitted; ``cpu`` keeps Accelerate from looking for anything else."""
+    """How a network is fitted; ``cpu`` keeps Accelerate from looking for anything else.
+
+    ``distillation``: the training rows have a column `assay.images.model.dataset.TEACHER`.
+    """
 
     settings: Training
     data_config: DataConfig
     seed: int
     cpu: bool
+    distillation: Distillation | None = None
 
 
 def print_row(row: Row) -> None:
@@ -61,8 +65,8 @@ def fit_network(
     size = settings.image_size
     train_set = PictureSet(store, train, image_size=size, transform=train_transform(settings.augment), seed=task.seed)
     val_set = PictureSet(store, val, image_size=size)
-    normalize = Normalize(config.mean, config.std)
-    loop = start(network, train_set, val_set, settings=settings, normalize=normalize, seed=task.seed, cpu=task.cpu)
+    options: dict[str, Any] = {"seed": task.seed, "cpu": task.cpu, "distillation": task.distillation}
+    loop = start(network, train_set, val_set, settings=settings, normalize=normalizer(config), **options)
     main_process = loop.accelerator.is_main_process
 
     def report(row: Row) -> None:

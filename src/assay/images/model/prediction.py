@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from assay.core.torch_setup import pick_device
 from assay.images.model.backbones import Checkpoint, load_checkpoint
 from assay.images.model.dataset import PictureSet, batches_in_order
-from assay.images.model.transforms import Normalize
+from assay.images.model.transforms import normalizer
 
 
 class Predictor:
@@ -23,7 +24,12 @@ class Predictor:
         self.image_size = config.image_size
         self.network = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._batch_size = batch_size
-        self._normalize = Normalize(config.mean, config.std).to(self.device)
+        self._normalize = normalizer(config).to(self.device)
+
+    @property
+    def from_pixels(self) -> nn.Module:
+        """Normalisation and network as one, for images [n, 3, S, S] of 0 to 255: all that an image costs."""
+        return nn.Sequential(self._normalize, self.network)
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
         """What the network is fed with for uint8 [n, 3, S, S], on its device."""

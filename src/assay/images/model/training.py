@@ -1,8 +1,9 @@
 """The training loop: one for stage 1 and for the experts.
 
-AdamW, binary cross-entropy on one logit, a cosine schedule per epoch with optional warm-up, best state by validation
-AUC. Accelerate drives device, precision and processes. Every random draw is a function of (seed, epoch), so a run that
-was killed and resumed from its last epoch ends bit-identical to one that was not.
+AdamW, binary cross-entropy on one logit, or what a teacher adds to it (`Distillation`), a cosine schedule per epoch with
+optional warm-up, best state by validation AUC. Accelerate drives device, precision and processes. Every random draw is a
+function of (seed, epoch), so a run that was killed and resumed from its last epoch ends bit-identical to one that was
+not.
 """
 
 from __future__ import annotations
@@ -36,6 +37,29 @@ def epoch_metrics(logits: np.ndarray, labels: np.ndarray) -> Row:
     }
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """How far a network learns from what a teacher says in place of the labels (Hinton et al. 2015).
+
+    Attributes:
+        temperature: what the logits of both are divided by; above 1, small differences of a sure teacher count, too.
+        weight: share of the teacher's part of the loss.
+    """
+
+    temperature: float
+    weight: float
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """``w T^2 BCE(z / T, sigmoid(t / T)) + (1 - w) BCE(z, y)``, in nats, mean over logits, labels and teacher [n].
+
+        T^2, since the gradients of the first part shrink with its square ("Distilling the Knowledge in a Neural Network",
+        section 2).
+        """
+        entropy, heat = nn.functional.binary_cross_entropy_with_logits, self.temperature
+        soft = entropy(logits / heat, torch.sigmoid(teacher / heat))
+        return self.weight * heat**2 * soft + (1 - self.weight) * entropy(logits, labels)
+
+
 def make_schedule(
     optimizer: torch.optim.Optimizer, settings: Training, *, steps_per_epoch: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -53,6 +77,15 @@ def make_schedule(
     return torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warm])
 
 
+def train_mode(model: nn.Module) -> None:
+    """Training mode but for modules whose every parameter is frozen: their running statistics stay, too."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
 @dataclass
 class Loop:
     """A network in training: call ``train_epoch`` and ``validate`` in turn."""
@@ -68,12 +101,13 @@ class Loop:
     schedule: torch.optim.lr_scheduler.LRScheduler
     schedule_unit: str
     seed: int
+    distillation: Distillation | None
 
     def train_epoch(self, epoch: int) -> Row:
         """One pass over the training images, with weights updated; metrics of the logits as they came."""
         self.train_set.epoch = self.batches.epoch = epoch
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
-        self.model.train()
+        train_mode(self.model)
         return self._run(self.train_loader, f"epoch {epoch}", self._step)
 
     def validate(self, epoch: int) -> Row:
@@ -82,14 +116,18 @@ class Loop:
         with torch.inference_mode():
             return self._run(self.val_loader, f"epoch {epoch} val", self._forward)
 
-    def _forward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(
+        self, images: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         with self.accelerator.autocast():
             logits = self.model(self.normalize(images)).squeeze(1)
         # In float32: half precision saturates the loss of confident logits.
-        return logits, nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        if self.distillation is None or teacher is None:
+            return logits, nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        return logits, self.distillation.loss(logits.float(), labels, teacher)
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, loss = self._forward(images, labels)
+    def _step(self, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, loss = self._forward(*batch)
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -98,9 +136,9 @@ class Loop:
         return logits, loss
 
     def _run(self, loader: Any, name: str, step: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Row:
-        outputs, targets = [], []
-        for images, labels in progress(loader, name=name, unit="batch"):
-            logits, loss = step(images, labels)
+        outputs, truth = [], []
+        for images, labels, *teacher in progress(loader, name=name, unit="batch"):
+            logits, loss = step(images, labels, *teacher)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"{name}: the loss is {loss.item()}; a smaller lr may help")
             logits = logits.detach().float()
@@ -109,8 +147,8 @@ class Loop:
             if self.accelerator.num_processes > 1:
                 logits, labels = self.accelerator.gather_for_metrics((logits, labels))
             outputs.append(logits.cpu())
-            targets.append(labels.cpu())
-        return epoch_metrics(torch.cat(outputs).numpy(), torch.cat(targets).numpy())
+            truth.append(labels.cpu())
+        return epoch_metrics(torch.cat(outputs).numpy(), torch.cat(truth).numpy())
 
 
 def start(
@@ -122,8 +160,9 @@ def start(
     normalize: Normalize,
     seed: int,
     cpu: bool,
+    distillation: Distillation | None = None,
 ) -> Loop:
-    """Hand model, optimizer and loaders to Accelerate.
+    """Hand model, optimizer and loaders to Accelerate; with ``distillation`` the train set names a teacher's logits.
 
     Raises:
         ValueError: images of one class only.
@@ -133,6 +172,7 @@ def start(
             raise ValueError(
                 f"role {role} must hold real and forged images; its labels are {set(data.labels.tolist())}"
             )
+    assert (distillation is None) == (train_set.teacher is None)
     accelerator = Accelerator(cpu=cpu, mixed_precision=settings.mixed_precision)
     workers = settings.loader_workers
     common: dict[str, Any] = {"seed": seed, "workers": workers}
@@ -145,7 +185,8 @@ def start(
         **common,
     )
     val_loader = make_loader(val_set, batch_size=2 * settings.batch_size, shuffle=False, **common)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     schedule = make_schedule(optimizer, settings, steps_per_epoch=len(train_loader))
     prepared = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, train_loader, val_loader)
     return Loop(
@@ -160,6 +201,7 @@ def start(
         schedule=schedule,
         schedule_unit=settings.schedule,
         seed=seed,
+        distillation=distillation,
     )
 
 

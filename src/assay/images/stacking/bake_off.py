@@ -1,4 +1,4 @@
-"""Which meta-model is shipped: candidates against each other on the same rows, by fold and group.
+"""Which of several models is shipped: candidates against each other on the same rows, by group; meta-models by fold, too.
 
 The scores of two folds come from two sets of networks, whose scales differ; a deployed ensemble is one set. So pairs of a
 real and a forged image are counted within a fold. What one candidate has over another is judged by the interval of the
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from assay.images.stacking.meta_model import CANDIDATES
 from assay.metrics.binary import Resampled, WeightedMetrics, binary_metrics, resample
 from assay.metrics.claims import outcome
 from assay.metrics.discrimination import FloatArray, check_labels, check_weights, ranking_metrics
@@ -60,11 +59,12 @@ def measure(labels: np.ndarray, probs: np.ndarray, groups: np.ndarray, base_fold
     return resample(labels, probs, groups, metrics=metrics)
 
 
-def choose(measured: Mapping[str, Resampled], *, ship: str) -> tuple[str, dict[str, dict[str, float]]]:
+def choose(measured: Mapping[str, Resampled], *, metric: str, ship: str) -> tuple[str, dict[str, dict[str, float]]]:
     """Which candidate is shipped, and why.
 
     Args:
-        measured: candidate -> its metrics, with ``fold_auc``; all on the same rows.
+        measured: candidate -> its metrics, the simplest first; all on the same rows.
+        metric: what they are judged by; higher is better.
         ship: ``auto``, or a candidate that is forced.
 
     Returns:
@@ -73,13 +73,13 @@ def choose(measured: Mapping[str, Resampled], *, ship: str) -> tuple[str, dict[s
         limits: what the best has over it. All intervals hold together (`gains_together`), since the best was chosen by
         these rows.
     """
-    best = max(CANDIDATES, key=lambda name: measured[name].point["fold_auc"])
-    together = gains_together({name: (measured[best], measured[name], "fold_auc") for name in CANDIDATES})
+    best = max(measured, key=lambda name: measured[name].point[metric])
+    together = gains_together({name: (measured[best], one, metric) for name, one in measured.items()})
     gains = {
-        name: {f"{BEST_GAIN}{end}": together[f"{name}{end}"] for end in ("", "_low", "_high")} for name in CANDIDATES
+        name: {f"{BEST_GAIN}{end}": together[f"{name}{end}"] for end in ("", "_low", "_high")} for name in measured
     }
     if ship != "auto":
         return ship, gains
     groups = {"n_groups": float(measured[best].n_groups)}
     beaten = {name: outcome(gains[name] | groups, BEST_GAIN) == "better" for name in gains}
-    return next(name for name in CANDIDATES if not beaten[name]), gains
+    return next(name for name in measured if not beaten[name]), gains
