@@ -89,6 +89,7 @@ def test_all_errors_stand_in_one_message(put: Edit) -> None:
 
 # Of each section of params.yaml: key, value, and what the one line that names the fault says.
 FIRST = {"no_augmentation": "rows/train.jsonl", "base": "filtered/train.jsonl"}
+FOLDS = {"fold_0_of_2": "rows/train.jsonl", "fold_1_of_2": "rows/train.jsonl"}
 BAD = [
     ("roles.test", 0.9, "must be above 0 and sum to 1, they sum to 1."),
     ("forge.jpeg_quality", [90, 80], "must not be larger than the second, got [90, 80]"),
@@ -108,6 +109,12 @@ BAD = [
     ("prepare.sources", [{"dataset": name, "kind": "forge"} for name in "ab"], "only one source"),
     ("distill_stage1.temperature", 0.5, "greater than or equal to 1"),
     ("distill_stage1.weight", 1.5, "less than or equal to 1"),
+    (
+        "evaluate_cascade.ship",
+        "stage_1",
+        "evaluate_cascade.ship: got 'stage_1'; known are auto, cascade, stage1, ensemble",
+    ),
+    ("score_cascade.sizes", [64, 512], "score_cascade.sizes [512] are above prepare.size 128"),
     ("distill_stage1.ship", "best", "'auto', 'plain' or 'distilled'"),
     ("train_stage1.warmup_epochs", 500, "warmup_epochs 500 must be below epochs"),
     ("train_stage1.augment.blur_sigma", [-1.0, 2.0], "greater than or equal to 0"),
@@ -174,13 +181,14 @@ BAD = [
     ("pretrain_vlm.small.hidden_size", 80, "hidden_size 80 must be a multiple of 8 times its number of heads"),
     ("vlm_sft.weights_dtype", "8bit", "vlm_sft.weights_dtype"),
     ("filter_vlm.scorer", "teacher", "filter_vlm.scorer"),
-    ("vlm_networks", {"base": "filtered/train.jsonl"}, "needs the network no_augmentation"),
+    ("vlm_networks", {"base": "filtered/train.jsonl"} | FOLDS, "needs the network no_augmentation"),
     ("vlm_networks", {"base": "rows/train.jsonl"}, "base learns filtered/train.jsonl, got 'rows/train.jsonl'"),
     ("vlm_networks", {"no_filter": "rows/train.jsonl"}, "base is missing"),
     ("vlm_networks", {"order_0": "filtered/train.jsonl"}, "no network 'order_0'"),
-    ("vlm_networks", {"base": "filtered/train.jsonl", "fold_0_of_2": "rows/train.jsonl"}, "folds must be all of"),
+    ("vlm_networks", {"base": "filtered/train.jsonl", "fold_0_of_2": "rows/train.jsonl"}, "folds must be fold_0"),
     ("vlm_networks", FIRST | {"fold_0_of_2": "filtered/train.jsonl"}, "fold_0_of_2 learns rows/train.jsonl"),
-    ("vlm_networks", FIRST, "learn from mistakes: vlm_networks needs folds"),
+    ("vlm_networks", FIRST, "folds must be fold_0_of_2 and fold_1_of_2, got []"),
+    ("vlm_high_risk_networks", {}, "vlm_high_risk_networks"),
     ("vlm_predict.second", "third", "vlm_predict.second: got 'third'; use auto or one of"),
     ("vlm_sft_high_risk.merge", True, "a merged network has no gate"),
     ("vlm_sft_high_risk.near_share", 0.7, "must not sum to above 1"),

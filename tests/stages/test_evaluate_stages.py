@@ -47,6 +47,7 @@ def write_params(**changes: object) -> None:
     params = yaml.load((ROOT / "params.yaml").read_text())
     params["train_stage1"] |= SMALL | {"batch_size": 8}
     params["prepare"] |= {"size": SIDE}
+    params["score_cascade"] = {"sizes": [SIDE]}
     params["evaluate"]["robustness"] = {"max_samples": 20, "jpeg_quality": [100], "resize": [1.0], "blur_sigma": [0.0]}
     for section, values in changes.items():
         params[section] |= values

@@ -67,7 +67,7 @@ def write_params(**changes: dict[str, object]) -> None:
     params["train_meta"]["search"]["num_candidates"] = 2
     params["train_meta"]["search"]["ranges"]["n_estimators"] = [5, 10]
     params["evaluate"]["external"] = []
-    params["score_cascade"] = {"sizes": [24, SIDE, 64]}
+    params["score_cascade"] = {"sizes": [24, SIDE]}
     params["evaluate_cascade"] |= {"deferred_shares": [0.2, 0.5]}
     for place, values in changes.items():
         reduce(getitem, place.split("."), params).update(values)

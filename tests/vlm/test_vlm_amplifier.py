@@ -57,6 +57,15 @@ def asked(padded, make_records, encoded) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_gate_works_on_bfloat16_weights_without_autocast(load_network, default_tuning, asked, processor, kind):
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        model = awake(add_adapter(load_network(dtype=dtype), default_tuning, amplifier=gate(kind), seed=0))
+        found.append(log_probs(model, asked, processor).float())
+    assert torch.allclose(*found, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_new_gate_changes_nothing_and_one_that_is_awake_does(load_network, default_tuning, asked, processor, kind):
     plain = log_probs(add_adapter(load_network(), default_tuning, seed=0), asked, processor)
     model = add_adapter(load_network(), default_tuning, seed=0, amplifier=gate(kind))

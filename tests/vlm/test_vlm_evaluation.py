@@ -144,7 +144,7 @@ def test_what_each_part_is_worth_follows_from_its_gain():
 
 def test_a_correction_that_is_none_is_not_judged():
     lines = conclusion({"base": gained(accuracy_gain=0.3), "fused": gained(accuracy_gain=0.0)}, strength=0.0)
-    assert lines[1:] == ["The correction has strength 0: on tune none gains, so that it is the identity."]
+    assert lines[1:] == ["The correction has strength 0: on tune it gains nothing, so that it is the identity."]
 
 
 def test_mistakes_are_the_wrong_rows_most_confident_first():

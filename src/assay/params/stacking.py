@@ -133,6 +133,21 @@ class Stacking(Images):
     score_cascade: ScoreCascade
     evaluate_cascade: EvaluateCascade
 
+    @model_validator(mode="after")
+    def _ships_what_there_is(self) -> Self:
+        known = ["auto", "cascade", "stage1", "ensemble"]
+        for name in TrainExpert.model_fields:
+            sides = {*self.score_cascade.sizes} - {self.expert(name).image_size}
+            known += [name, *(f"{name}@{side}" for side in sorted(sides))]
+        if self.evaluate_cascade.ship not in known:
+            raise ValueError(f"evaluate_cascade.ship: got {self.evaluate_cascade.ship!r}; known are {', '.join(known)}")
+        too_large = [side for side in self.score_cascade.sizes if side > self.prepare.size]
+        if too_large:
+            raise ValueError(
+                f"score_cascade.sizes {too_large} are above prepare.size {self.prepare.size}: pictures are not there"
+            )
+        return self
+
     def expert(self, name: str) -> Expert:
         """Settings of one expert.
 

@@ -103,7 +103,7 @@ def _cascade(metrics: Metrics, params: Mapping[str, Any], meta: Metrics, alignme
     systems = {
         "stage1": f"`{params['train_stage1']['architecture']}`",
         **{name: f"`{expert['architecture']}`" for name, expert in params["train_expert"].items()},
-        "ensemble": f"what the bake-off ships: {meta['shipped']}",
+        "ensemble": f"what the bake-off of meta-models chose: {meta['shipped']}",
         **{name: "the same network at another size" for name in reports if "@" in name},
         "cascade": f"the best cascade of tune: {reports.get(f'choice.{way}', {}).get('cascade', '')}",
         "refit_cascade": f"the same with `{metrics['refit']}` in the second network's place",

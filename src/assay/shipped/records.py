@@ -68,7 +68,7 @@ class CascadeRecord(Record):
     # Beyond 0 and 1: nothing leaves on that side.
     exit_real: Annotated[float, Field(ge=-1, le=1)] | None
     exit_forged: Annotated[float, Field(ge=0, le=2)] | None
-    unsure: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
+    unsure: Annotated[list[Annotated[float, Field(gt=-2, lt=3)]], Field(min_length=2, max_length=2)] | None
     explanation: Annotated[list[str], Field(max_length=1000)]
     unlike_distance: Annotated[float, Field(gt=0)]
     decode: Decode
@@ -128,7 +128,7 @@ class EnsembleRecord(Record):
     classes: Names
     networks: Annotated[list[Name], Field(min_length=1, max_length=100)]
     fuse_linear: bool
-    unicode_form: Literal["NFC", "NFKC"]
+    unicode_form: Literal["NFC", "NFKC", "none"]
     weights: Floats
     scale: Floats
     bias: Floats

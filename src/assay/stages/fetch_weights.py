@@ -31,7 +31,8 @@ def main() -> None:
             network = create_network(settings.architecture, pretrained=False, image_size=settings.image_size)
             if name == "stage1":
                 early_layer(network)
-            network.reset_classifier(0)  # type: ignore[operator]
+            else:
+                network.reset_classifier(0)  # type: ignore[operator]
             freeze(network, settings.frozen_layers)
         for name, settings in networks.items():
             weights = pretrained_body(settings.architecture, weights=settings.weights, image_size=settings.image_size)

@@ -2,7 +2,7 @@
 
     python -m assay.stages.prepare_counts
 
-Output: data/counts/rows/{train,val,test}.parquet (sample_id, text, setting, counts, group), rejected.csv
+Output: data/counts/rows/{train,val,calib,test}.parquet (sample_id, text, setting, counts, group), rejected.csv
 (row, text, reason, detail) and bins.json; metrics/counts_data.json; plots/prepare_counts/distribution.png.
 """
 

@@ -49,7 +49,8 @@ class Amplifier(nn.Module):
 
         ``counts`` int64 [images] are the tokens of each image, one after the other.
         """
-        seen = self.norm(tokens)
+        # The gate is trained in float32, whatever the network's weights are.
+        seen = self.norm(tokens.float())
         image = torch.repeat_interleave(torch.arange(len(counts), device=tokens.device), counts)
         sums = torch.zeros(len(counts), seen.shape[1], dtype=seen.dtype, device=seen.device).index_add(0, image, seen)
         means = (sums / counts[:, None])[image]
@@ -105,7 +106,7 @@ class Amplifying:
         place = torch.arange(keys, device=device)
         allowed = attended[:, None, :] & (place[None, :] <= place[keys - queries :, None])
         assert self._strength is not None
-        bias = self._strength[None, :, None, None] * marks[:, None, None, :]
+        bias = (self._strength[None, :, None, None] * marks[:, None, None, :]).to(dtype)
         mask = bias.expand(-1, -1, queries, -1).masked_fill(~allowed[:, None], torch.finfo(dtype).min)
         return args, given | {"attention_mask": {"full_attention": mask}}
 

@@ -130,10 +130,10 @@ def gains(measured: Mapping[str, Resampled]) -> dict[str, dict[str, float]]:
     for other, end in {"majority": "", "no_augmentation": "_augmentation", "no_filter": "_filter"}.items():
         if other in measured:
             base |= gain(measured["base"], measured[other], "accuracy", key=f"accuracy_gain{end}")
-    if "soup" in measured:
-        base |= gain(measured["soup"], measured["base"], "accuracy", key="accuracy_gain_soup")
     fused = gains_together({f"{name}_gain": (measured["fused"], measured["base"], name) for name in FUSED})
     found = {"base": base, "fused": fused}
+    if "soup" in measured:
+        found["soup"] = gain(measured["soup"], measured["base"], "accuracy", key="accuracy_gain")
     # Each other second model against the first model alone, and what ships against it; all looked at in one breath.
     others = {name: item for name, item in measured.items() if name.startswith(fused_with(""))}
     pairs = {
@@ -164,16 +164,17 @@ def conclusion(reports: Mapping[str, Mapping[str, Any]], *, strength: float) -> 
         for end, theirs in rivals.items()
         if f"accuracy_gain{end}" in base
     ]
-    if "accuracy_gain_soup" in base:
+    if "soup" in reports:
         words: dict[str, Any] = {"ours": "The mean of the orders' weights", "theirs": "the first model alone"}
-        lines.append(claim(base, "accuracy_gain_soup", metric="accuracy", one_training=True, **words))
+        lines.append(claim(reports["soup"], "accuracy_gain", metric="accuracy", one_training=True, **words))
     if strength == 0:
-        return [*lines, "The correction has strength 0: on tune none gains, so that it is the identity."]
+        lines.append("The correction has strength 0: on tune it gains nothing, so that it is the identity.")
     words = {"ours": f"The correction (strength {strength:.2f})", "theirs": "the first model alone"}
     words |= {"comparisons": len(FUSED), "one_training": True}
     lines += [
         claim(fused, f"{name}_gain", metric=WORDS.get(name, name), lower_is_better=lower, **words)
         for name, lower in FUSED.items()
+        if strength > 0
     ]
     others = [name for name in reports if name.startswith(fused_with(""))]
     words |= {"comparisons": len(others) * (len(PARTS) + 1)}

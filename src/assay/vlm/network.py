@@ -220,7 +220,7 @@ def average_adapters(model: PeftModel, folders: Sequence[Path]) -> bool:
     """
     (first,) = model.peft_config
     settings = model.peft_config[first]
-    if settings.modules_to_save or settings.use_dora:
+    if settings.modules_to_save or settings.use_dora or settings.use_rslora:
         return False
     device = str(next(model.parameters()).device)
     names = [f"part_{number}" for number in range(len(folders))]

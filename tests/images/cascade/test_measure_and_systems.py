@@ -228,7 +228,9 @@ def test_a_verdict_of_the_bake_off_and_goals_are_sentences_from_figures(found: A
     metrics = flatten(found.reports) | flatten(found.leaks) | nulled(found.others)
     reports = sections(metrics)
     lines = conclusion(metrics, reports)
-    assert lines[: len(WAYS)] == choice_sentences(reports) == found.told
+    who, *told = found.told
+    assert who.startswith("so says tune, counted in ")
+    assert lines[: len(WAYS)] == choice_sentences(reports) == told
     assert lines[1].startswith(
         "Counted in the server's multiply-accumulates: cascade kept. The best cascade of tune (st"
     )

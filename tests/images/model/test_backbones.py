@@ -1,6 +1,7 @@
 """Networks with one logit: built, trained a step, saved, loaded; weights that fit and weights that do not."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,16 @@ def test_what_is_frozen_stays_bit_by_bit_and_the_rest_does_not() -> None:
     assert same == {name for name in before if name.startswith(frozen)}
     with pytest.raises(ValueError, match="frozen_layers 9: EfficientNet has 9 layers, one is to be trained"):
         freeze(model, 9)
+
+
+@pytest.mark.parametrize("architecture", ["vit_tiny_patch16_224", "xcit_nano_12_p16_224"])
+def test_a_frozen_stem_leaves_a_network_that_owns_tensors_in_training_mode(architecture: str) -> None:
+    model, _ = build(architecture, weights={}, image_size=32)
+    freeze(model, 2)
+    train_mode(model)
+    trained = {name: module.training for name, module in model.named_modules() if re.fullmatch(r"blocks\.\d+", name)}
+    assert model.training
+    assert list(trained.values()) == [False] + [True] * (len(trained) - 1)
 
 
 def test_an_unknown_architecture_is_told_near_names() -> None:

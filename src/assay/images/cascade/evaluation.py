@@ -47,7 +47,7 @@ class Evaluation:
         table: see `frontier`.
         leaks: exit and slice, or exit and scene -> metric -> value; and what is unsure, by class.
         others: flat metrics of no single system: costs, shares, exits.
-        told: what the bake-off decided, a sentence for each way of counting.
+        told: who said what ships, and what the bake-off decided, a sentence for each way of counting.
     """
 
     ships: str
@@ -180,7 +180,13 @@ def evaluate(
     others = {"shipped": ships, **names, "share_deferred": float(decisions.deferred[seen].mean())}
     others |= _flat(ours, costs, others, unsure=unsure, settings=settings)
     shown = decisions if ships == CASCADE else decide_alone(probs[ships], name=ships)
-    told = choice_sentences(reports)
+    forced = settings.ship != "auto"
+    said = (
+        f"so says evaluate_cascade.ship, {settings.ship}"
+        if forced
+        else f"so says tune, counted in {WAYS[settings.count]}"
+    )
+    told = [said, *choice_sentences(reports)]
     return Evaluation(ships, ours, temperatures, unsure, shown, reports, table, leaks, others, told)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assay.core.io import inside
-from assay.images.cascade.cost import STAGE1
+from assay.images.cascade.cost import STAGE1, count_macs
 from assay.images.model.experts import FeatureExtractor, load_extractor
 from assay.images.model.prediction import Predictor, load_predictor
 
@@ -49,7 +49,9 @@ def load_singles(
         for size in sorted({size for size in sizes if size <= stored} - {found[expert].image_size}):
             try:
                 one = load_extractor(models / folder_of(expert), device=device, image_size=size)
-            except ValueError as error:
+                # Windows that do not divide a side load, and are found out by a picture.
+                count_macs(one.from_pixels, image_size=size)
+            except (ValueError, RuntimeError, AssertionError) as error:
                 print(f"{expert} stays out at {size} pixels: {str(error).splitlines()[0]}", flush=True)
                 continue
             found[f"{expert}@{size}"] = one

@@ -81,8 +81,8 @@ def train_mode(model: nn.Module) -> None:
     """Training mode but for modules whose every parameter is frozen: their running statistics stay, too."""
     model.train()
     for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+        held = list(module.parameters())
+        if held and not any(parameter.requires_grad for parameter in held):
             module.eval()
 
 
