@@ -27,7 +27,8 @@ from assay.report.plots import (
 DATA = Path("data/processed")
 HISTORY = Path("models/stage1/history.csv")
 CLASS_NAMES = ("real", "forged")
-EXAMPLES = 10
+# A file that every run commits: of each row as many as show what a family looks like.
+EXAMPLES, MISTAKES = 4, 10
 
 
 def save_roc(
@@ -67,7 +68,7 @@ def save_mistakes(folder: Path, test: pd.DataFrame, probs: np.ndarray, *, store:
     rows, titles = [], []
     for label, name in enumerate(CLASS_NAMES):
         index = np.flatnonzero(test["label"].to_numpy() == label)
-        wrong = index[np.argsort(-np.abs(probs[index] - label), kind="stable")][:EXAMPLES]
+        wrong = index[np.argsort(-np.abs(probs[index] - label), kind="stable")][:MISTAKES]
         rows.append(list(store.pixels[store.rows_of(list(test["sample_id"].iloc[wrong]))]))
         titles.append(f"{name}\np {probs[wrong].min():.2f} to {probs[wrong].max():.2f}")
     save_contact_sheet(folder / "mistakes.png", rows, row_titles=titles, title="Test role: most confidently wrong")
