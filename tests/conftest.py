@@ -24,7 +24,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=64,
+        max_position_embeddings=96,
     )
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)

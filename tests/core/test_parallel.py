@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from assay.core import parallel
 from assay.core.parallel import Ended, Limits, Why, Workers, _Budget
+from assay.core.worker import reserve
 
 LIMITS = Limits(seconds=30, memory=2**30, at_once=100)
 
@@ -101,7 +101,7 @@ def test_closing_ends_what_is_under_way() -> None:
 def test_processes_use_together_no_more_than_is_allowed_at_once() -> None:
     limits = Limits(seconds=30, memory=2**30, at_once=10)
     amounts = [10, 3, 25, 7, 10]
-    assert [item for item, _ in Workers(parallel.reserve, count=3, limits=limits).map(amounts)] == amounts
+    assert [item for item, _ in Workers(reserve, count=3, limits=limits).map(amounts)] == amounts
     budget, most, used, lock = _Budget(10), [], [0], threading.Lock()
 
     def use(amount: int) -> None:
@@ -120,4 +120,4 @@ def test_processes_use_together_no_more_than_is_allowed_at_once() -> None:
     for thread in threads:
         thread.join(timeout=30)
     assert (max(most), budget.free) == (10, 10)
-    parallel.reserve(10**9)  # nobody counts in this process
+    reserve(10**9)  # nobody counts in this process

@@ -182,3 +182,16 @@ def test_embeddings_are_means_over_tokens_whatever_stands_beside_them(tiny_encod
         with torch.no_grad():
             mean = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
         assert np.allclose(vector, mean / mean.norm(), atol=1e-5)
+
+
+def test_texts_beyond_the_encoders_positions_are_refused_before_it_trains(tiny_encoder, tmp_path):
+    longest, longer = (PARAMS.regression.model_copy(update={"max_tokens": length}) for length in (96, 97))
+    model = build(tiny_encoder, longest)
+    refusal = "max_tokens 97: BertModel has positions for 96; take 96 at most"
+    with pytest.raises(ValueError, match=refusal):
+        build(tiny_encoder, longer)
+    with pytest.raises(ValueError, match=refusal):
+        memory_plan(tiny_encoder, longer, num_outputs=8, device="cpu")
+    save_network(tmp_path / "m", model, load_tokenizer(tiny_encoder), base=tiny_encoder, record={})
+    with pytest.raises(ValueError, match=refusal):
+        load_network(tmp_path / "m", longer, num_outputs=8)

@@ -189,7 +189,7 @@ BAD = [
     ("vlm_networks", FIRST | {"fold_0_of_2": "filtered/train.jsonl"}, "fold_0_of_2 learns rows/train.jsonl"),
     ("vlm_networks", FIRST, "folds must be fold_0_of_2 and fold_1_of_2, got []"),
     ("vlm_high_risk_networks", {}, "vlm_high_risk_networks"),
-    ("vlm_predict.second", "third", "vlm_predict.second: got 'third'; use auto or one of"),
+    ("vlm_predict.second", "third", "vlm_predict.second: got 'third'; use one of auto, mean, plain"),
     ("vlm_sft_high_risk.merge", True, "a merged network has no gate"),
     ("vlm_sft_high_risk.near_share", 0.7, "must not sum to above 1"),
     ("vlm_sft_high_risk.scorer", 2, "vlm_sft_high_risk.scorer: unknown key"),

@@ -76,6 +76,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "fusion.json": {
         "second": "both",
+        "members": ["both"],
         "high": 1,
         "neutral": 0.3,
         "strength": 1.0,

@@ -25,7 +25,8 @@ NETWORKS |= {"no_filter": "rows/train.jsonl", "order_1": "filtered/train.jsonl"}
 FOLDS = {"fold_0_of_2": "rows/train.jsonl", "fold_1_of_2": "rows/train.jsonl"}
 ROLES = ("train", "val", "calib", "tune", "test")
 SECONDS = {"plain", "amplifier", "reweighting", "both", "vision"}
-SYSTEMS = {"fused", "uncalibrated", "blank", "majority", *NETWORKS, *(f"fused_{name}" for name in SECONDS - {"both"})}
+SYSTEMS = {"fused", "uncalibrated", "blank", "majority", *NETWORKS}
+SYSTEMS |= {f"fused_{name}" for name in (SECONDS | {"mean"}) - {"both"}}
 LABELS = ["无风险", "低风险", "中风险", "高风险", "非楼道"]
 
 
@@ -129,7 +130,7 @@ def test_metrics_follow_from_the_predictions(here):
     assert figures["spread.runs"] == 2
     fusion = read_json("models/vlm/fusion.json")
     fitted = {"scaling", "temperature", "scale", "bias", "vector_gain", "vector_gain_error"}
-    assert set(fusion) == {"second", "high", "neutral", "strength", "high_temperature"} | fitted
+    assert set(fusion) == {"second", "members", "high", "neutral", "strength", "high_temperature"} | fitted
     assert figures["fusion.temperature_low"] <= fusion["temperature"] <= figures["fusion.temperature_high"]
 
 

@@ -16,6 +16,7 @@ class Heard(nn.Module):
     """An encoder that remembers the token ids it was given, and whose vectors are these ids."""
 
     hidden_size = 4
+    body = nn.Identity()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         self.ids = input_ids
@@ -97,3 +98,16 @@ def test_a_record_that_does_not_fit_and_a_missing_file_are_told(whole, tmp_path,
         (folder / "classifier.json").write_text(json.dumps(record | damage))
     with pytest.raises(ValueError, match=str(folder)):
         load_classifier(folder)
+
+
+@pytest.mark.parametrize(("which", "positions"), [("bert_folder", 32), ("text_encoder", 24)])
+def test_texts_beyond_the_encoders_positions_are_refused_before_they_come(request, make_classifier, which, positions):
+    folder = request.getfixturevalue(which)
+    model = make_classifier(folder, max_tokens=positions).eval()
+    longest = torch.full((1, positions), 7)
+    assert torch.isfinite(model(longest, torch.ones_like(longest))["logits"]).all()
+    longer = torch.full((1, positions + 1), 7)
+    with pytest.raises((IndexError, RuntimeError)):  # what a training would meet in its midst
+        model(longer, torch.ones_like(longer))
+    with pytest.raises(ValueError, match=rf"max_tokens {positions + 1}: \w+ has positions for {positions}; take"):
+        make_classifier(folder, max_tokens=positions + 1)

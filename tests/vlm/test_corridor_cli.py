@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.special import expit
 
 from assay.cli import main
 from assay.core.io import read_json, write_json
@@ -28,6 +29,7 @@ from assay.data.path_text import unescape_path
 from assay.shipped.sums import write_sums
 from assay.stages.vlm_predict import SHIPPED
 from assay.vlm.command import TEXTS, judge, numbers, open_corridor, sentence
+from assay.vlm.fusion import correct
 from assay.vlm.prompts import Prompt
 from assay.vlm.reading import read_image
 from assay_tools.fuzz import attack_models, few
@@ -38,6 +40,7 @@ RISK = Prompt(SYSTEM, "这里的风险等级是什么？", ("无", "低", "高")
 HIGH = Prompt(SYSTEM, "这里是高风险吗？", ("否", "是"), ("否", "高风险"), ("rest", "high"))
 FUSION = {
     "second": "both",
+    "members": ["both"],
     "high": 2,
     "neutral": 0.3,
     "strength": 1.0,
@@ -52,7 +55,7 @@ def models(tmp_path_factory, base_folder, save_adapter) -> Path:
     """A folder as models/vlm, with adapters of random weights that matter."""
     folder = tmp_path_factory.mktemp("project") / "models"
     shutil.copytree(base_folder, folder / "base")
-    for seed, (name, prompt) in enumerate({"sft/base": RISK, "high_risk/both": HIGH}.items()):
+    for seed, (name, prompt) in enumerate({"sft/base": RISK, "high_risk/both": HIGH, "high_risk/plain": HIGH}.items()):
         save_adapter(folder / name, prompt, base=folder / "base", seed=seed)
     write_json(folder / "fusion.json", FUSION)
     write_sums(folder, SHIPPED)
@@ -207,6 +210,23 @@ def test_the_rows_are_those_of_the_predictor(models):
     assert set(rows[0]) == {*TEXTS, *numbers(predictor)}
 
 
+def test_second_models_together_are_the_mean_of_their_log_odds(models, tmp_path):
+    shutil.copytree(models, tmp_path / "models")
+    write_json(tmp_path / "models/fusion.json", FUSION | {"second": "mean", "members": ["both", "plain"]})
+    write_sums(tmp_path / "models", SHIPPED)
+    predictor = open_corridor(tmp_path / "models", device="cpu", batch_size=3, max_pixels=10**6)
+    records = [RISK.record(f"good/{number}.png") for number in range(3)]
+    base, fused = predictor.predict(records)
+    log_odds = [np.diff(scorer.log_probs(records, name="x"))[:, 0] for scorer in predictor.high_risk]
+    assert np.ptp(log_odds, axis=0).min() > 1e-3, "both say the same"
+    high = expit(np.mean(log_odds, axis=0) / FUSION["high_temperature"])
+    np.testing.assert_allclose(fused, correct(base, high, high=2, neutral=0.3, strength=1.0), rtol=1e-6)
+    with decoders(read_image, count=1, max_pixels=10**6) as readers:
+        inputs = [Input(f"good/{number}.png") for number in range(3)]
+        rows = list(judge(predictor, inputs, readers=readers, batch_size=3, max_pixels=10**6))
+    np.testing.assert_allclose([row["corrected_high"] for row in rows], fused[:, 2], atol=2e-6)
+
+
 def test_no_image_is_decoded_in_the_process_of_the_networks(corridor, monkeypatch):
     monkeypatch.setattr("assay.vlm.examples.decode_rgb", None)
     monkeypatch.setattr("assay.data.decode.decode_with_info", None)
@@ -246,6 +266,7 @@ def fusion(**changes: object) -> Callable[[Path], Any]:
         ("fusion.json", fusion(scale=[2.0]), "fusion.json: scale: List should have at least 2 items"),
         ("fusion.json", fusion(second="../other"), "fusion.json: second: String should match pattern"),
         ("fusion.json", fusion(high=7), "fusion.json: high 7 is none of 3 classes"),
+        ("fusion.json", fusion(members=["plain"]), "fusion.json: members ['plain'] are not the second model both"),
     ],
 )
 def test_models_that_are_not_whole_are_one_line_and_status_2(models, corridor, name, spoil, named):

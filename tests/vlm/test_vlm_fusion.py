@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
 from assay.vlm.fusion import choose_second, correct, corrected, fit_fusion, fit_strength
+from assay.vlm.scores import with_pool
 
 HIGH = 2
 PARTS = {"calib": slice(0, 600), "tune": slice(600, 1200)}
@@ -174,3 +175,27 @@ def test_the_second_model_that_knows_most_is_chosen_on_tune_and_calibrated_on_ca
     found = corrected(base, half["tune"]["high_risk/keen"], fusions["keen"])
     wrong = [((values.argmax(axis=1) == HIGH) != (classes["tune"] == HIGH)).mean() for values in (base, found)]
     assert wrong[1] < 0.8 * wrong[0]
+
+
+def test_second_models_that_err_apart_are_best_together_and_one_alone_has_no_pool():
+    rng = np.random.default_rng(1)
+    probs, _ = table(1200)
+    labels = draw_labels(probs, seed=1)
+    signal = 3 * (labels == HIGH) - 1.5
+    raw = {"base": np.log(probs)}
+    for name in ("left", "right"):
+        logits = signal + 1.5 * rng.standard_normal(1200)
+        raw[f"high_risk/{name}"] = np.log(np.stack([expit(-logits), expit(logits)], axis=1))
+    found = with_pool(raw)
+    assert set(found) == {*raw, "high_risk/mean"}
+    odds = {name: np.diff(values)[:, 0] for name, values in found.items() if name.startswith("high_risk/")}
+    np.testing.assert_allclose(odds["high_risk/mean"], (odds["high_risk/left"] + odds["high_risk/right"]) / 2)
+    np.testing.assert_allclose(np.exp(found["high_risk/mean"]).sum(axis=1), 1)
+    half = {role: {name: value[part] for name, value in found.items()} for role, part in PARTS.items()}
+    classes = {role: labels[part] for role, part in PARTS.items()}
+    options = {"systems": ["base"], "seconds": ["left", "right", "mean"], "high": HIGH, "max_strength": 4.0}
+    fitted = fit_fusion(half["calib"], half["tune"], classes, np.arange(600), **options, scaling="temperature")
+    assert choose_second(half["tune"], classes["tune"], *fitted, choice="auto") == "mean"
+    members = {name: fusion["members"] for name, fusion in fitted[1].items()}
+    assert members == {"left": ["left"], "right": ["right"], "mean": ["left", "right"]}
+    assert set(with_pool({name: raw[name] for name in ("base", "high_risk/left")})) == {"base", "high_risk/left"}

@@ -1,45 +1,33 @@
 """One function over many items in processes that can be ended: in order, in bounded memory, each item within limits.
 
 A native parser that crashes or does not come back costs its item and not the run: its process ends, another takes its
-place. The processes import the module of the function, and nothing of the caller's.
+place.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib import import_module
 from itertools import islice
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+from assay.core.worker import PATIENCE, Failed, Large, Wanted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Of the time on the clock, as a multiple of the processor time, for what waits without working; where others work, too,
-# an honest item may be slow by the clock.
-PATIENCE = 30
-# Arrays from this many bytes on go through a file in memory, which copies them less often than a pipe.
-LARGE = 2**20
-# What a function may raise; it reaches the caller as it was.
-ERRORS: tuple[type[Exception], ...] = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
-    *(OSError, RuntimeError, TypeError, ValueError),
-)
-BOOT = "import sys; from assay.core.parallel import serve; serve(*map(int, sys.argv[1:]))"
+BOOT = "import sys; from assay.core.worker import serve; serve(*map(int, sys.argv[1:]))"
 
 
 class Why(StrEnum):
@@ -67,106 +55,6 @@ class Limits:
     seconds: float
     memory: int
     at_once: int
-
-
-class _Wanted(NamedTuple):
-    """A function wants to use so much of `Limits.at_once`."""
-
-    amount: int
-
-
-class _Large(NamedTuple):
-    """An array that lies in the shared file, until it is said to be read."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-
-class _Failed(NamedTuple):
-    """What the function raised."""
-
-    error: BaseException
-
-
-# --- in the process that works ---------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Server:
-    """The working side: its connection, the file for large arrays, and the time an item may take."""
-
-    connection: Connection
-    file: int
-    seconds: float = 0.0
-
-    def clock(self, *, running: bool) -> None:
-        """Start or stop the timers; the signals of both end the process, whatever native code it is in."""
-        signal.setitimer(signal.ITIMER_PROF, self.seconds if running else 0)
-        self.wall(running=running)
-
-    def wall(self, *, running: bool) -> None:
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE * self.seconds if running else 0)
-
-
-_server: _Server | None = None
-
-
-def reserve(amount: int) -> None:
-    """Wait until ``amount`` (say pixels) fits into `Limits.at_once` beside what other processes use now.
-
-    It is given back with the item's result. In a process that nobody counts in, nothing happens.
-    """
-    if _server is not None:
-        _server.wall(running=False)  # to wait for others is not to be slow
-        _server.connection.send(_Wanted(amount))
-        _server.connection.recv()
-        _server.wall(running=True)
-
-
-def serve(handle: int, file: int) -> None:
-    """The work of a process of `Workers`, until the other side closes the connection ``handle``."""
-    global _server
-    warnings.simplefilter("ignore")  # of libraries, about single files: the caller has the results
-    connection = Connection(handle)
-    _server = _Server(connection, file)
-    for number in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        module, name, seconds, memory = connection.recv()
-        function = getattr(import_module(module), name)
-        _server.seconds = seconds
-        if sys.platform == "linux":
-            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-            resource.setrlimit(resource.RLIMIT_DATA, (memory if hard < 0 else min(memory, hard), hard))
-        while True:
-            items, options = connection.recv()
-            for item in items:
-                _server.clock(running=True)
-                try:
-                    result = function(item, **options)
-                except ERRORS as error:
-                    result = _Failed(error)
-                _server.clock(running=False)
-                connection.send(packed := _packed(result, file))
-                if isinstance(packed, _Large):
-                    connection.recv()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-
-
-def _packed(result: Any, file: int) -> Any:
-    """A result as it goes through the pipe; a large array is written into the file."""
-    # Not by its class, since most functions need no NumPy.
-    if getattr(result, "nbytes", 0) < LARGE or not hasattr(result, "dtype"):
-        return result
-    view = memoryview(result.reshape(-1)).cast("B")
-    done = 0
-    while done < len(view):
-        done += os.pwrite(file, view[done : done + 2**30], done)
-    return _Large(result.shape, str(result.dtype))
-
-
-# --- in the process that asks ----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -224,7 +112,7 @@ class _Worker:
         for _ in items:
             taken = 0
             try:
-                while isinstance(answer := self._connection.recv(), _Wanted):
+                while isinstance(answer := self._connection.recv(), Wanted):
                     taken += self._budget.take(answer.amount)
                     self._connection.send(None)
                 yield self._unpacked(answer)
@@ -232,7 +120,7 @@ class _Worker:
                 self._budget.give(taken)
 
     def _unpacked(self, answer: Any) -> Any:
-        if not isinstance(answer, _Large):
+        if not isinstance(answer, Large):
             return answer
         import numpy as np
 
@@ -345,7 +233,7 @@ class Workers(Generic[Result]):
             while waiting:
                 part, future = waiting.popleft()
                 for item, result in zip(part, future.result(), strict=True):
-                    if isinstance(result, _Failed):
+                    if isinstance(result, Failed):
                         raise result.error
                     yield item, result
                 self._submit(pool, remaining, waiting, chunk, options)
@@ -356,7 +244,7 @@ class Workers(Generic[Result]):
     def call(self, item: Item, **options: Any) -> Result | Ended:
         """The result of one item, from a process that may serve again."""
         (result,) = self._results([item], options)
-        if isinstance(result, _Failed):
+        if isinstance(result, Failed):
             raise result.error
         return result
 

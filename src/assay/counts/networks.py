@@ -22,7 +22,14 @@ from assay.core.pretrained import load_model, load_peft, load_pretrained
 from assay.core.tensors import save_tensors
 from assay.counts.memory import MemoryPlan, available_memory, plan_memory, shape_of
 from assay.params.counts import CountVariant, EncoderVariant, LlmLora, Ordinal
-from assay.training.networks import batched_logits, folder_hashes, loading_options, read_tokenizer
+from assay.training.networks import (
+    batched_logits,
+    check_positions,
+    folder_hashes,
+    loading_options,
+    positions_of,
+    read_tokenizer,
+)
 from assay.training.prefixes import beginnings
 
 RECORD = "variant.json"
@@ -109,6 +116,7 @@ def _prepared(model: Any, settings: CountVariant, *, num_outputs: int) -> Any:
             target_modules=rf".*\.({names})",
         )
         return get_peft_model(model, adapters)
+    check_positions(model.base_model, max_tokens=settings.max_tokens)
     model = _with_head(model, settings, num_outputs)
     if isinstance(settings, EncoderVariant) and settings.frozen_layers is not None:
         freeze_lowest(model, settings.frozen_layers)
@@ -119,7 +127,7 @@ def build_network(base: Path, settings: CountVariant, *, num_outputs: int, pad_t
     """A sequence classifier on the pretrained weights in ``base``; with LoRA for the variant that asks for it.
 
     Raises:
-        ValueError: a head or quantisation that can't be had.
+        ValueError: a head or quantisation that can't be had, or texts longer than the network has positions for.
     """
     torch.manual_seed(seed)  # the head's first values
     model = _classifier(base, settings, num_outputs=num_outputs, pad_token_id=pad_token_id)
@@ -165,7 +173,7 @@ def load_network(folder: Path, settings: CountVariant, *, num_outputs: int) -> A
     """The network that ``save_network`` wrote, in evaluation mode. Runs no code from the files.
 
     Raises:
-        ValueError: files missing, or an adapter whose base model is not the one it was trained on.
+        ValueError: files missing or not fitting each other, or an adapter on another base model than it was trained on.
     """
     record = read_record(folder)
     if record["adapter"]:
@@ -177,6 +185,7 @@ def load_network(folder: Path, settings: CountVariant, *, num_outputs: int) -> A
         return load_peft(PeftModel, folder, model)
     config = load_pretrained(AutoConfig, folder)
     model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    check_positions(model.base_model, max_tokens=settings.max_tokens)
     model = _with_head(model, settings, num_outputs)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
@@ -208,5 +217,5 @@ class MeanPooled(nn.Module):
 def embed_questions(folder: Path, questions: list[str], *, device: str) -> np.ndarray:
     """Embeddings float32 [n, hidden_size] of questions by the encoder in ``folder`` as it is, of their first tokens."""
     model = MeanPooled(folder).to(device)
-    length = min(EMBEDDED_TOKENS, model.body.config.max_position_embeddings)
+    length = min(EMBEDDED_TOKENS, positions_of(model.body) or EMBEDDED_TOKENS)
     return network_outputs(model, load_tokenizer(folder), questions, max_tokens=length, what="questions")

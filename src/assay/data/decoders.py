@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from assay.core.parallel import Ended, Limits, Why, Workers, reserve
+from assay.core.parallel import Ended, Limits, Why, Workers
+from assay.core.worker import reserve
 from assay.data.decode import MAX_FILE_BYTES, ImageInfo, ImageRejected, Reason, decode_with_info, probe
 
 Result = TypeVar("Result")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from assay.core.parallel import Ended, reserve
+from assay.core.parallel import Ended
+from assay.core.worker import reserve
 from assay.data.decode import ImageInfo, ImageRejected, Reason, decode_with_info
 from assay.data.decoders import decoders, rejection
 from assay.images.duplicates import Fingerprint, fingerprint

@@ -219,7 +219,9 @@ class VlmSftHighRisk(Tuning):
 class VlmPredict(Section):
     batch_size: Positive
     max_strength: float = Field(gt=0, le=10, description="of the correction")
-    second: str = Field(description="the one of vlm_high_risk_networks that corrects; auto: the best one on tune")
+    second: str = Field(
+        description="the one of vlm_high_risk_networks that corrects, mean: all of them; auto: the best of these on tune"
+    )
     scaling: Scaling
     num_mistakes: Positive = Field(description="worst mistakes shown")
 
@@ -272,8 +274,11 @@ class Vlm(Line):
         if scorer.endswith("no_augmentation") and "no_augmentation" not in self.vlm_networks:
             raise ValueError(f"filter_vlm.scorer {scorer} needs the network no_augmentation in vlm_networks")
         seconds, second = self.vlm_high_risk_networks, self.vlm_predict.second
-        if second != "auto" and second not in seconds:
-            raise ValueError(f"vlm_predict.second: got {second!r}; use auto or one of {', '.join(seconds)}")
+        if taken := {"auto", "mean"} & set(seconds):
+            raise ValueError(f"vlm_high_risk_networks: {taken.pop()!r} means something else; use another name")
+        choices = ["auto", *(["mean"] if len(seconds) > 1 else []), *seconds]
+        if second not in choices:
+            raise ValueError(f"vlm_predict.second: got {second!r}; use one of {', '.join(choices)}")
         if self.vlm_sft_high_risk.merge and (gated := [name for name, network in seconds.items() if network.gated]):
             raise ValueError(
                 f"vlm_sft_high_risk.merge: a merged network has no gate, and {gated} have one; set it false"

@@ -86,6 +86,7 @@ SYSTEMS = {
     "fused_reweighting": "by one that reweights attention only",
     "fused_both": "by one that does both",
     "fused_vision": "by one that does both and trains its vision tower",
+    "fused_mean": "by all second models together",
     "blank": "grey images in the place of test's",
     "no_augmentation": "without augmented copies",
     "no_filter": "with all copies, none filtered out",

@@ -201,8 +201,9 @@ def _vlm(metrics: Metrics, params: Mapping[str, Any]) -> list[str]:
     model = "a small Qwen2.5-VL, pretrained here" if base == "config" else f"`{base}`"
     systems = {
         "base": f"{model}, LoRA",
-        "fused": "the same, corrected on high risk by the second model `fusion.second`",
+        "fused": "the same, corrected on high risk as `fusion.second` says",
         **{name: f"corrected by the second model `{name[6:]}`" for name in reports if name.startswith("fused_")},
+        "fused_mean": "corrected by all second models together",
         "uncalibrated": "`base` before its temperature",
         "no_augmentation": "without augmented copies",
         "no_filter": "with all copies, none filtered out",

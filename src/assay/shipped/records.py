@@ -239,8 +239,12 @@ class IntervalsRecord(Record):
     variants: dict[Literal[VARIANTS], IntervalRecord]  # type: ignore[valid-type]
 
 
+Second = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,79}$")]
+
+
 class FusionRecord(Record):
-    second: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,79}$")]
+    second: Second
+    members: Annotated[list[Second], Field(min_length=1, max_length=100)]
     high: Annotated[int, Field(ge=0)]
     neutral: Annotated[float, Field(gt=0, lt=1)]
     strength: Annotated[float, Field(ge=0)]
@@ -250,6 +254,8 @@ class FusionRecord(Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.second != "mean" and self.members != [self.second]:
+            raise ValueError(f"members {shown(self.members)} are not the second model {self.second}")
         same_length(scale=self.scale, bias=self.bias)
         if self.high >= len(self.scale):
             raise ValueError(f"high {self.high} is none of {len(self.scale)} classes")

@@ -43,8 +43,7 @@ def main() -> None:
     set_up_torch(threads=params.runtime.threads)
     with timed("score_cascade"):
         store, ensemble = open_store(DATA), load_ensemble(MODELS, device=device)
-        sizes = params.score_cascade.sizes
-        singles = load_singles(MODELS, EXPERTS, sizes=sizes, stored=store.side, device=device)
+        singles = load_singles(MODELS, EXPERTS, sizes=params.score_cascade.sizes, device=device)
         for role in ROLES:
             manifest = read_manifest(DATA, role)
             scores = pd.read_parquet(STAGE1 / f"scores_{role}.parquet").rename(columns={"logit": "stage1"})

@@ -31,7 +31,7 @@ from assay.vlm.consistency import dropped_table
 from assay.vlm.evaluation import conclusion, evaluate, mistakes, spread, system_probs
 from assay.vlm.fusion import FUSION, choose_second, fit_fusion
 from assay.vlm.prompts import Prompt, prompt_from_json
-from assay.vlm.scores import KEYS, SECOND, raw_scores
+from assay.vlm.scores import KEYS, SECOND, raw_scores, with_pool
 
 ROWS = Path("data/vlm/rows")
 MODELS = Path("models/vlm")
@@ -105,7 +105,7 @@ def main() -> None:
         prompt = prompt_from_json(read_json(ROWS / "prompt.json")["risk"])
         high = prompt.labels.index(params.prepare_vlm.high_risk.label)
         tables = {role: pd.read_parquet(SCORES / f"scores_{role}.parquet") for role in ROLES}
-        raw = {role: raw_scores(table) for role, table in tables.items()}
+        raw = {role: with_pool(raw_scores(table)) for role, table in tables.items()}
         truth = {role: prompt.numbers([{"label": label} for label in table["label"]]) for role, table in tables.items()}
         systems = [name for name in raw["calib"] if not name.startswith(SECOND)]
         calib_groups = tables["calib"]["group"].to_numpy()
@@ -141,7 +141,9 @@ def main() -> None:
         save_plots(table, probs, labels, prompt.names, settings.num_mistakes)
         save_systems_png(PLOTS / "systems.png", reports, title=f"Corridors on test (n = {len(table)})")
         networks = pd.concat([pd.read_csv(MODELS / "sft" / name / "history.csv") for name in params.vlm_networks])
-        seconds = pd.concat([pd.read_csv(MODELS / SECOND / name / "history.csv") for name in fusions])
+        seconds = pd.concat(
+            [pd.read_csv(MODELS / SECOND / name / "history.csv") for name in params.vlm_high_risk_networks]
+        )
         histories = [pd.read_csv(MODELS / "pretrained" / "history.csv"), networks, seconds]
         save_marks(second)
         save_losses_png(PLOTS / "training.png", histories, title="Training")

@@ -14,7 +14,7 @@ from assay.core.io import read_json, write_json
 from assay.core.tensors import save_tensors
 from assay.text.encoder import Encoder, load_encoder, save_encoder
 from assay.text.parts import Passed, layers_of, merged, part_of
-from assay.training.networks import read_tokenizer
+from assay.training.networks import check_positions, read_tokenizer
 
 HEAD = "head.safetensors"
 RECORD = "classifier.json"
@@ -38,6 +38,9 @@ class TextClassifier(nn.Module):
         token_dropout: share of the ordinary tokens that training replaces by the mask token, an augmentation.
         merge_above: layer above which tokens are merged (`assay.text.parts.merged`).
         merged_tokens: so many become one there; 1: none are merged.
+
+    Raises:
+        ValueError: the encoder has fewer positions than ``max_tokens``.
     """
 
     special_ids: torch.Tensor
@@ -56,6 +59,7 @@ class TextClassifier(nn.Module):
         merged_tokens: int = 1,
     ) -> None:
         super().__init__()
+        check_positions(encoder.body, max_tokens=max_tokens)
         self.encoder, self.max_tokens = encoder, max_tokens
         self.pooling, self.token_dropout = pooling, token_dropout
         self.merge_above, self.merged_tokens = merge_above, merged_tokens

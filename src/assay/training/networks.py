@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import AutoTokenizer
 
 from assay.core.io import sha256_file
@@ -62,6 +63,27 @@ def read_tokenizer(folder: Path) -> Any:
         return load_pretrained(AutoTokenizer, folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+
+
+def positions_of(body: nn.Module) -> int | None:
+    """The most tokens of a text that a body's table of positions has room for; None without such a table."""
+    table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    # RoBERTa counts from padding_idx + 1; BERT counts from 0, and its table has no padding_idx.
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def check_positions(body: nn.Module, *, max_tokens: int) -> None:
+    """Refuse texts for which a body has no positions: the first long one would end the training.
+
+    Raises:
+        ValueError: ``max_tokens`` is above `positions_of` it.
+    """
+    if (have := positions_of(body)) is not None and max_tokens > have:
+        raise ValueError(
+            f"max_tokens {max_tokens}: {type(body).__name__} has positions for {have}; take {have} at most"
+        )
 
 
 @torch.inference_mode()

@@ -13,11 +13,11 @@ import torch
 from assay.core.parallel import Workers
 from assay.data.decode import MAX_FILE_BYTES
 from assay.data.image_inputs import Input, Row, begin_rows, decoded
-from assay.shipped.opening import Opening
+from assay.shipped.opening import Opening, patterns_of
 from assay.vlm.examples import encode, pad
 from assay.vlm.fusion import FUSION
 from assay.vlm.network import MERGE, PATCH
-from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor, read_fusion, second_folder
+from assay.vlm.prediction import CorridorPredictor, Scorer, open_predictor, read_fusion, second_folders
 from assay.vlm.scoring import answer_log_probs, answer_tokens
 
 # A smaller image gives the model less than one token.
@@ -40,7 +40,7 @@ def open_corridor(
     """
     with Opening(models, "vlm_predict", verify) as opening:
         opening.check(FUSION)
-        opening.check("sft/base/*", f"{second_folder(read_fusion(models))}/*")
+        opening.check(*patterns_of(["sft/base", *second_folders(read_fusion(models))]))
         return open_predictor(models, device=device, batch_size=batch_size, decode_pixels=max_pixels)
 
 
@@ -52,7 +52,7 @@ def numbers(predictor: CorridorPredictor) -> list[str]:
 
 def encode_image(predictor: CorridorPredictor, pixels: np.ndarray) -> Encoded:
     """What each model takes, the base first: it is small however large the image is."""
-    scorers = (predictor.base, predictor.high_risk)
+    scorers = (predictor.base, *predictor.high_risk)
     # Pixels are given: the name in the record is not looked at.
     return [encode(item.processor, item.prompt.record("image"), pixels) for item in scorers]
 
@@ -73,9 +73,11 @@ def judge_batch(predictor: CorridorPredictor, batch: Sequence[tuple[Input, Encod
     measured = numbers(predictor)
     rows, images = begin_rows(batch, [*TEXTS, *measured])
     if images:
-        first = score(predictor.base, [encoded[0] for _, encoded in images])
-        second = score(predictor.high_risk, [encoded[1] for _, encoded in images])
-        base, corrected = predictor.combine(first, second)
+        first, *seconds = (
+            score(scorer, [encoded[number] for _, encoded in images])
+            for number, scorer in enumerate((predictor.base, *predictor.high_risk))
+        )
+        base, corrected = predictor.combine(first, seconds)
         prompt = predictor.base.prompt
         for (row, _), before, after in zip(images, base, corrected, strict=True):
             best = int(after.argmax())

@@ -19,7 +19,7 @@ from assay.metrics.multiclass import confidence_test, multiclass_metrics, ratio
 from assay.metrics.paired import gain, gains_together
 from assay.report.tables import confident_mistakes
 from assay.vlm.fusion import corrected
-from assay.vlm.scores import SECOND
+from assay.vlm.scores import POOL, SECOND
 
 # What the correction is judged by, and whether less is better.
 FUSED = {"accuracy": False, "nll": True, "high_recall": False, "high_precision": False, "high_error": True}
@@ -73,6 +73,11 @@ def system_probs(
 def fused_with(name: str) -> str:
     """The system of ``base`` corrected by a second model that is measured but does not ship."""
     return f"fused_{name}"
+
+
+def in_words(second: str) -> str:
+    """A second model, or all of them, in a sentence."""
+    return "all second models together" if second == POOL else f"the second model {second}"
 
 
 def evaluate(
@@ -179,7 +184,7 @@ def conclusion(reports: Mapping[str, Mapping[str, Any]], *, strength: float) -> 
     others = [name for name in reports if name.startswith(fused_with(""))]
     words |= {"comparisons": len(others) * (len(PARTS) + 1)}
     for name in others:
-        second = f"the second model {name.removeprefix(fused_with(''))}"
+        second = in_words(name.removeprefix(fused_with("")))
         words |= {"ours": f"The correction by {second}"}
         lines += [
             claim(reports[name], f"{part}_gain", metric=WORDS.get(part, part), lower_is_better=FUSED[part], **words)

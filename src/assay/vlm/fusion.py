@@ -23,7 +23,7 @@ from scipy.special import expit, logit
 
 from assay.calibration.pooling import pool
 from assay.calibration.scaling import Choice, Scaling, choose_scaling, fit_temperature_scaling
-from assay.vlm.scores import SECOND
+from assay.vlm.scores import POOL, SECOND
 
 # What is fitted to put the models together, in the folder of models.
 FUSION = "fusion.json"
@@ -120,12 +120,12 @@ def fit_fusion(
         truth: class indices int64 [n] of the roles ``calib`` and ``tune``.
         groups: of the rows of calib [n].
         systems: the fine-tuned first models, ``base`` among them.
-        seconds: names of the second models, their columns begin with `SECOND`.
+        seconds: names of the second models, `POOL` for all of them, their columns begin with `SECOND`.
         scaling: see `choose_scaling`; every first model has the same choice and its own fit.
 
     Returns:
-        First model -> scaling; and second model -> its name, the arguments of `correct`, the scaling of ``base`` and its
-        own temperature.
+        First model -> scaling; and second model -> its name and whom to ask (``members``), the arguments of `correct`,
+        the scaling of ``base`` and its own temperature.
     """
     found = {
         name: choose_scaling(calib[name], truth["calib"], groups, choice=scaling, name=f"model {name}")
@@ -135,13 +135,15 @@ def fit_fusion(
     is_high = (truth["calib"] == high).astype(np.int64)
     base = scalings["base"].probs(tune["base"])
     fusions: dict[str, dict[str, Any]] = {}
-    for name in seconds:
+    names = list(seconds)
+    for name in names:
         key = f"{SECOND}{name}"
         high_temperature = fit_temperature_scaling(calib[key], is_high, name=f"model {key}")
         second = second_probs(tune[key], high_temperature)
         neutral = float(second.mean())
         strength = fit_strength(base, second, truth["tune"], high=high, neutral=neutral, max_strength=max_strength)
-        fusion = {"second": name, "high": high, "neutral": neutral, "strength": strength}
+        members = [other for other in names if other != POOL] if name == POOL else [name]
+        fusion = {"second": name, "members": members, "high": high, "neutral": neutral, "strength": strength}
         fusions[name] = fusion | found["base"][1] | {"high_temperature": high_temperature}
     return scalings, fusions
 

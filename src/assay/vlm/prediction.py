@@ -22,7 +22,7 @@ from assay.vlm.fusion import FUSION, correct, second_probs
 from assay.vlm.network import average_adapters, check_manifest, load_adapter, load_base, switch_adapter
 from assay.vlm.processor import load_processor
 from assay.vlm.prompts import Prompt, prompt_from_json
-from assay.vlm.scores import SECOND
+from assay.vlm.scores import SECOND, pooled
 from assay.vlm.scoring import answer_log_probs, answer_tokens, record_log_probs
 
 
@@ -112,10 +112,10 @@ def open_soup(folders: Sequence[Path], **options: Any) -> Scorer | None:
 
 @dataclass(frozen=True)
 class CorridorPredictor:
-    """The two models and what was fitted to put them together, see `assay.vlm.fusion`."""
+    """The first model, one second model or several, and what was fitted to put them together, see `assay.vlm.fusion`."""
 
     base: Scorer
-    high_risk: Scorer
+    high_risk: tuple[Scorer, ...]
     scaling: Scaling
     high_temperature: float
     neutral: float
@@ -125,28 +125,30 @@ class CorridorPredictor:
     def predict(self, records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
         """Class probabilities float64 [n, C] of the first model, and corrected ones."""
         first = self.base.log_probs(records, name="base")
-        return self.combine(first, self.high_risk.log_probs(records, name="high risk"))
+        return self.combine(first, [scorer.log_probs(records, name="high risk") for scorer in self.high_risk])
 
-    def combine(self, base: np.ndarray, high_risk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same from the log-probabilities [n, C] and [n, 2] of both models."""
+    def combine(self, base: np.ndarray, high_risk: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The same from the log-probabilities [n, C] of the first model and [n, 2] of each second one."""
         probs = self.scaling.probs(base)
-        second = second_probs(high_risk, self.high_temperature)
+        second = second_probs(pooled(high_risk), self.high_temperature)
         return probs, correct(probs, second, high=self.high, neutral=self.neutral, strength=self.strength)
 
 
 def open_predictor(models: Path, *, device: str, batch_size: int, decode_pixels: int) -> CorridorPredictor:
-    """The predictor under the folder ``models`` (sft/base, high_risk/<the one that corrects> and fusion.json).
+    """The predictor under the folder ``models`` (sft/base, high_risk/<each that corrects> and fusion.json).
 
     Raises:
         ValueError: something is missing or does not belong together.
     """
     record = read_fusion(models)
-    base, second = (
+    base, *seconds = (
         open_scorer(models / name, device=device, batch_size=batch_size, decode_pixels=decode_pixels)
-        for name in ("sft/base", second_folder(record))
+        for name in ("sft/base", *second_folders(record))
     )
     fitted = {name: record[name] for name in ("high_temperature", "neutral", "strength", "high")}
-    return CorridorPredictor(base, second, scaling=Scaling(tuple(record["scale"]), tuple(record["bias"])), **fitted)
+    return CorridorPredictor(
+        base, tuple(seconds), scaling=Scaling(tuple(record["scale"]), tuple(record["bias"])), **fitted
+    )
 
 
 def read_fusion(models: Path) -> dict[str, Any]:
@@ -156,9 +158,9 @@ def read_fusion(models: Path) -> dict[str, Any]:
     return read_json(models / FUSION)
 
 
-def second_folder(fusion: Mapping[str, Any]) -> str:
-    """Where the second model that ``fusion`` was fitted for lies, below the folder of models."""
-    return f"{SECOND}{fusion['second']}"
+def second_folders(fusion: Mapping[str, Any]) -> list[str]:
+    """Where the second models that ``fusion`` was fitted for lie, below the folder of models."""
+    return [f"{SECOND}{name}" for name in fusion["members"]]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from assay.core.parallel import reserve
+from assay.core.worker import reserve
 from assay.data.decode import decode_rgb
 from assay.data.image_inputs import Input, pixels_or_reason
 from assay.vlm.own_pictures import ASPECT

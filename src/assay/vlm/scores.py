@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp
 
 # What a network says of the training rows that it was not trained on, in its folder.
 OUT_OF_FOLD = "out_of_fold.parquet"
 # In front of the names of second models, and their folder.
 SECOND = "high_risk/"
+# The name of all second models together: of no network.
+POOL = "mean"
 # Test images of each outcome whose marks are kept.
 SHOWN = 8
 KEYS = ["sample_id", "name", "group", "label", "picture"]
@@ -45,6 +48,18 @@ def told_apart(
         for outcome, rows in outcomes.items()
         for number in np.flatnonzero(rows)[:SHOWN]
     ]
+
+
+def pooled(log_probs: Sequence[np.ndarray]) -> np.ndarray:
+    """The logarithmic opinion pool of equal weights (Genest and Zidek 1986, section 3): log-probabilities [n, C] of each."""
+    mean = np.mean(log_probs, axis=0)
+    return np.asarray(mean - logsumexp(mean, axis=1, keepdims=True))
+
+
+def with_pool(raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The scores, and those of all second models together, where there are several, as one more."""
+    seconds = [values for name, values in raw.items() if name.startswith(SECOND)]
+    return {**raw, **({f"{SECOND}{POOL}": pooled(seconds)} if len(seconds) > 1 else {})}
 
 
 def raw_scores(table: pd.DataFrame) -> dict[str, np.ndarray]:

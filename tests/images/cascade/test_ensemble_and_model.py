@@ -210,7 +210,7 @@ def test_what_ships_alone_is_all_that_is_opened(tiny_models: Path, tmp_path: Pat
 def test_networks_go_by_name_and_one_built_for_a_size_stays_out_at_others(
     tiny_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"sizes": [24, 48, 64], "stored": 48, "device": "cpu"}
+    options = {"sizes": [24, 48], "device": "cpu"}
     found = load_singles(tiny_models, EXPERTS, **options)
     assert {name: one.image_size for name, one in found.items()} == {
         "efficientnetv2_b3": 32,

@@ -34,9 +34,9 @@ def load_network(models: Path, name: str, *, device: str) -> Predictor:
 
 
 def load_singles(
-    models: Path, experts: Sequence[str], *, sizes: Sequence[int], stored: int, device: str
+    models: Path, experts: Sequence[str], *, sizes: Sequence[int], device: str
 ) -> dict[str, FeatureExtractor]:
-    """Each expert's refit at its own size, and at those of ``sizes`` (up to the ``stored`` side) that it can be built for.
+    """Each expert's refit at its own size, and at those of ``sizes`` that it can be built for.
 
     A network with windows or tables of positions has weights for one size: of another it is told that it stays out.
 
@@ -46,7 +46,7 @@ def load_singles(
     found: dict[str, FeatureExtractor] = {}
     for expert in experts:
         found[expert] = load_extractor(models / folder_of(expert), device=device)
-        for size in sorted({size for size in sizes if size <= stored} - {found[expert].image_size}):
+        for size in sorted(set(sizes) - {found[expert].image_size}):
             try:
                 one = load_extractor(models / folder_of(expert), device=device, image_size=size)
                 # Windows that do not divide a side load, and are found out by a picture.

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from assay.core.parallel import reserve
+from assay.core.worker import reserve
 from assay.data.decode import decode_rgb
 from assay.data.image_inputs import Input, pixels_or_reason
 from assay.images.model.store import fit_square

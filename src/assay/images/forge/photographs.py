@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.io import write_npy
-from assay.core.parallel import Ended, reserve
+from assay.core.parallel import Ended
+from assay.core.worker import reserve
 from assay.data.decode import ImageRejected, Reason, decode_rgb
 from assay.data.decoders import decoders, rejection
 from assay.images.duplicates import Fingerprint, fingerprint
