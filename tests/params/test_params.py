@@ -90,6 +90,7 @@ def test_all_errors_stand_in_one_message(put: Edit) -> None:
 # Of each section of params.yaml: key, value, and what the one line that names the fault says.
 FIRST = {"no_augmentation": "rows/train.jsonl", "base": "filtered/train.jsonl"}
 FOLDS = {"fold_0_of_2": "rows/train.jsonl", "fold_1_of_2": "rows/train.jsonl"}
+SECOND = {"amplify": False, "attend": False, "danger_weight": 0.0, "train_vision": False, "lr": None, "mistakes": True}
 BAD = [
     ("roles.test", 0.9, "must be above 0 and sum to 1, they sum to 1."),
     ("forge.jpeg_quality", [90, 80], "must not be larger than the second, got [90, 80]"),
@@ -189,6 +190,7 @@ BAD = [
     ("vlm_networks", FIRST | {"fold_0_of_2": "filtered/train.jsonl"}, "fold_0_of_2 learns rows/train.jsonl"),
     ("vlm_networks", FIRST, "folds must be fold_0_of_2 and fold_1_of_2, got []"),
     ("vlm_high_risk_networks", {}, "vlm_high_risk_networks"),
+    ("vlm_high_risk_networks", {"mean": SECOND}, "vlm_high_risk_networks: 'mean' means something else"),
     ("vlm_predict.second", "third", "vlm_predict.second: got 'third'; use one of auto, mean, plain"),
     ("vlm_sft_high_risk.merge", True, "a merged network has no gate"),
     ("vlm_sft_high_risk.near_share", 0.7, "must not sum to above 1"),
